@@ -1,0 +1,37 @@
+# make run   sets up what is missing and serves the app
+# make test  sets up what is missing, browser included, and runs every test
+# make lint  checks style and format
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint setup setup-dev browser
+
+run: setup
+	$(BIN)/python app.py
+
+test: setup-dev browser
+	$(BIN)/python -m pytest
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --upgrade -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+# Debian's Chromium where there is one or can be one, and Playwright's own elsewhere.
+browser: setup-dev
+	@$(BIN)/python tests/browser/find_chromium.py || sh tests/browser/install_chromium.sh $(BIN)

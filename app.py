@@ -1,0 +1,103 @@
+"""Assembles the tabs into a page and serves it: `python app.py`.
+
+Address and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. Importing this file does no work; `demo`, which
+`gradio app.py` looks for, is built when it is asked for.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections
+
+MAX_UPLOAD = "64mb"
+MAX_WAITING = 64  # jobs in the queue
+CLEAN_EVERY, KEEP_FOR = 600, 4 * 3600  # seconds, for uploaded and generated files
+
+
+def build():
+    """The whole page as `gr.Blocks`."""
+    import gradio as gr
+
+    from sd_core.shelf import Shelf
+    from tabs import generate, restore, train
+    from tabs.sessions import SESSIONS
+    from tabs.words import T
+
+    shelf = Shelf()
+    with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
+        gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
+        gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
+        with gr.Tabs():
+            with gr.Tab(T("tab_generate"), id="generate"):
+                drawn = generate.build(shelf)
+            with gr.Tab(T("tab_restore"), id="restore"):
+                restore.build()
+            with gr.Tab(T("tab_train"), id="train"):
+                train.build()
+        page.load(
+            lambda: gr.Dropdown(choices=shelf.names()),
+            None,
+            drawn.model,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        page.unload(SESSIONS.leave)
+    return page.queue(max_size=MAX_WAITING)
+
+
+def launch_options() -> dict:
+    """What `launch` is told."""
+    import gradio as gr
+
+    from tabs.words import I18N
+
+    fonts = ["ui-sans-serif", "system-ui", "sans-serif"]  # the system's own: nothing is fetched
+    theme = gr.themes.Soft(
+        primary_hue="indigo",
+        secondary_hue="indigo",
+        neutral_hue="slate",
+        font=fonts,
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50",
+        block_background_fill="white",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_300",
+        block_title_padding="0",
+        block_label_background_fill="*background_fill_secondary",
+        block_label_background_fill_dark="*neutral_800",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+    )
+    return dict(
+        theme=theme,
+        css_paths=Path(__file__).parent / "tabs" / "style.css",
+        i18n=I18N,
+        max_file_size=MAX_UPLOAD,
+        run_history=False,
+        mcp_server=importlib.util.find_spec("mcp") is not None,
+    )
+
+
+def main() -> None:
+    """Serves the page until interrupted."""
+    from tabs.sessions import SESSIONS
+
+    try:
+        build().launch(**launch_options())
+    finally:
+        SESSIONS.close()
+
+
+def __getattr__(name: str):
+    if name == "demo":
+        globals()["demo"] = build()
+        return globals()["demo"]
+    raise AttributeError(name)
+
+
+if __name__ == "__main__":
+    main()

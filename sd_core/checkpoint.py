@@ -1,0 +1,221 @@
+"""Models as folders: save and load them, and exchange them with the Hugging Face Hub.
+
+A folder holds `model.safetensors` (fp16 weights), `config.json`, `tokenizer.json` for a generator, and `README.md`, its
+model card. Only safetensors and JSON are read: neither can run code.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.text import Vocabulary
+
+FORMAT = 1
+WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+
+
+class CheckpointError(ValueError):
+    """A folder is no usable checkpoint; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model's knowledge comes from, for its card, and what a page should offer for it.
+
+    Attributes:
+        data: what it was trained on, with credits.
+        pictures_seen, steps: how long.
+        hardware, hours: on what, and how long that took.
+        examples: prompts that show what it can do.
+    """
+
+    data: str = ""
+    pictures_seen: int = 0
+    steps: int = 0
+    hardware: str = ""
+    hours: float = 0.0
+    examples: tuple[str, ...] = ()
+
+
+def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str = "") -> None:
+    """Writes `model` to `folder`, replacing what is there.
+
+    A kill at any moment leaves the old model or the new one: the new folder is written beside it and takes its place at the end.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _recover(folder)
+    new = folder.with_name(f".{folder.name}.new-{uuid.uuid4().hex[:8]}")
+    new.mkdir()
+    try:
+        weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
+        save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
+        config = {"format": FORMAT, "model": asdict(model.config), "origin": asdict(origin or Origin())}
+        if model.vocabulary:
+            config["words"] = sorted(model.vocabulary.words)
+            model.vocabulary.tokenizer.save(str(new / TOKENIZER))
+        (new / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
+        (new / CARD).write_text(card or _card(model, folder.name, origin or Origin()), "utf-8")
+        for file in new.iterdir():
+            _flush(file)
+        _replace(folder, new)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _card(model: Denoiser, name: str, origin: Origin) -> str:
+    return (
+        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels, "
+        f"{model.parameter_count() / 1e6:.1f} million parameters.\n\n"
+        f"- Data: {origin.data or 'not recorded'}\n- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "
+        f"{origin.hours:.1f} hours on {origin.hardware or 'hardware not recorded'}\n"
+    )
+
+
+def _flush(file: Path) -> None:
+    """Forces a file to the disk, so that a power cut after a rename cannot find it empty."""
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _replace(folder: Path, new: Path) -> None:
+    # A folder cannot be replaced in one step, so the old one is set aside first. If the process dies between the two
+    # renames, `_recover` and `_existing` find the old one under its other name.
+    old = _old(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    if not folder.exists() and _old(folder).exists():
+        _old(folder).rename(folder)
+
+
+def _existing(folder: Path) -> Path:
+    return _old(folder) if not folder.exists() and _old(folder).exists() else folder
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `config.json` says, without loading weights."""
+
+    model: ModelConfig
+    origin: Origin
+    words: tuple[str, ...]
+
+
+def describe(folder: Path) -> Description:
+    """Reads a checkpoint's `config.json`.
+
+    Raises:
+        CheckpointError: there is none, or this program cannot use it.
+    """
+    folder = _existing(Path(folder))
+    file = folder / CONFIG
+    if not file.is_file():
+        raise CheckpointError(f"{folder} is not a model: it has no {CONFIG}.")
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        version = config["format"]
+        if version != FORMAT:
+            raise CheckpointError(
+                f"{folder} is in format {version!r}, and this program reads format {FORMAT}. Update the program."
+            )
+        model = ModelConfig(**config["model"])
+        origin = {f.name: config["origin"][f.name] for f in fields(Origin) if f.name in config["origin"]}
+        origin["examples"] = tuple(origin.get("examples", ()))
+        return Description(model, Origin(**origin), tuple(config.get("words", ())))
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged or foreign ({_first_line(error)}). Download or train the model again.") from error
+
+
+def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
+    """Loads a model, frozen and ready to be asked.
+
+    Args:
+        source: a checkpoint folder, or the name of a repository on the Hugging Face Hub ("user/model").
+        device: where its weights go, as float32.
+
+    Raises:
+        CheckpointError: it is missing, truncated, foreign, of a newer format or of another shape.
+    """
+    folder = _existing(Path(source))
+    if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "/")):
+        folder = fetch(str(source))
+    description = describe(folder)
+    vocabulary = _vocabulary(folder, description) if description.model.kind == "generator" else None
+    with torch.device("meta"):
+        model = Denoiser(description.model, vocabulary)
+    model = model.to_empty(device="cpu")
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    weights = _weights(folder / WEIGHTS)
+    if {name: value.shape for name, value in weights.items()} != shapes:
+        wrong = sorted(n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n))
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}.")
+    model.load_state_dict({name: value.float() for name, value in weights.items()})
+    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing. Download or train the model again.")
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is truncated or not a safetensors file. Download or train the model again.") from error
+
+
+def _vocabulary(folder: Path, description: Description) -> Vocabulary:
+    file = folder / TOKENIZER
+    if not file.is_file():
+        raise CheckpointError(f"{folder} has no {TOKENIZER}, which a generator needs.")
+    try:
+        return Vocabulary(Tokenizer.from_file(str(file)), description.words)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointError(f"{file} is damaged: {error}.") from error
+
+
+def push(folder: Path, repository: str, token: str, private: bool = False) -> str:
+    """Uploads a checkpoint folder to the Hugging Face Hub and returns its address. The token is used once, not kept."""
+    describe(folder)
+    api = HfApi(token=token)
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, CARD])
+    except Exception as error:  # without a network, the Hub's client lets through exceptions of the HTTP library it uses
+        raise CheckpointError(f"The Hub did not take {repository}: {_first_line(error)}") from error
+    return str(address)
+
+
+def fetch(repository: str) -> Path:
+    """Downloads a checkpoint from the Hugging Face Hub ("user/model") and returns its folder."""
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, CARD]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"No model {repository} could be loaded from the Hub: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,73 @@
+"""CIFAR-10, downloaded by torchvision, with captions like "a photo of an airplane"."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .cache import cached, write_pixels
+from .decoding import squared
+from .folder import evenly
+from .pictures import DataError, PictureSet
+from .wording import with_article
+
+NATIVE_RESOLUTION = 32
+CREDITS = "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009."
+_REPORT_EVERY = 1000  # pictures
+
+
+def open_cifar10(
+    resolution: int,
+    *,
+    count: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PictureSet:
+    """The 50,000 training pictures, or `count` of them. Raises DataError when they cannot be downloaded."""
+    pixels, info = cached(cache, "cifar10", {"resolution": NATIVE_RESOLUTION}, _download)
+    chosen = evenly(range(len(pixels)), count)
+    captions = tuple(f"a photo of {with_article(info['classes'][info['labels'][index]])}" for index in chosen)
+    if resolution != NATIVE_RESOLUTION:
+
+        def resize(path: Path) -> dict[str, Any]:
+            write_pixels(path, resolution, _resized(pixels, chosen, resolution, progress))
+            return {}
+
+        pixels, _ = cached(cache, "cifar10", {"resolution": resolution, "count": len(chosen)}, resize)
+    elif len(chosen) < len(pixels):
+        pixels = pixels[chosen]
+    if progress is not None:
+        progress(len(chosen), len(chosen))
+    return PictureSet("cifar10", pixels, captions, mirrorable=True, credits=CREDITS)
+
+
+def _download(path: Path) -> dict[str, Any]:
+    """Write the pictures to the .npy file `path` at their own size; returns the labels and the names of the classes."""
+    from torchvision.datasets import CIFAR10
+
+    # In a folder of its own, which goes away: a download that breaks off leaves nothing for the next one to trip over.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        try:
+            source = CIFAR10(folder, train=True, download=True)
+        except Exception as error:  # no network, no space, a broken archive: torchvision raises each differently
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(
+                f"CIFAR-10 could not be downloaded ({reason}); "
+                "check the connection and try again, or use a .zip of it with one folder per class."
+            ) from error
+    np.save(path, np.asarray(source.data, dtype=np.uint8))
+    return {"labels": [int(label) for label in source.targets], "classes": list(source.classes)}
+
+
+def _resized(
+    pixels: np.ndarray, chosen: list[int], resolution: int, progress: Callable[[int, int], None] | None
+) -> Iterator[np.ndarray]:
+    for done, index in enumerate(chosen, start=1):
+        yield squared(Image.fromarray(pixels[index]), resolution, "squash")
+        if progress is not None and done % _REPORT_EVERY == 0:
+            progress(done, len(chosen))

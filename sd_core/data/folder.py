@@ -1,0 +1,235 @@
+"""A folder or .zip of anybody's pictures, captioned in the ways people already use.
+
+A picture's caption is, in this order: its "text" in a metadata.jsonl (Hugging Face imagefolder), the .txt file beside
+it, the name of the class folder it lies in, or "".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import PIL
+
+from .cache import cached, write_pixels
+from .decoding import SUFFIXES, Unusable, decode, squared
+from .files import FolderFiles, ZipFiles, open_files
+from .pictures import DataError, PictureSet, Skipped
+from .wording import with_article
+
+READER_VERSION = 1  # raise whenever the same files give other pictures or captions than before: caches are made anew
+FITS = ("crop", "pad", "squash")
+METADATA = "metadata.jsonl"
+ABOUT = "about.json"  # written by pack(): name, mirrorable, credits
+
+_BATCH = 512  # pictures decoded ahead of the one being written
+_NOT_CLASSES = {"train", "training", "test", "val", "valid", "validation", "images", "image", "img", "imgs", "pictures"}
+_NOT_CLASSES |= {"photos", "data", "dataset", "raw"}
+_HANDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
+Files = FolderFiles | ZipFiles
+
+
+def open_folder(
+    path: Path,
+    resolution: int,
+    *,
+    count: int | None = None,
+    fit: str = "crop",
+    caption_template: str = "{}",
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PictureSet:
+    """Open the pictures in a folder or .zip; see `sd_core.data.open_data` for the arguments.
+
+    caption_template: what a class folder's name becomes: "{}" is the name, "{a}" the name with its article
+    ("a photo of {a}" gives "a photo of an airplane"). Other captions are taken as they are.
+    Pictures that cannot be used are in `skipped`; raises DataError when none can.
+    """
+    if fit not in FITS:
+        raise DataError(f"Pictures cannot be fitted by {fit!r}; choose among {', '.join(FITS)}.")
+    path = path.expanduser()
+    files = open_files(path)
+    try:
+        key = {
+            "files": files.fingerprint,
+            "resolution": resolution,
+            "count": count,
+            "fit": fit,
+            "caption_template": caption_template,
+            "reader": READER_VERSION,
+            "pillow": PIL.__version__,
+        }
+
+        def make(target: Path) -> dict[str, Any]:
+            return _read(path, files, target, resolution, count, fit, caption_template, progress)
+
+        pixels, info = cached(cache, "folder", key, make)
+    finally:
+        files.close()
+    if progress is not None:
+        progress(info["listed"], info["listed"])
+    captions, about = tuple(info["captions"]), info["about"]
+    return PictureSet(
+        name=about.get("name", path.stem),
+        pixels=pixels,
+        captions=captions,
+        mirrorable=about.get("mirrorable", not any(_HANDED.search(caption) for caption in captions)),
+        skipped=tuple(Skipped(*entry) for entry in info["skipped"]),
+        credits=about.get("credits", ""),
+    )
+
+
+def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
+    """At most `count` of the items, spread evenly, so that of a list sorted by class every class is kept."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _read(
+    path: Path,
+    files: Files,
+    target: Path,
+    resolution: int,
+    count: int | None,
+    fit: str,
+    caption_template: str,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Write the usable pictures to the .npy file `target`; returns their captions and everything else to remember."""
+    names = evenly([name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES], count)
+    texts, skipped = _metadata(files)
+    skipped = [*files.skipped, *skipped]
+    about = _about(files)
+    captions: list[str] = []
+    seen: dict[bytes, str] = {}
+
+    def usable() -> Iterator[np.ndarray]:
+        for done, (name, outcome) in enumerate(_decoded(files, names, resolution, fit), start=1):
+            if isinstance(outcome, str):
+                skipped.append(Skipped(_shown(name), outcome))
+            else:
+                digest, pixels = outcome
+                original = seen.setdefault(digest, name)
+                if original != name and not about:  # a packed set is as its maker wanted it, repetitions included
+                    skipped.append(Skipped(_shown(name), f"the same picture as {_shown(original)}"))
+                else:
+                    captions.append(_caption(files, name, texts, caption_template))
+                    yield pixels
+            if progress is not None:
+                progress(done, len(names))
+
+    write_pixels(target, resolution, usable())
+    if not captions:
+        raise DataError(_nothing(path, skipped))
+    return {
+        "captions": captions,
+        "skipped": [[_shown(entry.file), entry.reason] for entry in skipped],
+        "about": about,
+        "listed": len(names),
+    }
+
+
+def _decoded(
+    files: Files, names: Sequence[str], resolution: int, fit: str
+) -> Iterator[tuple[str, tuple[bytes, np.ndarray] | str]]:
+    """Each name with (hash of its pixels, its square), or with the reason why it is of no use; decoded by threads."""
+
+    def outcome(name: str) -> tuple[bytes, np.ndarray] | str:
+        try:
+            data = files.read(name)
+        except Exception:  # a broken archive fails in as many ways as a broken picture
+            return "not readable"
+        try:
+            picture = decode(data, resolution)
+        except Unusable as error:
+            return str(error)
+        identity = hashlib.blake2b(f"{picture.size}".encode() + picture.tobytes(), digest_size=16).digest()
+        return identity, squared(picture, resolution, fit)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), _BATCH):
+            batch = names[start : start + _BATCH]
+            yield from zip(batch, pool.map(outcome, batch), strict=True)
+
+
+def _caption(files: Files, name: str, texts: dict[str, str], template: str) -> str:
+    if name in texts:
+        return texts[name]
+    path = PurePosixPath(name)
+    beside = path.with_suffix(".txt").as_posix()
+    if beside in files.name_set:
+        return _one_line(_text(files, beside))
+    for folder in path.parts[-2::-1]:
+        if folder.lower() not in _NOT_CLASSES:
+            label = _one_line(re.sub(r"[_-]", " ", folder))
+            return template.replace("{a}", with_article(label)).replace("{}", label)
+    return ""
+
+
+def _metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
+    """The captions in every metadata.jsonl, by picture, and the lines that are of no use."""
+    texts: dict[str, str] = {}
+    skipped = []
+    for name in files.names:
+        path = PurePosixPath(name)
+        if path.name != METADATA:
+            continue
+        for number, line in enumerate(_text(files, name).split("\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+                picture, text = entry["file_name"], entry.get("text")
+                picture = (path.parent / picture).as_posix()
+            except (ValueError, KeyError, TypeError, AttributeError):
+                skipped.append(Skipped(f"{name}, line {number}", "not a JSON object with a file_name"))
+                continue
+            if picture not in files.name_set:
+                skipped.append(Skipped(picture, f"listed in {name}, but missing"))
+            elif isinstance(text, str):
+                texts[picture] = text
+    return texts, skipped
+
+
+def _about(files: Files) -> dict[str, Any]:
+    """What pack() wrote about the set; {} for a set that it did not write."""
+    if ABOUT not in files.name_set:
+        return {}
+    try:
+        about = json.loads(_text(files, ABOUT))
+        kinds = {"name": str, "mirrorable": bool, "credits": str}
+        return {key: about[key] for key, kind in kinds.items() if isinstance(about[key], kind)}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _text(files: Files, name: str) -> str:
+    try:
+        return files.read(name).decode("utf-8-sig", errors="replace")
+    except Exception:  # see _decoded
+        return ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _shown(name: str) -> str:
+    """A file's name as text that can be shown and stored, whatever bytes it is made of."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _nothing(path: Path, skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return f"There are no pictures in {path.name}; add some, as .jpg or .png for example."
+    more = f", and {len(skipped) - 1} more were skipped" if len(skipped) > 1 else ""
+    return f"There is no usable picture in {path.name}: {skipped[0].file} is skipped ({skipped[0].reason}){more}."

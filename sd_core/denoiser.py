@@ -1,0 +1,141 @@
+"""D(x, sigma) -> denoised: the one function that training fits and every sampler asks, and what wraps it.
+
+A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gives its best guess of the clean ones.
+`Denoiser.given` binds what the model is conditioned on; `Guided` is a denoiser that wraps a denoiser.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sd_core.noise import Preconditioning, over_picture
+from sd_core.text import TextEncoder, Vocabulary
+from sd_core.unet import WIDTHS, Context, UNet, UNetConfig
+
+D = Callable[[Tensor, Tensor], Tensor]
+
+RESTORER_HINTS = 5  # damaged picture (3), damage mask (1), noise-level map (1)
+PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; `resolution` is what it was trained at."""
+
+    kind: str = "generator"
+    size: str = "small"
+    resolution: int = 64
+    patch: int = 4
+    sigma_data: float = 0.5
+
+    def __post_init__(self):
+        if self.kind not in ("generator", "restorer"):
+            raise ValueError(f"A model is a generator or a restorer, not {self.kind!r}.")
+        if not 8 <= self.resolution <= 1024:
+            raise ValueError(f"The resolution must be between 8 and 1024 pixels, not {self.resolution}.")
+        Preconditioning(self.sigma_data)
+        UNetConfig(self.size, self.patch)
+
+    @classmethod
+    def generator(cls, size: str, resolution: int, sigma_data: float = 0.5) -> "ModelConfig":
+        """A generator whose patches grow with the resolution, so that the cost of a picture hardly does."""
+        patch = max(p for p in (1, 2, 4, 8) if p == 1 or p * PLACES_ACROSS <= resolution)
+        return cls("generator", size, resolution, patch, sigma_data)
+
+    @property
+    def unet(self) -> UNetConfig:
+        if self.kind == "restorer":
+            return UNetConfig(self.size, self.patch, hint_channels=RESTORER_HINTS)
+        return UNetConfig(self.size, self.patch, context_channels=2 * WIDTHS[self.size])
+
+
+class Denoiser(nn.Module):
+    """The model: UNet, preconditioning and, for a generator, text encoder with its vocabulary.
+
+    Args:
+        config: the model's shape.
+        vocabulary: the words a generator knows; None for a restorer.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None):
+        super().__init__()
+        if (vocabulary is None) == (config.kind == "generator"):
+            raise ValueError("A generator needs a vocabulary, and a restorer has none.")
+        self.config = config
+        self.vocabulary = vocabulary
+        self.preconditioning = Preconditioning(config.sigma_data)
+        self.unet = UNet(config.unet)
+        self.text = TextEncoder(len(vocabulary), config.unet.context_channels) if vocabulary else None
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
+    ) -> Tensor:
+        """EDM eq. 7: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to the best guess of the clean ones.
+
+        `context` is what `encode` gives, for a generator; `hints` [B, 5, H, W] what a restorer is told.
+        """
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        scale, c = self.preconditioning, over_picture(sigma, x)
+        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints)
+        return scale.c_skip(c) * x + scale.c_out(c) * f.to(x.dtype)
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """The prompts as the UNet reads them; unknown words are left out. Equal prompts are encoded once."""
+        if self.text is None:
+            raise ValueError("A restorer takes no prompt.")
+        unique = list(dict.fromkeys(prompts))
+        tokens, mask = self.vocabulary.encode(unique)
+        context = self.text(tokens.to(self.device), mask.to(self.device))
+        return context[torch.tensor([unique.index(p) for p in prompts], device=self.device)]
+
+    def given(self, prompts: Sequence[str]) -> D:
+        """A `D` for these prompts, one per picture."""
+        context = self.encode(prompts)
+        return lambda x, sigma: self(x, sigma, context)
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+class Guided:
+    """Classifier-free guidance with a negative prompt (Ho & Salimans 2022, arXiv:2207.12598): away from the negative guess,
+    past the positive one. Both are asked for in one batched call.
+
+    Guidance acts only while the noise level lies in `interval`: at high levels it hurts variety and at low ones it does
+    nothing, so leaving it out is both better and faster (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+
+    Args:
+        model: a generator.
+        prompts, negative_prompts: one per picture; an empty negative prompt is the unconditional model.
+        scale: 1 is no guidance, 0 the negative prompt alone.
+        interval: lowest and highest noise level at which guidance acts.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        prompts: Sequence[str],
+        negative_prompts: Sequence[str],
+        scale: float,
+        interval: tuple[float, float] = (0.0, float("inf")),
+    ):
+        if len(prompts) != len(negative_prompts):
+            raise ValueError("Guidance needs as many negative prompts as prompts.")
+        self.positive = model.given(prompts)
+        self.both = model.given([*prompts, *negative_prompts])
+        self.scale = scale
+        self.interval = interval
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        low, high = self.interval
+        if self.scale == 1 or not low <= float(sigma) <= high:
+            return self.positive(x, sigma)
+        positive, negative = self.both(torch.cat([x, x]), sigma).chunk(2)
+        return torch.lerp(negative, positive, self.scale)

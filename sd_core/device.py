@@ -1,0 +1,50 @@
+"""Which accelerator, which number format, and what pays on it."""
+
+import os
+from contextlib import nullcontext
+
+import torch
+
+
+def best_device() -> torch.device:
+    """The machine's accelerator, or its CPU. The environment variable SD_CORE_DEVICE overrides it."""
+    if name := os.environ.get("SD_CORE_DEVICE"):
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"SD_CORE_DEVICE is {name!r}, but must be cpu, cuda, cuda:1 or the like.") from error
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    return torch.device("cpu")
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there. CPUs are left at float32: most emulate bfloat16."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device, enabled: bool = True):
+    """A context in which matrix work runs in bfloat16 where that is faster, and nothing changes elsewhere."""
+    if enabled and has_fast_bf16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def compile_pays(device: torch.device) -> bool:
+    """Whether `torch.compile` earns back its compile time in a training run: on CUDA it does; see benchmarks/LOG.md."""
+    return device.type == "cuda"
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for work in flight, so that a clock read next is honest."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for logs and the page."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    return device.type.upper()

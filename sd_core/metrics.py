@@ -1,0 +1,92 @@
+"""How close pictures are: PSNR and SSIM to a known original, and the Fréchet distance between two sets."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DATA_RANGE = 2.0  # pictures lie in [-1, 1]
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # of Wang et al. 2004, section III-C
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+
+
+def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture, in dB: higher is closer, infinite is equal.
+
+    Args:
+        pictures, originals: [B, 3, H, W] in [-1, 1].
+
+    Returns:
+        [B], the error taken over all pixels and channels of a picture.
+    """
+    _check_same_shape(pictures, originals)
+    error = (pictures.double() - originals.double()).square().flatten(1).mean(1)
+    return (10 * (DATA_RANGE**2 / error).log10()).float()
+
+
+def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
+    """Structural similarity of each picture (Wang et al. 2004), with its Gaussian window: 1 is equal.
+
+    Args:
+        pictures, originals: [B, 3, H, W] in [-1, 1], both sides at least 11 pixels.
+
+    Returns:
+        [B], averaged over channels and over the places where the window lies wholly inside the picture.
+
+    Raises:
+        ValueError: the shapes differ, or the pictures are smaller than the window.
+    """
+    _check_same_shape(pictures, originals)
+    if min(pictures.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels.")
+    x, y = pictures.double(), originals.double()
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
+    covariance = _blurred(x * y) - mean_x * mean_y
+    c1, c2 = (SSIM_K1 * DATA_RANGE) ** 2, (SSIM_K2 * DATA_RANGE) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).flatten(1).mean(1).float()
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Fréchet distance between two sets of features, each taken as a normal distribution (Heusel et al. 2017,
+    arXiv:1706.08500, eq. 6): |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½).
+
+    The trace of the root is the sum of the roots of the eigenvalues of C_a^½ C_b C_a^½, a symmetric matrix, so that nothing
+    complex appears and covariances without full rank do no harm. The estimate is biased upwards for small sets: compare it
+    only between sets of the same size.
+
+    Args:
+        a, b: features [N, D] and [M, D], at least two of each.
+
+    Raises:
+        ValueError: the sets have features of different width, or too few of them.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError("Feature sets must be [N, D] and [M, D].")
+    if min(len(a), len(b)) < 2:
+        raise ValueError("A Fréchet distance needs at least two features on each side.")
+    a, b = a.double(), b.double()
+    covariance_a, covariance_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
+    values, vectors = torch.linalg.eigh(covariance_a)
+    root_a = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root_a @ covariance_b @ root_a
+    shared = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    shift = (a.mean(0) - b.mean(0)).square().sum()
+    return max(0.0, float(shift + covariance_a.trace() + covariance_b.trace() - 2 * shared))
+
+
+def _check_same_shape(pictures: Tensor, originals: Tensor) -> None:
+    if pictures.shape != originals.shape or pictures.ndim != 4:
+        shapes = f"{list(pictures.shape)} and {list(originals.shape)}"
+        raise ValueError(f"Pictures to compare must have one shape [B, 3, H, W], not {shapes}.")
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Gaussian-weighted mean over the window at every place where it fits."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
+    weights = (-(offsets**2) / (2 * SSIM_SIGMA**2)).exp()
+    weights = weights / weights.sum()
+    channels = x.shape[1]
+    across = weights.expand(channels, 1, 1, -1)
+    return F.conv2d(F.conv2d(x, across, groups=channels), across.transpose(2, 3), groups=channels)

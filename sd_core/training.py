@@ -1,0 +1,433 @@
+"""The training loop: fits D to pictures and tells, as it goes, how that is going.
+
+`Trainer` is the state of a training (weights, their average, optimizer, step), and `Trainer.run` a generator of events that
+advances it. No folders here: `runs.py` writes down what the events bring. Whatever is random in step n comes from generators seeded
+by (seed, n), so that a training that was stopped and resumed is the same as one that was not.
+
+Under `torchrun`, every process draws the whole batch's order and noise and works on its own slice: the gradients
+are those of one process with the whole batch.
+"""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sd_core.data import PictureSet
+from sd_core.denoiser import Denoiser, Guided, ModelConfig
+from sd_core.device import autocast, compile_pays
+from sd_core.images import to_float
+from sd_core.noise import SigmaDistribution, add_noise, draw_noise, karras_sigmas, picture_generators
+from sd_core.optimizers import make_optimizers
+from sd_core.sampling import dpmpp_2m
+from sd_core.text import Vocabulary
+
+EXPLODED = 10.0  # loss, in units of the loss of an untrained network, above which training has gone wrong
+LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
+LOG_STEPS = 20
+SAMPLE_STEPS = 20
+SAMPLE_GUIDANCE = 2.0
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says why and what to try."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training does. Times are in steps, one step being one batch.
+
+    Attributes:
+        steps: how many in all; more may be added later.
+        batch: pictures per step, over all processes; `accumulate` splits it into so many smaller ones, one after another.
+        learning_rate: constant after `warmup` steps, and falling to zero over the last `cooldown` steps.
+        ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at most
+            over `ema_pictures`.
+        sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
+        caption_dropout: share of pictures shown without their caption, for guidance.
+        flips: mirror half of the pictures, if their captions stay true then.
+        sample_every, save_every: steps between sample grids and saves.
+    """
+
+    steps: int = 4000
+    batch: int = 64
+    accumulate: int = 1
+    optimizer: str = "muon"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: int = 50
+    cooldown: int = 0
+    gradient_clip: float = 1.0
+    ema_share: float = 0.05
+    ema_pictures: int = 500_000
+    sigma_mean: float = -0.8
+    sigma_std: float = 1.4
+    caption_dropout: float = 0.1
+    flips: bool = True
+    bf16: bool = True
+    seed: int = 0
+    sample_every: int = 500
+    save_every: int = 500
+    sample_prompts: tuple[str, ...] = field(default=())
+
+    def __post_init__(self):
+        positive = ("steps", "batch", "accumulate", "learning_rate", "gradient_clip", "sample_every", "save_every")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.batch % self.accumulate:
+            raise ValueError(f"A batch of {self.batch} cannot be split into {self.accumulate} equal parts.")
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"The optimizer is muon or adamw, not {self.optimizer!r}.")
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout is a share between 0 and 1, not {self.caption_dropout}.")
+        SigmaDistribution(self.sigma_mean, self.sigma_std)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How training goes: `loss` is the mean since the last such event, in units of an untrained network's loss."""
+
+    step: int
+    steps: int
+    pictures_seen: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    pictures_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures [N, 3, R, R] drawn from the same seeds and prompts every time."""
+
+    step: int
+    pictures: Tensor
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The state is sound and worth keeping: whoever keeps it calls `Trainer.state` now."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    step: int
+
+
+Event = Progress | Samples | Saved | Finished
+
+
+@dataclass(frozen=True)
+class Peers:
+    """This process among those of a `torchrun`."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Peers":
+        """Joins the group that `torchrun` announces in the environment; alone without one."""
+        if "RANK" not in os.environ:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), dist.get_world_size())
+
+
+class Objective(nn.Module):
+    """The loss of a batch: EDM's weighted squared error (eq. 8), in units of an untrained network's."""
+
+    def __init__(self, model: Denoiser):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x0: Tensor, sigma: Tensor, noise: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        context = self.model.text(tokens, mask)
+        denoised = self.model(add_noise(x0, sigma, noise), sigma, context)
+        error = (denoised - x0).square().mean(dim=(1, 2, 3))
+        return (self.model.preconditioning.loss_weight(sigma) * error).mean()
+
+
+class Captions:
+    """All captions as token numbers, made once. Row N stands for the empty caption."""
+
+    def __init__(self, captions: tuple[str, ...], vocabulary: Vocabulary):
+        unique = list(dict.fromkeys([*captions, ""]))
+        tokens, mask = vocabulary.encode(unique)
+        index = {caption: i for i, caption in enumerate(unique)}
+        self.rows = torch.tensor([index[c] for c in captions])
+        self.empty = index[""]
+        self.tokens, self.mask = tokens.to(torch.int16), mask
+
+    def batch(self, pictures: Tensor, dropped: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token numbers [B, L] and mask [B, L] of the captions of `pictures` [B], empty where `dropped` [B]."""
+        rows = torch.where(dropped, self.empty, self.rows[pictures])
+        mask = self.mask[rows]
+        longest = int(mask.sum(1).max())
+        return self.tokens[rows, :longest].long().to(device), mask[:, :longest].to(device)
+
+
+def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
+    """A generator with fresh weights for these pictures, whose captions make its vocabulary."""
+    torch.manual_seed(seed)
+    config = ModelConfig.generator(size, pictures.pixels.shape[1])
+    return Denoiser(config, Vocabulary.learn(pictures.captions))
+
+
+class Trainer:
+    """A training in progress.
+
+    Args:
+        model: fresh, or loaded to be trained further. It is moved to `device`.
+        pictures: what to learn.
+        config: how.
+        device: where.
+        peers: this process among several.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        pictures: PictureSet,
+        config: TrainingConfig,
+        device: torch.device,
+        peers: Peers | None = None,
+    ):
+        if model.config.kind != "generator":
+            raise ValueError("Only generators are trained on captions.")
+        if not len(pictures):
+            raise ValueError("There are no pictures to train on.")
+        self.peers = peers or Peers()
+        if config.batch % (config.accumulate * self.peers.count):
+            raise ValueError(
+                f"A batch of {config.batch} cannot be shared by {self.peers.count} processes. Choose a multiple."
+            )
+        self.model = model.to(device).train().requires_grad_(True)
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.pictures, self.config, self.device = pictures, config, device
+        self.step = 0
+        self.captions = Captions(pictures.captions, model.vocabulary)
+        self.sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
+        edges = (model.unet.stem, model.unet.head, model.unet.noise_embedding, model.text.token)
+        self.optimizers = make_optimizers(
+            model, config.optimizer, config.learning_rate, config.weight_decay, edges
+        )
+        self.objective = self._objective()
+
+    def _objective(self) -> nn.Module:
+        objective: nn.Module = Objective(self.model)
+        if compile_pays(self.device):
+            objective = torch.compile(objective)
+        if self.peers.count > 1:
+            objective = nn.parallel.DistributedDataParallel(objective)
+        return objective
+
+    # What is random in a step
+
+    def _generator(self, purpose: int, number: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator for one purpose of one step, the same in every process and after every resume."""
+        seed = int(np.random.SeedSequence([self.config.seed, purpose, number]).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device).manual_seed(seed)
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.pictures), generator=self._generator(0, epoch))
+
+    def batch_indices(self, step: int) -> Tensor:
+        """Which pictures [batch] step number `step` (from 0) shows: each once per epoch, in an order of its own."""
+        first, size = step * self.config.batch, len(self.pictures)
+        epochs = range(first // size, (first + self.config.batch - 1) // size + 1)
+        if not hasattr(self, "_orders") or list(self._orders) != list(epochs):
+            self._orders = {epoch: self._order(epoch) for epoch in epochs}
+        positions = torch.arange(first, first + self.config.batch)
+        return torch.stack([self._orders[p // size][p % size] for p in positions.tolist()])
+
+    def _microbatches(self, step: int) -> Iterator[tuple[Tensor, ...]]:
+        """This process's share of a step, in `accumulate` parts: x0, sigma, noise, tokens, mask."""
+        config, device = self.config, self.device
+        indices = self.batch_indices(step)
+        draw = self._generator(1, step)
+        sigma = self.sigmas.sample(config.batch, draw)
+        dropped = torch.rand(config.batch, generator=draw) < config.caption_dropout
+        mirrored = torch.rand(config.batch, generator=draw) < 0.5 * (config.flips and self.pictures.mirrorable)
+        resolution = self.pictures.pixels.shape[1]
+        noise_draw = self._generator(2, step, device)
+        noise = torch.randn((config.batch, resolution, resolution, 3), generator=noise_draw, device=device)
+        noise = noise.permute(0, 3, 1, 2)  # drawn channels-last, as the UNet wants it
+        per_process = config.batch // self.peers.count
+        for mine in torch.arange(config.batch)[self.peers.rank * per_process :][:per_process].chunk(config.accumulate):
+            chosen = indices[mine]
+            pixels = torch.from_numpy(self.pictures.pixels[chosen.numpy()]).to(device)
+            x0 = to_float(pixels)
+            x0 = torch.where(mirrored[mine].to(device)[:, None, None, None], x0.flip(3), x0)
+            tokens, mask = self.captions.batch(chosen, dropped[mine], device)
+            yield x0, sigma[mine].to(device), noise[mine.to(device)], tokens, mask
+
+    # A step
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of step number `step`, from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.config.warmup))
+        left = (self.config.steps - step) / self.config.cooldown if self.config.cooldown else 1.0
+        return self.config.learning_rate * warm * min(1.0, left)
+
+    def _advance(self) -> tuple[Tensor, Tensor]:
+        """One step. Returns its loss and the norm of its gradient, still on the device."""
+        config = self.config
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.step)
+        total = torch.zeros((), device=self.device)
+        for i, microbatch in enumerate(self._microbatches(self.step)):
+            last = i == config.accumulate - 1
+            with autocast(self.device, config.bf16), _gradients_exchanged(self.objective, last):
+                loss = self.objective(*microbatch) / config.accumulate
+                loss.backward()
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._update_ema()
+        return total, norm
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        look_back = min(self.config.ema_share * self.step * self.config.batch, self.config.ema_pictures)
+        weight = 1 - 0.5 ** (self.config.batch / max(look_back, 1e-8))  # look_back is a half-life, as in EDM
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), weight)
+
+    # The run
+
+    def run(self) -> Iterator[Event]:
+        """Advances to `config.steps`, yielding events.
+
+        Raises:
+            TrainingFailed: the loss or its gradient is not a number, or exploded. What was last `Saved` is sound.
+        """
+        losses, norms = [], []
+        since = time.perf_counter()
+        speed = 0.0
+        while self.step < self.config.steps:
+            loss, norm = self._advance()
+            losses.append(loss)
+            norms.append(norm)
+            due_sample = self._due(self.config.sample_every)
+            due_save = self._due(self.config.save_every)
+            if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or self.step == 1:
+                mean_loss, mean_norm = self._mean(losses), float(torch.stack(norms).mean())
+                self._check(mean_loss, mean_norm)
+                seconds = time.perf_counter() - since
+                recent = len(losses) * self.config.batch / seconds
+                speed = recent if not speed else 0.8 * speed + 0.2 * recent
+                yield self._progress(mean_loss, mean_norm, recent, speed)
+                losses, norms, since = [], [], time.perf_counter()
+            if due_save:
+                yield Saved(self.step)
+            if due_sample:
+                yield self.samples()
+            if due_save or due_sample:
+                since = time.perf_counter()
+        yield Finished(self.step)
+
+    def _is_time_to_log(self, since: float) -> bool:
+        # Processes that train together must log at the same steps, which their clocks cannot tell them.
+        return self.peers.count == 1 and time.perf_counter() - since >= LOG_SECONDS
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def _mean(self, losses: list[Tensor]) -> float:
+        mean = torch.stack(losses).mean()
+        if self.peers.count > 1:
+            dist.all_reduce(mean)
+            mean /= self.peers.count
+        return float(mean)
+
+    def _check(self, loss: float, norm: float) -> None:
+        # An infinite gradient beside a finite loss has already spoilt the weights.
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingFailed(
+                f"The loss is not a number any more at step {self.step}. Resume from the last save with a lower learning rate."
+            )
+        if loss > EXPLODED:
+            raise TrainingFailed(
+                f"The loss exploded to {loss:.3g} by step {self.step}. Resume from the last save with a lower learning rate."
+            )
+
+    def _progress(self, loss: float, norm: float, recent: float, speed: float) -> Progress:
+        left = (self.config.steps - self.step) * self.config.batch / speed
+        seen = self.step * self.config.batch
+        rate = self.learning_rate(self.step - 1)
+        return Progress(self.step, self.config.steps, seen, loss, rate, norm, recent, left)
+
+    def sample_prompts(self) -> tuple[str, ...]:
+        """The prompts of the sample grid: as configured, or captions spread over the data."""
+        if self.config.sample_prompts:
+            return self.config.sample_prompts
+        unique = sorted(set(self.pictures.captions))
+        return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
+
+    def samples(self) -> Samples:
+        """A grid's pictures from the averaged weights, for the same seeds and prompts every time."""
+        prompts = self.sample_prompts()
+        resolution = self.model.config.resolution
+        sigmas = karras_sigmas(SAMPLE_STEPS)
+        noise = draw_noise(picture_generators(list(range(len(prompts)))), (3, resolution, resolution), self.device)
+        with torch.no_grad(), autocast(self.device, self.config.bf16):
+            guided = Guided(self.ema, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
+            *_, last = dpmpp_2m(guided, noise * sigmas[0], sigmas.to(self.device))
+        return Samples(self.step, last.x.float().cpu(), prompts)
+
+    # State
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Everything needed to go on exactly: tensors by name, and texts for a file's metadata.
+
+        The tensors are copies on the CPU, contiguous as safetensors wants them, which training on does not change.
+        """
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, slots in optimizer.state.items():
+                for slot, value in slots.items():
+                    tensors[f"optimizer.{slot}.{names[id(parameter)]}"] = value
+        copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+        return copies, {"step": str(self.step)}
+
+    def load_state(self, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
+        """Takes up where `state` was called."""
+        for prefix, module in (("model.", self.model), ("ema.", self.ema)):
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        parameters = dict(self.model.named_parameters())
+        owner = {id(p): o for o in self.optimizers for group in o.param_groups for p in group["params"]}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, slot, name = key.split(".", 2)
+                parameter = parameters[name]
+                like = parameter if value.ndim else value  # in the parameter's memory format, if it is shaped like it
+                owner[id(parameter)].state[parameter][slot] = torch.empty_like(like, device=self.device).copy_(value)
+        self.step = int(texts["step"])
+
+    def extended(self, steps: int) -> None:
+        """Sets a new total of steps."""
+        self.config = replace(self.config, steps=steps)
+
+
+def _gradients_exchanged(objective: nn.Module, last: bool):
+    """Processes exchange gradients only after a step's last part."""
+    distributed = isinstance(objective, nn.parallel.DistributedDataParallel)
+    return objective.no_sync() if distributed and not last else torch.enable_grad()

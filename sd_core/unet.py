@@ -1,0 +1,235 @@
+"""The UNet F inside the denoiser: picture in, picture out, told the noise level and, for generators, the prompt.
+
+    picture ─ patches ─ level 0 ────────── skip ────────── level 0 ─ patches ─ picture
+                           └─ level 1 ──── skip ──── level 1 ─┘
+                                 └─────  level 2  ──────┘
+
+Three levels, each at half the resolution of the one above. An encoder level hands its result to its decoder level over
+a skip connection, so that detail needs not pass through the narrow bottom. Below the top level, blocks attend
+to the picture's other places and to the words of the prompt. Activations stay channels-last throughout: that is where
+convolutions and the per-pixel norm are fast, on CPUs and GPUs alike.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTHS = {"tiny": 16, "small": 32, "base": 48, "large": 96}  # the dial: channels are multiples of this
+WIDTH_MULTIPLES = (1, 2, 4, 4)  # of each level, the finest first
+BLOCKS = (1, 2, 2, 2)  # of each level, on the way down and again on the way up; the finest is the dearest
+ATTENDING = (False, False, True, True)
+HEAD_CHANNELS = 32
+NOISE_FREQUENCIES = 32
+
+
+@dataclass(frozen=True)
+class Context:
+    """Encoded prompts: `tokens` [B, L, D], `mask` [B, L] (True where there is a token), `pooled` [B, D]."""
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def __getitem__(self, index: Tensor) -> "Context":
+        """The prompts at `index` [N], in that order; repeats are allowed."""
+        return Context(self.tokens[index], self.mask[index], self.pooled[index])
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """All that decides the UNet's shape. `size` is the one dial; the rest says what the model is for.
+
+    A generator reads prompts (`context_channels` > 0) and attends over the whole picture. A restorer has `hint_channels`
+    (damaged picture, mask, noise-level map) and no attention, so that nothing in it depends on the picture's size.
+    """
+
+    size: str = "small"
+    patch: int = 4
+    context_channels: int = 0
+    hint_channels: int = 0
+
+    def __post_init__(self):
+        if self.size not in WIDTHS:
+            raise ValueError(f"There is no model size {self.size!r}. Sizes are: {', '.join(WIDTHS)}.")
+        if self.patch not in (1, 2, 4, 8):
+            raise ValueError(f"The patch size must be 1, 2, 4 or 8, not {self.patch}.")
+        if self.context_channels < 0 or self.hint_channels < 0:
+            raise ValueError("Channel counts cannot be negative.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(WIDTHS[self.size] * multiple for multiple in WIDTH_MULTIPLES)
+
+    @property
+    def embedding_channels(self) -> int:
+        return 4 * WIDTHS[self.size]
+
+    @property
+    def multiple(self) -> int:
+        """Heights and widths that need no padding are multiples of this."""
+        return self.patch * 2 ** (len(WIDTH_MULTIPLES) - 1)
+
+
+class PixelNorm(nn.Module):
+    """Root-mean-square norm over the channels of each pixel: the same at any picture size (Karras et al. 2018, section 4.2)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels_last = x.permute(0, 2, 3, 1)
+        return F.rms_norm(channels_last, self.scale.shape, self.scale, eps=1e-5).permute(0, 3, 1, 2)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """`module` with zero weights: a branch that starts silent makes a deep network easy to begin training."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut; the noise level (and pooled prompt) scales and shifts between them (AdaGN of
+    Dhariwal & Nichol 2021, arXiv:2105.05233, with a per-pixel norm)."""
+
+    def __init__(self, channels: int, embedding_channels: int):
+        super().__init__()
+        self.norm1 = PixelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = zeroed(nn.Linear(embedding_channels, 2 * channels))
+        self.norm2 = PixelNorm(channels)
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return x + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Self- and cross-attention in one: each place of the picture looks at all places and all words of the prompt at once
+    (text joined to the keys and values, as in Imagen, Saharia et al. 2022, arXiv:2205.11487, appendix D.3.1)."""
+
+    def __init__(self, channels: int, context_channels: int):
+        super().__init__()
+        self.heads = max(1, channels // HEAD_CHANNELS)
+        self.norm = PixelNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.context_kv = nn.Linear(context_channels, 2 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        batch, channels, height, width = x.shape
+        places = self.norm(x).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        query, key, value = self.qkv(places).chunk(3, dim=-1)
+        context_key, context_value = self.context_kv(context.tokens).chunk(2, dim=-1)
+        query, key, value = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for t in (query, torch.cat([key, context_key], 1), torch.cat([value, context_value], 1))
+        )
+        visible = F.pad(context.mask, (height * width, 0), value=True)[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        return x + attended.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, on the way down or up."""
+
+    def __init__(self, channels: int, blocks: int, embedding_channels: int, context_channels: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_channels) for _ in range(blocks))
+        attends = blocks if context_channels else 0
+        self.attentions = nn.ModuleList(Attention(channels, context_channels) for _ in range(attends))
+
+    def forward(self, x: Tensor, embedding: Tensor, context: Context | None) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            x = block(x, embedding)
+            if self.attentions:
+                x = self.attentions[i](x, context)
+        return x
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise [B] as Fourier features, and a small network on top: [B, channels]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2 * NOISE_FREQUENCIES, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        frequencies = torch.logspace(-3, 3, NOISE_FREQUENCIES, base=2, device=c_noise.device)
+        angles = 2 * math.pi * c_noise[:, None] * frequencies
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+
+
+class UNet(nn.Module):
+    """See the file's docstring. Built from a `UNetConfig`; the output layer starts at zero."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        widths, embedding, context = config.widths, config.embedding_channels, config.context_channels
+        patch_values = 3 * config.patch**2
+        top_and_middle = widths[:-1]
+
+        def level(index: int) -> Level:
+            return Level(widths[index], BLOCKS[index], embedding, context if ATTENDING[index] else 0)
+
+        self.noise_embedding = NoiseEmbedding(embedding)
+        self.prompt_embedding = nn.Linear(context, embedding) if context else None
+        self.stem = nn.Conv2d(patch_values + config.hint_channels * config.patch**2, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.bottom = level(len(widths) - 1)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in top_and_middle)
+        self.decoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
+        self.head = nn.Sequential(
+            PixelNorm(widths[0]), nn.SiLU(), zeroed(nn.Conv2d(widths[0], patch_values, 3, padding=1))
+        )
+
+    def forward(
+        self, x: Tensor, c_noise: Tensor, context: Context | None = None, hints: Tensor | None = None
+    ) -> Tensor:
+        """F(x, c_noise).
+
+        Args:
+            x: pictures [B, 3, H, W], scaled to unit variance. Any H and W: what the levels do not divide is padded.
+            c_noise: noise levels [B] as `Preconditioning.c_noise` gives them.
+            context: the prompts, for a generator.
+            hints: what a restorer is told, [B, hint_channels, H, W].
+
+        Returns:
+            [B, 3, H, W], without a range of its own.
+        """
+        height, width = x.shape[-2:]
+        if hints is not None:
+            x = torch.cat([x, hints], dim=1)
+        x = self._padded(x.contiguous(memory_format=torch.channels_last))
+        embedding = self.noise_embedding(c_noise)
+        if self.prompt_embedding is not None:
+            embedding = embedding + self.prompt_embedding(context.pooled)
+        embedding = F.silu(embedding)
+
+        x = self.stem(F.pixel_unshuffle(x, self.config.patch))
+        skips = []
+        for level, down in zip(self.encoder, self.down, strict=True):
+            x = level(x, embedding, context)
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x, embedding, context)
+        for i in reversed(range(len(skips))):
+            x = self.merge[i](torch.cat([self.up[i](x), skips[i]], dim=1))
+            x = self.decoder[i](x, embedding, context)
+        x = F.pixel_shuffle(self.head(x), self.config.patch)
+        return x[..., :height, :width]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        bottom, right = (-x.shape[-2] % self.config.multiple, -x.shape[-1] % self.config.multiple)
+        return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x

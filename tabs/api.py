@@ -1,0 +1,163 @@
+"""The Generate tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
+
+import gradio as gr
+
+from sd_core import generation as g
+from sd_core.images import fit_picture, open_picture, to_float
+from sd_core.shelf import Shelf
+from tabs.controls import known_words, whole
+from tabs.drawing import Walk, draw
+from tabs.streaming import plain_error
+
+STRIP_FRAMES = 24
+
+
+def build_api(shelf: Shelf) -> None:
+    """Adds the endpoints /generate, /image_to_image, /walk, /models and /words, without anything to see."""
+
+    def paths(request: gr.Request, model: str, wanted: g.GenerationRequest, walk: Walk | None = None) -> list[str]:
+        *_, last = draw(request, shelf, model, wanted, walk)
+        if last.batch is None:
+            raise gr.Error("The job was stopped before its end.", print_exception=False)
+        return [str(path) for path in last.batch.paths]
+
+    def chosen(model: str) -> str:
+        names = shelf.names()
+        if not names:
+            raise ValueError("There is no model yet; train one first.")
+        return model or names[0]
+
+    def generate(
+        prompt: str,
+        negative_prompt: str = "",
+        count: float = 4,
+        sampler: str = g.DEFAULT_SAMPLER,
+        steps: float = g.DEFAULT_STEPS,
+        guidance: float = g.DEFAULT_GUIDANCE,
+        seed: float = 0,
+        model: str = "",
+        request: gr.Request = None,
+    ) -> list[str]:
+        """Draws pictures of a prompt and returns them as PNG files that carry their settings.
+
+        Args:
+            prompt: What to draw, in words the model knows (see the endpoint "words"); others are left out.
+            negative_prompt: What to keep away from.
+            count: How many pictures, 1 to 64. Picture i has the seed `seed + i`.
+            sampler: dpmpp_2m, euler (the same as DDIM), euler_ancestral or heun.
+            steps: How many denoising steps, 1 to 100.
+            guidance: How closely to follow the prompt, 0 to 15; 1 is no guidance.
+            seed: Of the first picture; the same seed and settings give the same picture.
+            model: A name that the endpoint "models" lists; empty for the first one.
+
+        Returns:
+            The pictures, as PNG files at the model's own resolution.
+        """
+        try:
+            wanted = g.GenerationRequest(
+                prompt, negative_prompt, whole(count), sampler, whole(steps), guidance, whole(seed)
+            )
+            return paths(request, chosen(model), wanted)
+        except Exception as error:
+            raise plain_error(error) from error
+
+    def image_to_image(
+        picture: str,
+        prompt: str,
+        strength: float = g.DEFAULT_STRENGTH,
+        count: float = 4,
+        seed: float = 0,
+        model: str = "",
+        request: gr.Request = None,
+    ) -> list[str]:
+        """Draws new pictures that start from a given one, with default sampler, steps and guidance.
+
+        Args:
+            picture: The picture to start from; its centre is used, at the model's resolution.
+            prompt: What to draw.
+            strength: How much is drawn anew, above 0 and up to 1, which forgets the picture.
+            count: How many pictures, 1 to 64.
+            seed: Of the first picture.
+            model: A name that the endpoint "models" lists; empty for the first one.
+
+        Returns:
+            The pictures, as PNG files at the model's own resolution.
+        """
+        try:
+            name = chosen(model)
+            start = to_float(fit_picture(open_picture(picture), shelf.describe(name).model.resolution))
+            wanted = g.GenerationRequest(prompt, count=whole(count), seed=whole(seed), start=start, strength=strength)
+            return paths(request, name, wanted)
+        except Exception as error:
+            raise plain_error(error) from error
+
+    def walk(
+        prompt: str, from_seed: float = 0, to_seed: float = 1, frames: float = STRIP_FRAMES, model: str = "",
+        request: gr.Request = None,
+    ) -> list[str]:  # fmt: skip
+        """Walks from the picture of one seed to that of another, by spherical interpolation of their noise.
+
+        Args:
+            prompt: What to draw.
+            from_seed: The seed of the first frame.
+            to_seed: The seed of the last frame.
+            frames: How many pictures, 2 to 120.
+            model: A name that the endpoint "models" lists; empty for the first one.
+
+        Returns:
+            The frames, as PNG files.
+        """
+        try:
+            wanted = g.GenerationRequest(prompt, seed=whole(from_seed))
+            return paths(request, chosen(model), wanted, Walk(whole(to_seed), whole(frames)))
+        except Exception as error:
+            raise plain_error(error) from error
+
+    def models() -> list[str]:
+        """The names of the models that can draw.
+
+        Returns:
+            Their names, the default one first.
+        """
+        return shelf.names()
+
+    def words(model: str = "") -> list[str]:
+        """The words a model knows in prompts.
+
+        Args:
+            model: A name that the endpoint "models" lists; empty for the first one.
+
+        Returns:
+            The words, in alphabetical order.
+        """
+        try:
+            return [word for (word,) in known_words(shelf, chosen(model))]
+        except ValueError as error:
+            raise plain_error(error) from error
+
+    with gr.Group(visible=False):
+        pictures = gr.Gallery(label="Pictures", type="filepath")
+        prompt, negative = gr.Textbox(label="Prompt"), gr.Textbox(label="Negative prompt")
+        count, steps = gr.Number(4, label="Count"), gr.Number(g.DEFAULT_STEPS, label="Steps")
+        sampler = gr.Dropdown(list(g.SAMPLERS), value=g.DEFAULT_SAMPLER, label="Sampler")
+        guidance = gr.Number(g.DEFAULT_GUIDANCE, label="Guidance scale")
+        strength = gr.Number(g.DEFAULT_STRENGTH, label="Strength")
+        seed, to_seed = gr.Number(0, label="Seed"), gr.Number(1, label="To seed")
+        frames = gr.Number(STRIP_FRAMES, label="Frames")
+        model = gr.Textbox("", label="Model")
+        picture = gr.Image(type="filepath", image_mode=None, label="Picture")
+        hidden = gr.Button()
+        free = dict(concurrency_limit=None)
+        hidden.click(
+            generate,
+            [prompt, negative, count, sampler, steps, guidance, seed, model],
+            pictures,
+            api_name="generate",
+            **free,
+        )
+        hidden.click(
+            image_to_image, [picture, prompt, strength, count, seed, model], pictures, api_name="image_to_image", **free
+        )
+        hidden.click(walk, [prompt, seed, to_seed, frames, model], pictures, api_name="walk", **free)
+    gr.api(models, api_name="models")
+    gr.api(words, api_name="words")

@@ -1,0 +1,66 @@
+"""Does a request for a visitor and tells how it goes: what the Generate tab, a walk and the API have in common."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from sd_core.film import Film
+from sd_core.generation import GenerationRequest, generate, interpolate, save_pictures, walk_noises
+from sd_core.images import grid, to_pixels
+from sd_core.shelf import Shelf
+from tabs.sessions import SESSIONS, Batch
+from tabs.status import Status
+from tabs.streaming import Stream, Waiting, line_for
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a walk between two seeds goes, and in how many frames."""
+
+    to_seed: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows next: a status line, perhaps the file of a new preview, and at the end the finished batch."""
+
+    status: str
+    preview: Path | None = None
+    batch: Batch | None = None
+    ended: bool = False
+
+
+def draw(
+    visitor: gr.Request, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
+) -> Iterator[Shown]:
+    """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
+    session, film, status = SESSIONS.of(visitor), Film(), Status(visitor)
+    noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
+
+    def work():
+        loaded = shelf.load(model)
+        steps = interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
+        for step in steps:
+            film.add(step)
+            yield step
+
+    stream = session.start(Stream(work, line_for(shelf.device)))
+    session.film = film
+    step = None
+    for item in stream:
+        if not isinstance(item, Waiting):
+            step = item
+            yield Shown(status.step(step.index, step.count), session.preview(grid(to_pixels(step.denoised))))
+        elif step is None:
+            yield Shown(status.waiting(item.before))
+        else:
+            yield Shown(status.step(step.index, step.count))
+    if step is None or step.index < step.count:
+        yield Shown(status.stopped(step.index if step else 0, step.count if step else request.steps), ended=True)
+        return
+    paths = save_pictures(step.x, request, noises, model, session.new_folder())
+    session.batch, session.chosen = Batch(model, request, noises, paths), 0
+    yield Shown(status.done(), batch=session.batch, ended=True)

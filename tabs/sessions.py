@@ -1,0 +1,130 @@
+"""What the app remembers of each visitor: a folder for their pictures, the last batch, and the job under way.
+
+Kept here and not in `gr.State`, which outlives a closed page by an hour: it is dropped when a page closes, and the
+oldest ones when there are many.
+"""
+
+import itertools
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from sd_core.film import Film
+from sd_core.generation import GenerationRequest, Noise
+from tabs.streaming import Stream
+
+MAX_FILM_BYTES = 192_000_000  # of all visitors together
+MAX_SESSIONS = 64
+PREVIEWS, PREVIEW_QUALITY = 16, 90  # files on disk per visitor; JPEG
+GRACE_SECONDS = 600  # a phone that was locked for a moment finds its pictures again
+
+
+@dataclass
+class Batch:
+    """Finished pictures: the model and request they answer, what each started from, and their files."""
+
+    model: str
+    request: GenerationRequest
+    noises: list[Noise]
+    paths: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """One open page."""
+
+    folder: Path
+    film: Film = field(default_factory=Film)
+    batch: Batch | None = None
+    chosen: int = 0
+    stream: Stream | None = None
+    left: float | None = None
+    _previews: Iterator[int] = field(default_factory=itertools.count)
+
+    def new_folder(self) -> Path:
+        """A fresh folder for one batch. Earlier ones stay, since a gallery may still show them."""
+        return Path(tempfile.mkdtemp(prefix="batch-", dir=self.folder))
+
+    def preview(self, picture: Image.Image) -> Path:
+        """Writes a preview for the page, which copies it. (A picture that Gradio itself writes goes over an equal one
+        that it may be serving at that moment.)"""
+        path = self.folder / f"preview-{next(self._previews) % PREVIEWS}.jpg"
+        picture.save(path, quality=PREVIEW_QUALITY)
+        return path
+
+    def start(self, stream: Stream) -> Stream:
+        """Notes the job under way, ending the one before it."""
+        self.stop()
+        self.stream = stream
+        return stream
+
+    def stop(self) -> None:
+        if self.stream:
+            self.stream.stop()
+
+
+class Sessions:
+    """Everybody's session, by Gradio's session hash."""
+
+    def __init__(self):
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, request: gr.Request | None) -> Session:
+        """The visitor's session."""
+        key = getattr(request, "session_hash", None) or "nobody"
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = Session(Path(tempfile.mkdtemp(prefix="sd-pictures-")))
+            session = self._sessions[key]
+            session.left = None
+            self._sessions.move_to_end(key)
+            self._tidy()
+            return session
+
+    def leave(self, request: gr.Request) -> None:
+        """The page was closed: its job ends, and the rest is forgotten after a while."""
+        with self._lock:
+            if session := self._sessions.get(request.session_hash):
+                session.stop()
+                session.left = time.monotonic()
+            self._tidy()
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        gone = [k for k, s in self._sessions.items() if s.left is not None and now - s.left > GRACE_SECONDS]
+        others = [k for k in self._sessions if k not in gone]
+        gone += others[: max(0, len(others) - MAX_SESSIONS)]
+        for key in gone:
+            session = self._sessions.pop(key)
+            session.stop()
+            shutil.rmtree(session.folder, ignore_errors=True)
+        self._drop_films()
+
+    def _drop_films(self) -> None:
+        """Forgets the longest unused films while all together are too large; never the newest."""
+        total = sum(session.film.bytes for session in self._sessions.values())
+        for session in list(self._sessions.values())[:-1]:
+            if total <= MAX_FILM_BYTES:
+                return
+            total -= session.film.bytes
+            session.film = Film()
+
+    def close(self) -> None:
+        """Removes everybody's pictures, when the app ends."""
+        with self._lock:
+            for session in self._sessions.values():
+                session.stop()
+                shutil.rmtree(session.folder, ignore_errors=True)
+            self._sessions.clear()
+
+
+SESSIONS = Sessions()

@@ -1,0 +1,53 @@
+"""The line under the preview: how far a job is, how long it will take, or what became of it."""
+
+import time
+
+import gradio as gr
+
+from tabs.words import say
+
+
+def _line(text: str, share: float | None = None) -> str:
+    bar = ""
+    if share is not None:
+        percent = round(100 * share)
+        bar = (
+            f'<div class="sd-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+            f'<div style="width:{percent}%"></div></div>'
+        )
+    return f'<div class="sd-status" aria-live="polite">{bar}<span>{text}</span></div>'
+
+
+class Status:
+    """Times a job and tells its visitor about it, in HTML."""
+
+    def __init__(self, visitor: gr.Request | None):
+        self._visitor = visitor
+        self._asked = time.monotonic()
+        self._first: tuple[int, float] | None = None
+
+    def ready(self) -> str:
+        return _line(say(self._visitor, "ready"))
+
+    def waiting(self, before: int) -> str:
+        """Nothing has begun; `before` other jobs come first."""
+        text = say(self._visitor, "before_you", before=before) if before else say(self._visitor, "starting")
+        return _line(text, 0)
+
+    def step(self, index: int, count: int) -> str:
+        """Step `index` of `count` is done."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (index, now)
+        first_index, first_time = self._first
+        text = say(self._visitor, "step", index=index, count=count)
+        if first_index < index < count:
+            left = (now - first_time) / (index - first_index) * (count - index)
+            text += " · " + say(self._visitor, "left", seconds=f"{left:.0f}" if left >= 1 else "&lt; 1")
+        return _line(text, index / count)
+
+    def stopped(self, index: int, count: int) -> str:
+        return _line(say(self._visitor, "stopped_at", index=index, count=count))
+
+    def done(self) -> str:
+        return _line(say(self._visitor, "done_in", seconds=f"{time.monotonic() - self._asked:.1f}"), 1)

@@ -1,0 +1,151 @@
+"""Runs an sd_core generator in a thread of its own and hands what it yields to the page.
+
+Gradio would run it in whatever worker threads are free, a different one at each step, start the next visitor's job
+while a cancelled one still works, and show every step however late. Here one thread does one job, one job at a time
+works on a device, in the order they came, and the page gets the newest step.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import gradio as gr
+import torch
+
+T = TypeVar("T")
+POLL_SECONDS = 0.25  # how often a waiting page comes up for air: Gradio can close its generator only then
+
+log = logging.getLogger(__name__)
+
+
+class Line:
+    """A lock that lets jobs in by the order they came, and tells each how many are before it."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._jobs: list[object] = []
+
+    def join(self, job: object) -> None:
+        with self._changed:
+            self._jobs.append(job)
+
+    def wait(self, job: object, stop: threading.Event) -> bool:
+        """Waits until `job` is first. False if `stop` was set before."""
+        with self._changed:
+            while self._jobs[0] is not job and not stop.is_set():
+                self._changed.wait(POLL_SECONDS)
+            return not stop.is_set()
+
+    def leave(self, job: object) -> None:
+        with self._changed:
+            if job in self._jobs:
+                self._jobs.remove(job)
+            self._changed.notify_all()
+
+    def before(self, job: object) -> int:
+        """How many jobs are before this one."""
+        with self._changed:
+            return self._jobs.index(job) if job in self._jobs else 0
+
+
+_lines: dict[str, Line] = {}
+_lines_lock = threading.Lock()
+
+
+def line_for(device: torch.device | str) -> Line:
+    """The one line of jobs for a device."""
+    with _lines_lock:
+        return _lines.setdefault(str(device), Line())
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing new yet; `before` other jobs come first."""
+
+    before: int = 0
+
+
+class Stream:
+    """A job under way. Iterate over it, or use `stream`.
+
+    Args:
+        work: makes the sd_core generator; called in the job's thread once the device is free, so it may load a model.
+        line: of the device it needs.
+    """
+
+    def __init__(self, work: Callable[[], Iterator[T]], line: Line):
+        self._work, self._line = work, line
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._newest: list[T] = []  # at most one item
+        self._error: BaseException | None = None
+        self._done = False
+        line.join(self)
+        self._thread = threading.Thread(target=self._run, name="job", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the job within one step. Never blocks."""
+        self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def _run(self) -> None:
+        try:
+            if self._line.wait(self, self._stop):
+                self._produce()
+        except BaseException as error:  # reaches whoever iterates
+            self._error = error
+        finally:
+            self._line.leave(self)
+            with self._changed:
+                self._done = True
+                self._changed.notify_all()
+
+    def _produce(self) -> None:
+        with closing(self._work()) as items:
+            for item in items:
+                with self._changed:
+                    self._newest = [item]  # a page that is slow misses the one before
+                    self._changed.notify_all()
+                if self._stop.is_set():
+                    return
+
+    def __iter__(self) -> Iterator[T | Waiting]:
+        """The newest item whenever there is one, the last one in any case, and `Waiting` now and then in between."""
+        try:
+            while True:
+                with self._changed:
+                    if not self._newest and not self._done:
+                        self._changed.wait(POLL_SECONDS)
+                    newest, self._newest = self._newest, []
+                    done = self._done
+                if newest:
+                    yield newest[0]
+                elif done:
+                    break
+                else:
+                    yield Waiting(self._line.before(self))
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.stop()
+
+
+def plain_error(error: BaseException) -> gr.Error:
+    """What the page says of an error: its sentence if it is one meant for people, else where to look."""
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, ValueError):  # the library's own errors all are
+        return gr.Error(str(error), print_exception=False)
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return gr.Error(
+            "There is not enough memory for this; ask for fewer or smaller pictures.", print_exception=False
+        )
+    log.error("A job failed.", exc_info=error)
+    return gr.Error("Something went wrong inside the program; its log says more.", print_exception=False)

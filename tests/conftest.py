@@ -1,0 +1,81 @@
+"""What the tests share: a tiny set of pictures, its vocabulary, and models small enough for one slow core."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from sd_core.data import PictureSet
+from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.text import Vocabulary
+
+torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("suite")
+
+COLOURS = {"red": (200, 30, 40), "green": (30, 180, 60), "blue": (40, 60, 210), "white": (240, 240, 240)}
+
+
+def make_pictures(count: int = 24, resolution: int = 8, mirrorable: bool = True) -> PictureSet:
+    """Plain squares, nearly of one colour each and darker on the left, captioned with their colour."""
+    random = np.random.default_rng(0)
+    names = [list(COLOURS)[i % len(COLOURS)] for i in range(count)]
+    plain = np.array([COLOURS[name] for name in names])[:, None, None, :]
+    shade = np.linspace(0.5, 1, resolution)[None, None, :, None]
+    pixels = plain * shade + random.normal(0, 4, (count, resolution, resolution, 3))
+    captions = tuple(f"a {name} square" for name in names)
+    return PictureSet("squares", pixels.clip(0, 255).astype(np.uint8), captions, mirrorable)
+
+
+def with_random_weights(model: nn.Module, seed: int = 1) -> nn.Module:
+    """`model` with every zeroed layer awake, so that each part has an influence that can be seen."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 25
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
+            if parameter.ndim == 1:
+                parameter.add_(1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def squares() -> Callable[..., PictureSet]:
+    return make_pictures
+
+
+@pytest.fixture(scope="session")
+def pictures() -> PictureSet:
+    return make_pictures()
+
+
+@pytest.fixture(scope="session")
+def vocabulary(pictures: PictureSet) -> Vocabulary:
+    return Vocabulary.learn(pictures.captions)
+
+
+@pytest.fixture(scope="session")
+def awaken() -> Callable[..., nn.Module]:
+    return with_random_weights
+
+
+@pytest.fixture
+def fresh_generator(vocabulary: Vocabulary) -> Denoiser:
+    """A generator of 8×8 pictures as it is before training."""
+    torch.manual_seed(0)
+    return Denoiser(ModelConfig.generator("tiny", 8), vocabulary)
+
+
+@pytest.fixture
+def generator(fresh_generator: Denoiser) -> Denoiser:
+    """A generator of 8×8 pictures in which every part has an influence."""
+    return with_random_weights(fresh_generator).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def restorer() -> Denoiser:
+    """A restorer in which every part has an influence."""
+    return with_random_weights(Denoiser(ModelConfig("restorer", "tiny", 8, 1))).eval().requires_grad_(False)

@@ -1,0 +1,227 @@
+"""Built-in characters: the same for the same seed, and never captioned with what is not drawn."""
+
+import json
+import subprocess
+import sys
+import threading
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sd_core.data import DataError, open_data
+from sd_core.data.character_styles import BACKGROUNDS, HAIR_COLOURS, SKIN_TONES
+from sd_core.data.characters import (
+    ATTRIBUTES,
+    EVALUATION_STYLE,
+    FIRST_TRAINING_SEED,
+    HELD_OUT_SEEDS,
+    STYLES,
+    attributes_of,
+    attributes_of_style,
+    caption_of,
+    character,
+    draw_set,
+    random_caption,
+    render,
+    training_seeds,
+)
+
+NAMES = [style.name for style in STYLES]
+ALL_NAMES = [*NAMES, EVALUATION_STYLE]
+THREE = ["dylan", "miniavs", "adventurer"]
+styles = st.sampled_from(ALL_NAMES)
+seeds = st.integers(0, 2**40)
+
+
+def metadata(style: str) -> dict:
+    return json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("style", STYLES, ids=NAMES)
+def test_every_style_credits_its_artist_as_the_package_does(style):
+    meta = metadata(style.name)["meta"]
+    assert style.artist == meta["creator"]["name"]
+    assert (style.title, style.source) == (meta["source"]["name"], meta["source"]["url"])
+    assert style.licence == meta["license"]["name"]
+
+
+@pytest.mark.parametrize("style", STYLES, ids=NAMES)
+def test_only_freely_licensed_styles_are_drawn(style):
+    assert style.licence in ("CC0 1.0", "CC BY 4.0")
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_every_variant_in_the_tables_exists_in_the_package(name):
+    from sd_core.data.characters import _look
+
+    components = metadata(name)["components"]
+    for values in _look(name).traits.values():
+        for value in values.values():
+            for component, variants in value.items():
+                assert set(variants) <= set(components[component]["variants"])
+
+
+def test_the_evaluation_style_is_not_a_training_style():
+    assert EVALUATION_STYLE not in NAMES
+
+
+def test_training_never_uses_held_out_seeds():
+    assert FIRST_TRAINING_SEED not in HELD_OUT_SEEDS
+    assert not set(training_seeds(1000, NAMES)) & set(HELD_OUT_SEEDS)
+
+
+def test_the_same_seed_gives_the_same_character_in_another_process():
+    code = "from sd_core.data.characters import character as c; x = c('dylan', 12345); print(x.caption + x.svg)"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    here = character("dylan", 12_345)
+    assert there.strip() == here.caption + here.svg
+    assert character("dylan", 12_346) != here
+
+
+@settings(max_examples=60, deadline=None)
+@given(styles, seeds)
+def test_attributes_are_among_those_of_the_style(style, seed):
+    possible = attributes_of_style(style)
+    for key, value in attributes_of(style, seed).items():
+        assert value in possible[key]
+        assert value in ATTRIBUTES[key]
+
+
+def named(phrase: str) -> str:
+    return f" {phrase} ".replace(",", " ").replace("grey", "gray").replace("blonde", "blond")
+
+
+@settings(max_examples=300, deadline=None)
+@given(styles, seeds)
+def test_a_caption_says_only_what_is_drawn(style, seed):
+    attributes = attributes_of(style, seed)
+    caption = named(random_caption(attributes, seed))
+    for value in ("bald", "bun", "sunglasses", "smiling", "sad", "angry", "surprised"):
+        assert f" {value} " not in caption or value in attributes.values()
+    for key, thing in (("glasses", "glasses"), ("earrings", "earrings"), ("hat", "hat")):
+        assert f" {thing} " not in caption or attributes[key] == thing
+    for names, key, noun in (
+        (HAIR_COLOURS, "hair colour", "hair"),
+        (SKIN_TONES, "skin tone", "skin"),
+        (BACKGROUNDS, "background", "background"),
+    ):
+        for name in names:
+            assert f" {name} {noun} " not in caption or attributes[key] == name
+
+
+@settings(max_examples=100, deadline=None)
+@given(styles, seeds)
+def test_the_full_caption_names_every_attribute(style, seed):
+    attributes = attributes_of(style, seed)
+    caption = named(caption_of(attributes))
+    for key, value in attributes.items():
+        word = value.replace("-", " ")
+        assert value.startswith("no ") or f" {word} " in caption, (key, caption)
+
+
+def test_captions_read_naturally():
+    attributes = {
+        "style": "pixel-art",
+        "hair": "long",
+        "hair colour": "red",
+        "glasses": "glasses",
+        "hat": "no hat",
+        "beard": "beard",
+        "expression": "smiling",
+        "background": "orange",
+    }
+    assert caption_of(attributes) == (
+        "pixel art with long red hair, glasses, a beard, smiling, on an orange background"
+    )
+    assert caption_of({"style": "dylan"}) == "dylan"
+    assert caption_of({"hair": "bun", "hair colour": "blue"}) == "character with blue hair in a bun"
+
+
+def test_captions_vary_and_may_leave_anything_out():
+    captions = [random_caption(attributes_of("adventurer", seed), seed) for seed in range(300)]
+    assert len(set(captions)) > 250
+    assert any("adventurer" not in caption for caption in captions)
+    assert any(len(caption.split()) <= 4 for caption in captions)
+    assert {"gray", "grey"} <= {word.strip(",") for caption in captions for word in caption.split()}
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_the_background_is_the_colour_the_attributes_say(name):
+    for seed in range(2):
+        drawn = character(name, seed)
+        picture = render(drawn.svg, 64)
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+        corners = picture[[0, 0], [0, -1]].astype(int)  # at least one upper corner is free of hair
+        wanted = np.frombuffer(bytes.fromhex(BACKGROUNDS[drawn.attributes["background"]][1:]), np.uint8).astype(int)
+        assert np.abs(corners - wanted).max(axis=1).min() <= 2
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_each_value_of_an_attribute_is_drawn_often_enough_to_be_learned(name):
+    drawn = [attributes_of(name, seed) for seed in range(1000)]
+    for key, values in attributes_of_style(name).items():
+        for value in values:
+            assert sum(attributes.get(key) == value for attributes in drawn) >= 20, (key, value)
+
+
+def test_a_set_is_drawn_once_and_then_remembered(tmp_path):
+    calls = []
+    first = draw_set(THREE, range(3), 16, cache=tmp_path, progress=lambda *done: calls.append(done))
+    assert calls[-1] == (9, 9) and len(calls) >= 9
+    calls.clear()
+    second = draw_set(THREE, range(3), 16, cache=tmp_path, progress=lambda *done: calls.append(done))
+    assert calls == [(9, 9)]
+    assert second.captions == first.captions
+    assert np.array_equal(second.pixels, first.pixels)
+    assert not second.pixels.flags.writeable
+    for index in range(6):  # the styles take turns
+        drawn = character(THREE[index % 3], index // 3)
+        assert first.captions[index] == drawn.caption
+        assert np.array_equal(first.pixels[index], render(drawn.svg, 16))
+    assert "Lisa Wischofsky (CC BY 4.0" in first.credits
+
+
+def test_a_set_wanted_by_several_threads_at_once_is_drawn_once(tmp_path):
+    sets, calls = [], []
+
+    def draw():
+        sets.append(draw_set(["dylan"], range(3), 8, cache=tmp_path, progress=lambda *done: calls.append(done)))
+
+    threads = [threading.Thread(target=draw) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(pictures) for pictures in sets] == [3, 3, 3]
+    assert calls.count((1, 3)) == 1
+
+
+def test_drawing_that_is_stopped_leaves_nothing_behind(tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_set(["dylan"], range(200), 8, cache=tmp_path, progress=stop)
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_open_data_draws_as_many_training_characters_as_asked(tmp_path):
+    pictures = open_data("characters", 8, count=2, cache=tmp_path)
+    assert len(pictures) == 2 and pictures.resolution == 8
+    assert pictures.captions[0] == character(NAMES[0], FIRST_TRAINING_SEED).caption
+    assert not pictures.mirrorable
+
+
+def test_any_style_can_be_asked_for_by_name(tmp_path):
+    pictures = open_data("characters", 8, count=1, styles=[EVALUATION_STYLE], cache=tmp_path)
+    assert pictures.captions == (character(EVALUATION_STYLE, FIRST_TRAINING_SEED).caption,)
+
+
+def test_an_unknown_style_is_one_clear_sentence(tmp_path):
+    with pytest.raises(DataError, match="no character style 'van-gogh'; choose among adventurer,"):
+        open_data("characters", 8, styles=["van-gogh"], cache=tmp_path)
+    with pytest.raises(DataError, match="at least one style"):
+        open_data("characters", 8, styles=[], cache=tmp_path)
