@@ -8,9 +8,10 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-WIDTH_STEP = 8  # its default of 8 attention heads asks for multiples of 8 channels
-NORM_GROUPS = 8  # its default of 32 would not divide widths as small as ours
+WIDTH_STEP = 4
+HEADS = NORM_GROUPS = WIDTH_STEP  # its defaults, 8 and 32, would not divide widths as small as ours
 CLOSE_ENOUGH = 0.01
+BENT = 0.25  # by which share a width may leave the default ratios for the sake of a close match
 RATIOS = (1, 2, 4, 4)  # of its default widths 320, 640, 1280, 1280
 ATTENTION_BELOW = {  # with attention only at a quarter of the resolution and below, where it is affordable on pixels
     "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -41,6 +42,7 @@ class Shape:
                 out_channels=self.channels,
                 block_out_channels=widths,
                 cross_attention_dim=self.context,
+                attention_head_dim=HEADS,  # which is what this class calls the number of heads
                 norm_num_groups=NORM_GROUPS,
                 **self.options,
             )
@@ -67,7 +69,7 @@ def forward_flops(model: UNet2DConditionModel, shape: Shape) -> int:
 
 
 def matched(shape: Shape, measure: Callable[[UNet2DConditionModel], float], target: float) -> tuple[int, ...]:
-    """The widths at which `measure` comes closest to `target`: its default ratios first, then single widths up or down."""
+    """The widths at which `measure` comes close to `target`: in its default ratios, then single widths up or down a little."""
     known: dict[tuple[int, ...], float] = {}
 
     def error(widths: tuple[int, ...]) -> float:
@@ -75,15 +77,19 @@ def matched(shape: Shape, measure: Callable[[UNet2DConditionModel], float], targ
             known[widths] = abs(measure(shape.build(widths)) / target - 1)
         return known[widths]
 
-    best = tuple(WIDTH_STEP * ratio for ratio in RATIOS)
-    while error(wider := tuple(w + WIDTH_STEP * ratio for w, ratio in zip(best, RATIOS, strict=True))) < error(best):
-        best = wider
+    def scaled(base: int) -> tuple[int, ...]:
+        return tuple(base * ratio for ratio in RATIOS)
+
+    base = WIDTH_STEP
+    while error(scaled(base + WIDTH_STEP)) < error(scaled(base)):
+        base += WIDTH_STEP
+    best = scaled(base)
     while error(best) > CLOSE_ENOUGH:
         near = [
-            tuple(w + step * (i == j) for j, w in enumerate(best))
-            for i in range(len(best))
+            (*best[:i], best[i] + step, *best[i + 1 :])
+            for i, usual in enumerate(scaled(base))
             for step in (-WIDTH_STEP, WIDTH_STEP)
-            if best[i] + step >= WIDTH_STEP
+            if abs(best[i] + step - usual) <= BENT * usual
         ]
         closest = min(near, key=error)
         if error(closest) >= error(best):

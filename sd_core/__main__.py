@@ -1,5 +1,6 @@
 """The command line: python -m sd_core generate | restore | train | data."""
 
+import random
 import signal
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
+
 if TYPE_CHECKING:
+    from sd_core.denoiser import Denoiser
     from sd_core.runs import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -16,6 +20,90 @@ data_app = typer.Typer(no_args_is_help=True, help="Prepare pictures to train on.
 app.add_typer(data_app, name="data")
 
 BAD_INPUT = 2
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw. Words the model does not know are named and left out.")],
+    count: Annotated[int, typer.Option(help="How many pictures; picture i has the seed SEED + i.")] = 1,
+    out: Annotated[Path, typer.Option(help="The folder for the PNGs, which carry their settings.")] = Path("outputs"),
+    model: Annotated[str, typer.Option(help="A released model, runs/NAME, a checkpoint's folder, or USER/MODEL on the Hub.")] = "characters",
+    negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    sampler: Annotated[str, typer.Option(help="dpmpp_2m, euler (= DDIM), euler_ancestral or heun.")] = DEFAULT_SAMPLER,
+    steps: Annotated[int, typer.Option(help="Noise levels on the way to a clean picture.")] = DEFAULT_STEPS,
+    guidance: Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")] = DEFAULT_GUIDANCE,
+    seed: Annotated[int | None, typer.Option(help="Makes a picture again; by default a new one.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A picture to start from (image to image).")] = None,
+    strength: Annotated[float, typer.Option(help="How much of that picture is drawn anew, up to 1.")] = DEFAULT_STRENGTH,
+) -> None:
+    """Draw pictures for a prompt."""
+    from sd_core.generation import GenerationRequest, generate, save_pictures
+    from sd_core.images import fit_picture, open_picture
+
+    loaded = _load(model)
+    if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
+        print(f"This model never learnt: {', '.join(unknown)}.", file=sys.stderr)
+    request = GenerationRequest(
+        prompt=prompt,
+        negative_prompt=negative,
+        count=count,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        seed=random.randrange(2**32) if seed is None else seed,
+        start=None if start is None else fit_picture(open_picture(start), loaded.config.resolution),
+        strength=strength,
+    )
+    for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step"):
+        last = step
+    for path in save_pictures(last.x, request, request.noises(), Path(model).name, out):
+        print(path)
+
+
+def _load(model: str) -> "Denoiser":
+    """A generator by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
+    from sd_core.checkpoint import CheckpointError, load
+    from sd_core.device import best_device
+    from sd_core.shelf import Shelf
+
+    shelf = Shelf()
+    if model in shelf.names():
+        return shelf.load(model)
+    loaded = load(model, best_device())
+    if loaded.vocabulary is None:
+        raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
+    return loaded
+
+
+@data_app.command()
+def pack(
+    source: Annotated[str, typer.Argument(help="characters, cifar10, or a folder or .zip of pictures.")],
+    out: Annotated[Path, typer.Argument(help="The .zip to write.")],
+    resolution: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
+    style: Annotated[list[str] | None, typer.Option(help="A character style; may be given several times.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many pictures to use.")] = None,
+    caption_template: Annotated[str, typer.Option(help='For class folders: "a photo of {a}".')] = "{}",
+) -> None:
+    """Write a data set as one .zip of PNGs and captions, to train on anywhere."""
+    from sd_core.data import open_data
+    from sd_core.data import pack as write
+
+    if out.suffix != ".zip":
+        raise ValueError(f"The packed set is a .zip; {out} does not end in .zip.")
+    with tqdm(unit="picture") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        pictures = open_data(
+            source, resolution, count=count, styles=style or None, caption_template=caption_template, progress=progress
+        )
+        bar.reset(len(pictures))
+        write(pictures, out, progress=progress)
+    for skipped in pictures.skipped:
+        print(f"Skipped {skipped.file}: {skipped.reason}", file=sys.stderr)
+    print(f"{out}: {len(pictures):,} pictures of {resolution}×{resolution}")
 
 
 def _new_name(runs: Path, data: str) -> str:

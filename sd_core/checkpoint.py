@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -24,6 +26,7 @@ from sd_core.text import Vocabulary
 FORMAT = 1
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+Result = TypeVar("Result")
 
 
 class CheckpointError(ValueError):
@@ -52,12 +55,13 @@ class Origin:
 def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str = "") -> None:
     """Writes `model` to `folder`, replacing what is there.
 
-    A kill at any moment leaves the old model or the new one: the new folder is written beside it and takes its place at the end.
+    A kill at any moment leaves the old model or the new one: the new folder is written beside it and takes its place at
+    the end. One process at a time may save to a folder; others may read it meanwhile.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _recover(folder)
-    new = folder.with_name(f".{folder.name}.new-{uuid.uuid4().hex[:8]}")
+    new = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex[:8]}")
     new.mkdir()
     try:
         weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
@@ -77,9 +81,10 @@ def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str 
 
 def _card(model: Denoiser, name: str, origin: Origin) -> str:
     return (
-        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels, "
-        f"{model.parameter_count() / 1e6:.1f} million parameters.\n\n"
-        f"- Data: {origin.data or 'not recorded'}\n- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "
+        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} "
+        f"pixels, {model.parameter_count() / 1e6:.1f} million parameters.\n\n"
+        f"- Data: {origin.data or 'not recorded'}\n"
+        f"- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "
         f"{origin.hours:.1f} hours on {origin.hardware or 'hardware not recorded'}\n"
     )
 
@@ -105,13 +110,43 @@ def _replace(folder: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _unfinished(folder: Path) -> str:
+    return f".{folder.name}.new-"
+
+
 def _recover(folder: Path) -> None:
+    """Tidies up after a save that was killed."""
     if not folder.exists() and _old(folder).exists():
         _old(folder).rename(folder)
+    for sibling in folder.parent.iterdir():
+        if sibling.name.startswith(_unfinished(folder)):
+            shutil.rmtree(sibling, ignore_errors=True)
 
 
 def _existing(folder: Path) -> Path:
     return _old(folder) if not folder.exists() and _old(folder).exists() else folder
+
+
+def _read_whole(folder: Path, read: Callable[[Path], Result]) -> Result:
+    """What `read` makes of the folder, all of it from one save: read again if another process replaced it meanwhile."""
+    while True:
+        before = _identity(folder)
+        try:
+            result = read(_existing(folder))
+        except CheckpointError:
+            if _identity(folder) == before:
+                raise
+        else:
+            if _identity(folder) == before:
+                return result
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -129,7 +164,10 @@ def describe(folder: Path) -> Description:
     Raises:
         CheckpointError: there is none, or this program cannot use it.
     """
-    folder = _existing(Path(folder))
+    return _read_whole(Path(folder), _describe)
+
+
+def _describe(folder: Path) -> Description:
     file = folder / CONFIG
     if not file.is_file():
         raise CheckpointError(f"{folder} is not a model: it has no {CONFIG}.")
@@ -146,8 +184,10 @@ def describe(folder: Path) -> Description:
         return Description(model, Origin(**origin), tuple(config.get("words", ())))
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged or foreign ({_first_line(error)}). Download or train the model again.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file} is damaged or foreign ({_first_line(error)}). Download or train the model again."
+        ) from error
 
 
 def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
@@ -160,10 +200,16 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     Raises:
         CheckpointError: it is missing, truncated, foreign, of a newer format or of another shape.
     """
-    folder = _existing(Path(source))
-    if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "/")):
+    folder = Path(source)
+    here = _existing(folder).exists()
+    if not here and str(source).count("/") == 1 and not str(source).startswith((".", "/")):
         folder = fetch(str(source))
-    description = describe(folder)
+    model = _read_whole(folder, _load)
+    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _load(folder: Path) -> Denoiser:
+    description = _describe(folder)
     vocabulary = _vocabulary(folder, description) if description.model.kind == "generator" else None
     with torch.device("meta"):
         model = Denoiser(description.model, vocabulary)
@@ -171,10 +217,12 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     weights = _weights(folder / WEIGHTS)
     if {name: value.shape for name, value in weights.items()} != shapes:
-        wrong = sorted(n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n))
+        wrong = sorted(
+            n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n)
+        )
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}.")
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model
 
 
 def _weights(file: Path) -> dict[str, torch.Tensor]:
@@ -184,7 +232,9 @@ def _weights(file: Path) -> dict[str, torch.Tensor]:
         with safe_open(file, "pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is truncated or not a safetensors file. Download or train the model again.") from error
+        raise CheckpointError(
+            f"{file} is truncated or not a safetensors file. Download or train the model again."
+        ) from error
 
 
 def _vocabulary(folder: Path, description: Description) -> Vocabulary:
@@ -204,7 +254,7 @@ def push(folder: Path, repository: str, token: str, private: bool = False) -> st
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, CARD])
-    except Exception as error:  # without a network, the Hub's client lets through exceptions of the HTTP library it uses
+    except Exception as error:  # without a network, the Hub's client lets its HTTP library's own exceptions through
         raise CheckpointError(f"The Hub did not take {repository}: {_first_line(error)}") from error
     return str(address)
 

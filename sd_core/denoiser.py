@@ -22,7 +22,7 @@ PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; `resolution` is what it was trained at."""
+    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`."""
 
     kind: str = "generator"
     size: str = "small"
@@ -74,10 +74,8 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def forward(
-        self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
-    ) -> Tensor:
-        """EDM eq. 7: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to the best guess of the clean ones.
+    def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None) -> Tensor:
+        """EDM eq. 7: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the clean ones.
 
         `context` is what `encode` gives, for a generator; `hints` [B, 5, H, W] what a restorer is told.
         """
@@ -105,8 +103,8 @@ class Denoiser(nn.Module):
 
 
 class Guided:
-    """Classifier-free guidance with a negative prompt (Ho & Salimans 2022, arXiv:2207.12598): away from the negative guess,
-    past the positive one. Both are asked for in one batched call.
+    """Classifier-free guidance with a negative prompt (Ho & Salimans 2022, arXiv:2207.12598): away from the negative
+    guess, past the positive one. Both are asked for in one batched call.
 
     Guidance acts only while the noise level lies in `interval`: at high levels it hurts variety and at low ones it does
     nothing, so leaving it out is both better and faster (Kynkäänniemi et al. 2024, arXiv:2404.07724).

@@ -49,7 +49,8 @@ _TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} millio
 def _opened(path: Path | str):
     """The picture in a file, its size checked before it is decoded, and whatever goes wrong told in one sentence."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        Image.init()  # or Pillow fails on formats it has not met yet
+        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise PictureError(_TOO_LARGE)
             yield picture
@@ -196,19 +197,14 @@ class Parameters:
             "Variation seed strength": self.variation_strength,
             "Variation of": self.variation_of,
         }
-        fields = {name: value for name, value in fields.items() if value is not None}
-        if self._texts(lines, fields) != (self.prompt, self.negative_prompt):
+        fields = {name: _quoted(str(value)) for name, value in fields.items() if value is not None}
+        back = Parameters.parse("\n".join([*lines, _field_line(fields)]))
+        if (back.prompt, back.negative_prompt) != (self.prompt, self.negative_prompt):
             fields |= {
                 "Exact prompt": json.dumps(self.prompt),
                 "Exact negative prompt": json.dumps(self.negative_prompt),
             }
         return "\n".join([*lines, _field_line(fields)])
-
-    @staticmethod
-    def _texts(lines: list[str], fields: dict) -> tuple[str, str]:
-        """The prompts that would be read from these lines."""
-        back = Parameters.parse("\n".join([*lines, _field_line(fields)]))
-        return back.prompt, back.negative_prompt
 
     @classmethod
     def parse(cls, text: str) -> "Parameters":
@@ -244,14 +240,12 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
-def _field_line(fields: dict) -> str:
-    return ", ".join(f"{name}: {_quoted(value)}" for name, value in fields.items())
+def _field_line(fields: dict[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in fields.items())
 
 
-def _quoted(value: object) -> str:
-    text = str(value)
-    if text.startswith('"') and text.endswith('"') and len(text) > 1 and _unquoted(text) != text:
-        return text  # JSON already
+def _quoted(text: str) -> str:
+    """A field's value, as JSON where it would be misread otherwise."""
     awkward = text != text.strip() or text != _plain(text) or any(sign in text for sign in ',:\n"')
     return json.dumps(text) if awkward else text
 

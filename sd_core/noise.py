@@ -22,7 +22,7 @@ def over_picture(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """The forward process (EDM eq. 1): clean pictures [B, C, H, W] in [-1, 1] at noise level `sigma` ([] or [B], > 0)."""
+    """The forward process (EDM eq. 1): clean pictures [B, C, H, W] in [-1, 1] at noise level `sigma` > 0, [] or [B]."""
     return x0 + over_picture(sigma, x0) * noise
 
 
@@ -80,8 +80,8 @@ class SigmaDistribution:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise levels [count].
 
-        Drawn by stratified quantiles: one per equal slice of probability, so that a batch covers the distribution evenly
-        and the loss is less noisy (low-discrepancy sampling, Kingma et al. 2021, arXiv:2107.00630).
+        Drawn by stratified quantiles: one per equal slice of probability, so that a batch covers the distribution
+        evenly and the loss is less noisy (low-discrepancy sampling, Kingma et al. 2021, arXiv:2107.00630).
         """
         quantiles = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         normal = math.sqrt(2) * torch.erfinv((2 * quantiles.double() - 1).clamp(-1 + 1e-9, 1 - 1e-9))
@@ -141,8 +141,8 @@ def cosine_betas(count: int = 1000, offset: float = 0.008, largest: float = 0.99
 class DDPMSchedule:
     """The same forward process by time step: ``x_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise`` with ``a = alphas_cumprod``.
 
-    Dividing by ``sqrt(a_t)`` gives EDM's ``x0 + sigma noise`` with ``sigma = sqrt((1 - a_t) / a_t)``. Between whole steps
-    ln(sigma) is interpolated linearly, so that t and sigma determine each other.
+    Dividing by ``sqrt(a_t)`` gives EDM's ``x0 + sigma noise`` with ``sigma = sqrt((1 - a_t) / a_t)``. Between whole
+    steps ln(sigma) is interpolated linearly, so that t and sigma determine each other.
     """
 
     def __init__(self, betas: Tensor):

@@ -1,7 +1,7 @@
 """The optimizer: Muon for the matrices and convolutions inside the network, AdamW for everything else.
 
-torch has a Muon too, but it takes only 2-D parameters and works in bfloat16, which a CPU without bfloat16 units emulates
-thirty times slower than it multiplies in float32.
+torch has a Muon too, but it takes only 2-D parameters and works in bfloat16, which a CPU without bfloat16 units
+emulates thirty times slower than it multiplies in float32.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,29 +1,32 @@
 """A training run as a folder, and the process that works on it.
 
-The folder is the truth: whoever looks reads its files, whoever wants something writes `control.json`, and one process at a
-time, the holder of `lock`, does the work. Nothing that happens to a page or to the app harms a run.
+The folder is the truth: whoever looks reads its files, whoever wants something writes `control.json`, and one process
+at a time, the holder of `lock`, does the work. Nothing that happens to a page or to the app harms a run.
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sd_core import checkpoint
 from sd_core.data import DataError, PictureSet, open_data
-from sd_core.denoiser import Denoiser
+from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.device import best_device, describe
 from sd_core.images import grid, to_pixels
 from sd_core.training import (
@@ -40,9 +43,14 @@ from sd_core.training import (
 
 RUNS = Path(os.environ.get("SD_CORE_RUNS", "runs"))
 SAVE_SECONDS = 120.0  # work lost to a kill is at most this, or `save_every` steps if that is shorter
+TELL_SECONDS = 0.5  # between reports of how far the pictures are prepared
+NICENESS = 10  # of a process that the page starts: whoever uses the page comes first
+LOOK_SECONDS, TAKE_SECONDS = 0.05, 2.0  # looking at a lock holds it for a moment, which whoever wants it waits out
+BUILT_IN = ("characters", "cifar10")
+UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
 STATES = ("queued", "running", "paused", "stopped", "finished", "failed")
 WISHES = ("run", "pause", "stop")
-_NAME = re.compile(r"[\w][\w .-]{0,63}")
+_NAME = re.compile(r"\w([\w .-]{0,62}\w)?")
 
 
 class RunError(ValueError):
@@ -54,11 +62,15 @@ class RunConfig:
     """What was asked for: everything a process needs to do the work.
 
     Attributes:
-        data: "characters", "cifar10", or the path of a folder or .zip; see `sd_core.data.open_data`.
+        data: "characters", "cifar10", or the path of a folder or .zip (perhaps one inside the run's folder); see
+            `sd_core.data.open_data`.
         styles, count: which characters and how many pictures; None for all there are.
         caption_template: for class folders, see `sd_core.data.open_data`.
         size, resolution: of a fresh model.
-        start: a checkpoint folder to fine-tune; "" for a fresh model.
+        start: a checkpoint folder to fine-tune, which keeps its own size and resolution; "" for a fresh model.
+
+    Raises:
+        RunError: one of them makes no sense; the message is one sentence.
     """
 
     data: str
@@ -69,6 +81,18 @@ class RunConfig:
     resolution: int = 64
     start: str = ""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self):
+        if not self.data.strip():
+            raise RunError("Choose what to train on: characters, cifar10, or a folder or .zip of pictures.")
+        if self.styles is not None and (self.data != "characters" or not self.styles):
+            raise RunError("Choose at least one style, for the built-in characters only.")
+        if self.count is not None and self.count < 1:
+            raise RunError(f"A run needs at least 1 picture, not {self.count}.")
+        try:
+            ModelConfig.generator(self.size, self.resolution)
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
@@ -82,10 +106,19 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands. `state` is one of `STATES`; `reason` says why where that is not plain."""
+    """How a run stands.
+
+    Attributes:
+        state: one of `STATES`.
+        reason: why, where that is not plain.
+        prepared, pictures: while the pictures are being drawn or read, how many are, of how many; 0 of 0 afterwards.
+        the others: as in `training.Progress`.
+    """
 
     state: str
     reason: str = ""
+    prepared: int = 0
+    pictures: int = 0
     step: int = 0
     steps: int = 0
     pictures_seen: int = 0
@@ -93,6 +126,9 @@ class Status:
     seconds_left: float = 0.0
     seconds_worked: float = 0.0
     device: str = ""
+
+
+_processes: dict[Path, subprocess.Popen] = {}  # by run's folder: the newest that this program started
 
 
 class Run:
@@ -110,29 +146,53 @@ class Run:
         return self.folder / "checkpoint"
 
     @classmethod
-    def create(cls, name: str, config: RunConfig, root: Path | None = None) -> "Run":
+    def create(cls, name: str, config: RunConfig, root: Path | None = None, upload: Path | None = None) -> "Run":
         """A new run, queued.
+
+        Args:
+            name: of its folder.
+            config: what to do.
+            root: where runs are.
+            upload: a file of pictures to train on instead of `config.data`; the run keeps a copy.
 
         Raises:
             RunError: the name is taken or not fit for a folder.
+            CheckpointError: the model to start from is missing or unusable.
         """
         if not _NAME.fullmatch(name):
-            raise RunError("A run's name has letters, digits, spaces, dots and dashes, at most 64, and begins with a letter.")
+            raise RunError(
+                "A run's name has up to 64 letters, digits, spaces, dots and dashes, and begins and ends with a letter "
+                "or digit."
+            )
+        config = _settled(config)
         run = cls((root or RUNS) / name)
         try:
-            (run.folder / "samples").mkdir(parents=True)
+            run.folder.mkdir(parents=True)
         except FileExistsError:
             raise RunError(f"There is a run named {name} already.") from None
-        _write_json(run.folder / "config.json", asdict(config))
+        (run.folder / "samples").mkdir()
+        if upload:
+            (run.folder / UPLOAD).mkdir()
+            shutil.copyfile(upload, run.folder / UPLOAD / Path(upload).name)
+            config = replace(config, data=f"{UPLOAD}/{Path(upload).name}")
         run.wish("run", config.training.steps)
         run._write_status(Status("queued", steps=config.training.steps))
+        _write_json(run.folder / "config.json", asdict(config))  # last: it makes the folder a run
         return run
 
     @classmethod
     def all(cls, root: Path | None = None) -> list["Run"]:
         """Every run below `root`, newest first."""
-        folders = [f.parent for f in (root or RUNS).glob("*/config.json")]
-        return [cls(f) for f in sorted(folders, key=lambda f: (f / "config.json").stat().st_mtime, reverse=True)]
+        found = []
+        for file in (root or RUNS).glob("*/config.json"):
+            with suppress(OSError):  # deleted in the meantime
+                found.append((file.stat().st_mtime, file.parent))
+        return [cls(folder) for _, folder in sorted(found, reverse=True)]
+
+    @classmethod
+    def busy(cls, root: Path | None = None) -> "Run | None":
+        """A run below `root` that is worked on or about to be, if any."""
+        return next((run for run in cls.all(root) if run.is_worked_on() or run._is_starting()), None)
 
     # What anybody may read
 
@@ -140,28 +200,44 @@ class Run:
         try:
             return RunConfig.from_json((self.folder / "config.json").read_text("utf-8"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.folder} is not a run, or its config.json is damaged: {error}.") from error
+            raise RunError(f"{self.name} is not a run, or its config.json is damaged ({error}).") from error
 
     def status(self) -> Status:
-        """The run's state as it is now: a run that says running while nobody holds its lock has failed."""
-        status = Status(**_read_json(self.folder / "status.json"))
+        """The run's state as it is now: a run that says running while nobody holds its lock has failed.
+
+        Raises:
+            RunError: its file is missing or damaged.
+        """
+        status = self._written_status()
         if status.state == "running" and not self.is_worked_on():
-            return Status(**{**asdict(status), "state": "failed", "reason": "Its process ended without a word."})
+            status = self._written_status()  # its process may have ended well between the two looks
+        if status.state == "running" and not self.is_worked_on():
+            return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
         return status
 
     def is_worked_on(self) -> bool:
+        if not (self.folder / "lock").exists():
+            return False
         lock = self._lock()
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=LOOK_SECONDS, poll_interval=LOOK_SECONDS / 5)
         except Timeout:
             return True
         lock.release()
         return False
 
-    def metrics(self) -> list[dict]:
-        """The logged steps, oldest first. A line torn by a crash is left out."""
+    def metrics(self, most: int | None = None) -> list[dict]:
+        """The logged steps, oldest first; evenly thinned to about `most`, the last always among them.
+
+        A line torn by a crash is left out.
+        """
         file = self.folder / "metrics.jsonl"
-        return list(_whole_lines(file)) if file.exists() else []
+        if not file.exists():
+            return []
+        lines = file.read_bytes().splitlines()
+        if most and len(lines) > most:
+            lines = [lines[round(i * (len(lines) - 1) / (most - 1))] for i in range(most)]
+        return list(_whole_lines(lines))
 
     def samples(self) -> list[Path]:
         """The sample grids, oldest first."""
@@ -174,19 +250,29 @@ class Run:
     # What anybody may want
 
     def wish(self, wish: str, steps: int | None = None) -> None:
-        """Asks for "run", "pause" or "stop", and perhaps another total of steps. The process obeys after the step in hand."""
+        """Asks for "run", "pause" or "stop", and perhaps another total of steps. The process obeys within a second or
+        so, after the step in hand."""
         if wish not in WISHES:
             raise RunError(f"A run can be asked to {', '.join(WISHES)}, not {wish!r}.")
+        if steps is not None and steps < 1:
+            raise RunError(f"A run has at least 1 step, not {steps}.")
         _write_json(self.folder / "control.json", {"wish": wish, "steps": steps or self._control()["steps"]})
 
     def start(self) -> None:
-        """Starts a process of its own for this run, which outlives this one."""
-        if self.is_worked_on():
-            raise RunError(f"{self.name} is being worked on already.")
+        """Starts a process of its own for this run, which outlives this one.
+
+        Raises:
+            RunError: this run, or another one beside it, is being worked on.
+        """
+        self.config()
+        if (other := Run.busy(self.folder.parent)) is not None:
+            if other.name == self.name:
+                raise RunError(f"{self.name} is being worked on already.")
+            raise RunError(f"{other.name} is running, and one run at a time is enough; pause or stop it first.")
         self.wish("run")
-        self._write_status(Status(**{**asdict(self.status()), "state": "queued", "reason": ""}))
+        self._write_status(replace(self._written_status(), state="queued", reason=""))
         with open(self.folder / "log.txt", "ab") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "sd_core", "train", "--run", str(self.folder.resolve()), "--quiet"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -195,9 +281,32 @@ class Run:
                 cwd=Path(__file__).parent.parent,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+        with suppress(OSError, AttributeError):  # it has ended already, or the system knows no priorities
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        _processes[self.folder.resolve()] = process
+        threading.Thread(target=self._wait_for, args=(process,), name="run", daemon=True).start()
+
+    def _wait_for(self, process: subprocess.Popen) -> None:
+        """Tells why a process ended that could not tell itself: it was killed, or never came as far as the run."""
+        code = process.wait()
+        with suppress(RunError, OSError):
+            if _processes.get(self.folder.resolve()) is process and not self.is_worked_on():
+                status = self._written_status()
+                if status.state in ("queued", "running"):
+                    self._write_status(replace(status, state="failed", reason=self._last_words(code)))
+
+    def _last_words(self, code: int) -> str:
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+            return f"Its process was ended from outside ({name}); it can be resumed."
+        return f"Its process ended early: {self.log(1) or f'exit code {code}'}"
+
+    def _is_starting(self) -> bool:
+        process = _processes.get(self.folder.resolve())
+        return process is not None and process.poll() is None and self._known_status().state == "queued"
 
     def delete(self) -> None:
-        if self.is_worked_on():
+        if self.is_worked_on() or self._is_starting():
             raise RunError(f"{self.name} is being worked on. Stop it first.")
         shutil.rmtree(self.folder)
 
@@ -210,60 +319,86 @@ class Run:
             RunError: another process works on it.
             DataError, CheckpointError, TrainingFailed: as named; the run's status then says failed, and why.
         """
+        config = self.config()
         device = best_device()
         peers = Peers.join(device)
         lock = self._lock() if peers.rank == 0 else None
         if lock:
             try:
-                lock.acquire(blocking=False)
+                lock.acquire(timeout=TAKE_SECONDS)
             except Timeout:
                 raise RunError(f"Another process is working on {self.name}.") from None
         try:
-            yield from self._work(device, peers)
-        except GeneratorExit:
-            raise
+            yield from self._work(config, device, peers)
+        except _Left:
+            self._end(peers.rank == 0)
         except BaseException as error:
             if peers.rank == 0:
-                self._write_status(Status(**{**asdict(self.status()), "state": "failed", "reason": _reason(error)}))
+                self._write_status(replace(self._known_status(), state="failed", reason=_reason(error)))
             raise
         finally:
             if lock:
                 lock.release()
 
-    def _work(self, device: torch.device, peers: Peers) -> Iterator[Progress | Samples | Saved | Finished]:
-        config = self.config()
+    def _work(
+        self, config: RunConfig, device: torch.device, peers: Peers
+    ) -> Iterator[Progress | Samples | Saved | Finished]:
         keeper = peers.rank == 0
-        before = Status(**_read_json(self.folder / "status.json"))
+        before = self._known_status()
         if keeper:
-            self._write_status(Status(**{**asdict(before), "state": "running", "reason": "", "device": describe(device)}))
-        pictures = open_data(
-            config.data,
-            config.resolution,
-            count=config.count,
-            styles=config.styles,
-            caption_template=config.caption_template,
-        )
+            self._write_status(replace(before, state="running", reason="", device=describe(device)))
+        pictures = self._pictures(config, peers)
         trainer = Trainer(self._model(config, pictures), pictures, config.training, device, peers)
         self._resume(trainer)
-        trainer.extended(self._control()["steps"])
+        trainer.extended(_from_first(self._control(), peers)["steps"])
+        if keeper and self._lacks_sample(trainer):
+            self._save_samples(trainer.samples())
         started, saved_at = time.monotonic(), time.monotonic()
         for event in trainer.run():
             worked = before.seconds_worked + time.monotonic() - started
-            wish = _from_first(self._control(), peers)["wish"]
+            leaving = isinstance(event, Progress) and _from_first(self._control(), peers)["wish"] != "run"
             if keeper and isinstance(event, Progress):
                 self._log_progress(event, worked, describe(device))
             if keeper and isinstance(event, Samples):
                 self._save_samples(event)
-            leaving = wish != "run" and isinstance(event, Progress)
             late = isinstance(event, Progress) and time.monotonic() - saved_at > SAVE_SECONDS
             if keeper and (isinstance(event, Saved) or leaving or late):
                 self._save(trainer, pictures, worked, describe(device))
                 saved_at = time.monotonic()
             yield event
             if leaving:
-                self._end({"pause": "paused", "stop": "stopped"}[wish], keeper)
+                self._end(keeper)
                 return
-        self._end("finished", keeper)
+        self._end(keeper, "finished")
+
+    def _pictures(self, config: RunConfig, peers: Peers) -> PictureSet:
+        """Opens the data, telling in the status how far that is. Raises _Left when somebody wishes for an end."""
+        told = -TELL_SECONDS
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told < TELL_SECONDS:
+                return
+            told = time.monotonic()
+            if self._control()["wish"] != "run":
+                raise _Left
+            self._write_status(replace(self._known_status(), prepared=done, pictures=total))
+
+        inside = self.folder / config.data
+        alone = peers.count == 1
+        if alone:
+            tell(0, 0)
+        pictures = open_data(
+            str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data,
+            config.resolution,
+            count=config.count,
+            styles=config.styles,
+            caption_template=config.caption_template,
+            progress=tell if alone else None,
+        )
+        if peers.rank == 0:
+            self._write_status(replace(self._known_status(), prepared=0, pictures=0))
+        return pictures
 
     def _model(self, config: RunConfig, pictures: PictureSet) -> Denoiser:
         if not config.start:
@@ -278,6 +413,11 @@ class Run:
         known = {f.name for f in fields(Status)}
         values = {k: v for k, v in asdict(event).items() if k in known}
         self._write_status(Status("running", seconds_worked=worked, device=device, **values))
+
+    def _lacks_sample(self, trainer: Trainer) -> bool:
+        """Whether the process before this one ended between a save and the sample due at the same step."""
+        due = trainer.step and trainer.step % trainer.config.sample_every == 0
+        return bool(due) and not (self.folder / "samples" / f"{trainer.step:06d}.png").exists()
 
     def _save_samples(self, event: Samples) -> None:
         file = self.folder / "samples" / f"{event.step:06d}.png"
@@ -307,9 +447,15 @@ class Run:
         """Goes back to the last save, and forgets what was logged after it."""
         file = self.folder / "state.safetensors"
         if file.exists():
-            with safe_open(file, "pt") as opened:
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                trainer.load_state(tensors, opened.metadata())
+            try:
+                with safe_open(file, "pt") as opened:
+                    tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                    texts = opened.metadata()
+                trainer.load_state(tensors, texts)
+            except (SafetensorError, RuntimeError, KeyError) as error:
+                raise RunError(
+                    f"The saved state of {self.name} is damaged; start a new run from its checkpoint instead."
+                ) from error
         if trainer.peers.rank == 0:
             kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= trainer.step]
             _write_text(self.folder / "metrics.jsonl", "".join(kept))
@@ -317,14 +463,38 @@ class Run:
                 if int(sample.stem) > trainer.step:
                     sample.unlink()
 
-    def _end(self, state: str, keeper: bool) -> None:
+    def _end(self, keeper: bool, state: str = "") -> None:
+        """Writes the last status: `state`, or the one that was wished for."""
         if keeper:
-            now = Status(**_read_json(self.folder / "status.json"))
-            self._write_status(Status(**{**asdict(now), "state": state, "seconds_left": 0.0}))
+            state = state or {"pause": "paused"}.get(self._control()["wish"], "stopped")
+            now = replace(self._known_status(), prepared=0, pictures=0)
+            self._write_status(replace(now, state=state, seconds_left=0.0))
 
     def _control(self) -> dict:
-        file = self.folder / "control.json"
-        return _read_json(file) if file.exists() else {"wish": "run", "steps": self.config().training.steps}
+        """What is wished for; a damaged wish is none."""
+        try:
+            control = _read_json(self.folder / "control.json")
+            if control["wish"] in WISHES and isinstance(control["steps"], int):
+                return control
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return {"wish": "run", "steps": self.config().training.steps}
+
+    def _written_status(self) -> Status:
+        try:
+            status = Status(**_read_json(self.folder / "status.json"))
+            if status.state not in STATES:
+                raise ValueError(f"no state is called {status.state!r}")
+            return status
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"The status of {self.name} is missing or damaged ({error}).") from error
+
+    def _known_status(self) -> Status:
+        """As written; a new one where that is damaged, since the run itself may be sound."""
+        try:
+            return self._written_status()
+        except RunError:
+            return Status("queued", steps=self._control()["steps"])
 
     def _write_status(self, status: Status) -> None:
         _write_json(self.folder / "status.json", asdict(status))
@@ -333,12 +503,39 @@ class Run:
         return FileLock(self.folder / "lock", is_singleton=False)
 
 
+class _Left(Exception):
+    """Somebody wished for an end before training began."""
+
+
+def new_name(data: str, root: Path | None = None) -> str:
+    """A free name for a run on `data`: its name and the next number."""
+    stem = re.sub(r"[^\w.-]+", "-", Path(data).stem).strip(".-_")[:40] or "run"
+    number = 1
+    while ((root or RUNS) / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _settled(config: RunConfig) -> RunConfig:
+    """`config` as a process elsewhere can follow it: with full paths, and the shape of the model it starts from."""
+    if config.data not in BUILT_IN and Path(config.data).exists():
+        config = replace(config, data=str(Path(config.data).resolve()))
+    if not config.start:
+        return config
+    model = checkpoint.describe(Path(config.start)).model
+    if model.kind != "generator":
+        raise RunError("Only generators are trained so far; choose another model to start from.")
+    return replace(config, start=str(Path(config.start).resolve()), size=model.size, resolution=model.resolution)
+
+
 def _reason(error: BaseException) -> str:
     """One sentence for the status; the traceback of what nobody expected goes to the log."""
     if isinstance(error, (DataError, checkpoint.CheckpointError, TrainingFailed, RunError)):
         return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "It was interrupted."
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        return "It was interrupted; it can be resumed."
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "There was not enough memory; choose a smaller batch, size or resolution."
     traceback.print_exc()
     return f"{type(error).__name__}: {error}"
 
@@ -352,13 +549,14 @@ def _from_first(value: dict, peers: Peers) -> dict:
     return box[0]
 
 
-def _whole_lines(file: Path) -> Iterator[dict]:
-    with open(file, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+def _whole_lines(lines: list[bytes]) -> Iterator[dict]:
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            yield values
 
 
 def _write_text(file: Path, text: str) -> None:

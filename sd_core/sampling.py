@@ -35,7 +35,8 @@ class Step:
 def euler(denoiser: D, x: Tensor, sigmas: Tensor) -> Iterator[Step]:
     """Euler's method on the probability flow ODE (EDM eq. 3 with sigma(t) = t).
 
-    In these coordinates it is DDIM (Song et al. 2020, arXiv:2010.02502): both move x along the straight line to `denoised`.
+    In these coordinates it is DDIM (Song et al. 2020, arXiv:2010.02502): both move x along the straight line to
+    `denoised`.
     """
     for i, sigma, next_sigma in _pairs(sigmas):
         denoised = denoiser(x, sigma)

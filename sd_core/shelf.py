@@ -63,7 +63,7 @@ class Shelf:
             return None
 
     def folder(self, name: str) -> Path:
-        """The folder of a model.
+        """The folder of the model of that name.
 
         Raises:
             CheckpointError: there is none of that name.

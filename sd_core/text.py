@@ -1,7 +1,7 @@
 """Prompts into numbers: a tokenizer and a small transformer, both made for one data set's captions.
 
-The tokenizer is byte-level BPE, so any text has tokens. But a word that no caption used has tokens whose meaning was never
-learnt and would only add noise, so `Vocabulary` drops such words and says which.
+The tokenizer is byte-level BPE, so any text has tokens. But a word that no caption used has tokens whose meaning was
+never learnt and would only add noise, so `Vocabulary` drops such words and says which.
 """
 
 import re
@@ -33,8 +33,8 @@ def _means_something(piece: str) -> bool:
 
 @dataclass(frozen=True)
 class ReadPrompt:
-    """A prompt as the model will see it: `text`, and what was left out since its captions never used it: `unknown` words
-    and symbols, each once, in the order of the prompt. Punctuation is left out without mention."""
+    """A prompt as the model will see it: `text`, and what was left out since its captions never used it: `unknown`
+    words and symbols, each once, in the order of the prompt. Punctuation is left out without mention."""
 
     text: str
     unknown: tuple[str, ...]

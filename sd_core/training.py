@@ -1,8 +1,8 @@
 """The training loop: fits D to pictures and tells, as it goes, how that is going.
 
-`Trainer` is the state of a training (weights, their average, optimizer, step), and `Trainer.run` a generator of events that
-advances it. No folders here: `runs.py` writes down what the events bring. Whatever is random in step n comes from generators seeded
-by (seed, n), so that a training that was stopped and resumed is the same as one that was not.
+`Trainer` is the state of a training (weights, their average, optimizer, step), and `Trainer.run` a generator of events
+that advances it. No folders here: `runs.py` writes down what the events bring. Whatever is random in step n comes from
+generators seeded by (seed, n), so that a training that was stopped and resumed is the same as one that was not.
 
 Under `torchrun`, every process draws the whole batch's order and noise and works on its own slice: the gradients
 are those of one process with the whole batch.
@@ -30,6 +30,7 @@ from sd_core.sampling import dpmpp_2m
 from sd_core.text import Vocabulary
 
 EXPLODED = 10.0  # loss, in units of the loss of an untrained network, above which training has gone wrong
+WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
 LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
 LOG_STEPS = 20
 SAMPLE_STEPS = 20
@@ -46,10 +47,10 @@ class TrainingConfig:
 
     Attributes:
         steps: how many in all; more may be added later.
-        batch: pictures per step, over all processes; `accumulate` splits it into so many smaller ones, one after another.
+        batch: pictures per step, over all processes; `accumulate` splits it into so many parts, one after another.
         learning_rate: constant after `warmup` steps, and falling to zero over the last `cooldown` steps.
-        ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at most
-            over `ema_pictures`.
+        ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at
+            most over `ema_pictures`.
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
@@ -221,9 +222,7 @@ class Trainer:
         self.captions = Captions(pictures.captions, model.vocabulary)
         self.sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
         edges = (model.unet.stem, model.unet.head, model.unet.noise_embedding, model.text.token)
-        self.optimizers = make_optimizers(
-            model, config.optimizer, config.learning_rate, config.weight_decay, edges
-        )
+        self.optimizers = make_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay, edges)
         self.objective = self._objective()
 
     def _objective(self) -> nn.Module:
@@ -359,13 +358,9 @@ class Trainer:
     def _check(self, loss: float, norm: float) -> None:
         # An infinite gradient beside a finite loss has already spoilt the weights.
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingFailed(
-                f"The loss is not a number any more at step {self.step}. Resume from the last save with a lower learning rate."
-            )
+            raise TrainingFailed(f"The loss is not a number any more at step {self.step}. {WHAT_TO_TRY}")
         if loss > EXPLODED:
-            raise TrainingFailed(
-                f"The loss exploded to {loss:.3g} by step {self.step}. Resume from the last save with a lower learning rate."
-            )
+            raise TrainingFailed(f"The loss exploded to {loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
 
     def _progress(self, loss: float, norm: float, recent: float, speed: float) -> Progress:
         left = (self.config.steps - self.step) * self.config.batch / speed

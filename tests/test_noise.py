@@ -81,7 +81,7 @@ def test_each_ddpm_step_adds_its_beta_of_noise(betas):
 
 
 def test_at_the_highest_noise_level_a_picture_cannot_be_told_from_pure_noise():
-    x0, noise = two_tone_pictures(), normal(64, 3, 16, 16)
+    x0, noise = two_tone_pictures(16), normal(16, 3, 16, 16)
     noisy = add_noise(x0, torch.tensor(SIGMA_MAX), noise) / SIGMA_MAX
     assert stats.kstest(noisy.flatten().numpy(), "norm").pvalue > 0.05
     assert stats.pearsonr(noisy.flatten().numpy(), x0.flatten().numpy()).pvalue > 0.05
@@ -97,7 +97,7 @@ def test_the_end_of_ddpm_cannot_be_told_from_pure_noise():
 
 def test_halfway_a_picture_can_still_be_told_from_pure_noise():
     """The statistics that find nothing at the end do find the picture before it."""
-    x0, noise = two_tone_pictures(), normal(64, 3, 16, 16)
+    x0, noise = two_tone_pictures(16), normal(16, 3, 16, 16)
     noisy = add_noise(x0, torch.tensor(0.5), noise) / 0.5**0.5
     assert stats.kstest(noisy.flatten().numpy(), "norm").pvalue < 1e-6
     assert stats.pearsonr(noisy.flatten().numpy(), x0.flatten().numpy()).pvalue < 1e-6

@@ -28,10 +28,11 @@ SHAPE = (2, 3, 8, 8)
 
 
 def smooth_denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-    """Nonlinear, different at every place and noise level, and bounded: what a trained denoiser is, without training."""
+    """Nonlinear, different at every place and noise level, and bounded, as a trained denoiser is."""
     places = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype)
     neighbours = x.roll(1, -1) - 0.5 * x.roll(1, -2)
-    return torch.tanh((x + 0.3 * neighbours) / (1 + sigma**2).sqrt() + places) * 0.8 + 0.1 * torch.sin(3 * x / (1 + sigma))
+    coarse = torch.tanh((x + 0.3 * neighbours) / (1 + sigma**2).sqrt() + places)
+    return 0.8 * coarse + 0.1 * torch.sin(3 * x / (1 + sigma))
 
 
 def noise(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Tensor:
@@ -155,7 +156,11 @@ def test_heun_equals_diffusers_heun(steps):
 @pytest.mark.parametrize("schedule", ["karras", "exponential"])
 def test_dpmpp_2m_equals_diffusers_dpm_solver(steps, schedule):
     theirs = EDMDPMSolverMultistepScheduler(
-        sigma_schedule=schedule, solver_order=2, algorithm_type="dpmsolver++", solver_type="midpoint", euler_at_final=True
+        sigma_schedule=schedule,
+        algorithm_type="dpmsolver++",
+        solver_type="midpoint",
+        solver_order=2,
+        euler_at_final=True,
     )
     theirs.set_timesteps(steps)
     start = noise() * theirs.sigmas[0]

@@ -90,7 +90,7 @@ def test_unknown_words_are_dropped_and_named_once_in_the_order_of_the_prompt(wor
 
 
 def test_unknown_punctuation_is_dropped_without_mention(words):
-    read = words.read("red hair! (long); \"brown\" — beard... ¿short?")
+    read = words.read('red hair! (long); "brown" — beard... ¿short?')
     assert read.text == "red hair long brown beard short"
     assert read.unknown == ()
 
@@ -99,7 +99,9 @@ def test_a_single_unknown_letter_or_number_is_named(words):
     assert words.read("7 x red").unknown == ("7", "x")
 
 
-@pytest.mark.parametrize(("prompt", "named"), [("👩🏽\u200d🚀", {"👩", "🚀"}), ("❤️", {"❤"}), ("red + blue €", {"+", "€"})])
+@pytest.mark.parametrize(
+    ("prompt", "named"), [("👩🏽\u200d🚀", {"👩", "🚀"}), ("❤️", {"❤"}), ("red + blue €", {"+", "€"})]
+)
 def test_emoji_and_symbols_are_named(words, prompt, named):
     assert named <= set(words.read(prompt).unknown)
 

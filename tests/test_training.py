@@ -427,7 +427,7 @@ def ema_share_of_new_weights(pictures: PictureSet, **options) -> float:
 
 
 def test_averaged_weights_look_back_over_a_share_of_the_training(pictures):
-    # A half-life of a quarter of the steps so far, which grows from 10 to 12.5 steps meanwhile: a little under one half.
+    # A half-life of a quarter of the steps so far, which grows from 10 to 12.5 steps meanwhile: a little under a half.
     assert ema_share_of_new_weights(pictures, ema_share=0.25) == pytest.approx(0.46, abs=0.01)
 
 

@@ -1,5 +1,7 @@
 """The UNet: its skip connections, any picture size, prompts, and the one dial."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.unet import WIDTHS, Context, UNet, UNetConfig
+from sd_core.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
 CONTEXT = 32
+SKIPS = range(len(BLOCKS) - 1)
 
 
 def pictures(batch: int, height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
@@ -21,7 +24,8 @@ def pictures(batch: int, height: int, width: int, channels: int = 3, seed: int =
 def prompts(batch: int = 1, length: int = 5, seed: int = 0) -> Context:
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randn(batch, length, CONTEXT, generator=generator)
-    return Context(tokens, torch.ones(batch, length, dtype=torch.bool), torch.randn(batch, CONTEXT, generator=generator))
+    pooled = torch.randn(batch, CONTEXT, generator=generator)
+    return Context(tokens, torch.ones(batch, length, dtype=torch.bool), pooled)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ NOISE = torch.tensor([0.1])
 # Skip connections
 
 
-@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("level", SKIPS)
 def test_cutting_a_skip_connection_changes_the_output(unet, level):
     x = pictures(1, 16, 16)
     whole = unet(x, NOISE, prompts())
@@ -59,7 +63,7 @@ def test_cutting_a_skip_connection_changes_the_output(unet, level):
     assert torch.equal(unet(x, NOISE, prompts()), whole)
 
 
-@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("level", SKIPS)
 def test_a_skip_connection_carries_the_encoders_own_result(unet, level):
     seen = {}
     handles = [
@@ -84,14 +88,19 @@ def test_detail_passes_over_the_skip_connections_when_the_bottom_is_silent(unet)
 # Any picture size
 
 
+def replicated(x: Tensor, multiple: int) -> Tensor:
+    """`x` with its last row and column repeated until the levels divide its size."""
+    return F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple), mode="replicate")
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_any_height_and_width_works_and_is_padded_by_replication(unet, height, width):
     x = pictures(1, height, width)
     out = unet(x, NOISE, prompts())
     assert out.shape == x.shape
-    padded = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
-    torch.testing.assert_close(out, unet(padded, NOISE, prompts())[..., :height, :width], rtol=1e-4, atol=1e-4)
+    expected = unet(replicated(x, unet.config.multiple), NOISE, prompts())[..., :height, :width]
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=10)
@@ -100,21 +109,27 @@ def test_a_restorer_takes_any_height_and_width_too(restorer, height, width):
     x, hints = pictures(1, height, width), pictures(1, height, width, 5)
     out = restorer(x, NOISE, hints=hints)
     assert out.shape == x.shape
-
-    def padded(t: Tensor) -> Tensor:
-        return F.pad(t, (0, -width % 4, 0, -height % 4), mode="replicate")
-
-    expected = restorer(padded(x), NOISE, hints=padded(hints))[..., :height, :width]
+    padded, padded_hints = (replicated(t, restorer.config.multiple) for t in (x, hints))
+    expected = restorer(padded, NOISE, hints=padded_hints)[..., :height, :width]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_a_restorer_does_at_a_place_does_not_depend_on_the_pictures_size(restorer):
-    x, hints = pictures(1, 128, 112), pictures(1, 128, 112, 5)
-    x[..., :8] *= 50  # what happens far away must not matter
-    whole = restorer(x, NOISE, hints=hints)
-    window = restorer(x[..., 12:112, 12:108], NOISE, hints=hints[..., 12:112, 12:108])
-    # Farther than 44 pixels from every border, neither sees where its picture ends.
-    torch.testing.assert_close(window[..., 46:54, 46:50], whole[..., 58:66, 58:62], rtol=1e-4, atol=1e-4)
+    bottom = len(BLOCKS) - 1
+    convolutions = [2 * blocks * (1 if level == bottom else 2) for level, blocks in enumerate(BLOCKS)]
+    reach = 2 + sum(
+        count * 2**level for level, count in enumerate(convolutions)
+    )  # the stem's and head's pixel, and theirs
+    step = restorer.config.multiple
+    margin = step * math.ceil((reach + step) / step)
+    size = 2 * margin + step
+    x, hints = pictures(1, step + size, 2 * step + size), pictures(1, step + size, 2 * step + size, 5)
+    x[..., :step] *= 50  # what happens far away must not matter
+    whole = restorer(x, NOISE, hints=hints)[..., step:, step : step + size]
+    window = restorer(x[..., step:, step : step + size], NOISE, hints=hints[..., step:, step : step + size])
+    inner = slice(margin, margin + step)
+    torch.testing.assert_close(window[..., inner, inner], whole[..., inner, inner], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(window[..., :step, :step], whole[..., :step, :step], atol=1e-2)
 
 
 def test_a_restorer_uses_every_hint(restorer):

@@ -1,6 +1,6 @@
 """What test_training.py starts under torchrun: trains briefly and writes down where each process ended.
 
-    torchrun --nproc-per-node 2 train_under_torchrun.py FOLDER
+torchrun --nproc-per-node 2 train_under_torchrun.py FOLDER
 """
 
 import sys
