@@ -28,19 +28,26 @@ def build():
     with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
         gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
         gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
-        with gr.Tabs():
-            with gr.Tab(T("tab_generate"), id="generate"):
+        with gr.Tabs() as tabs:
+            with gr.Tab(T("tab_generate"), id="generate") as generate_tab:
                 drawn = generate.build(shelf)
-            with gr.Tab(T("tab_restore"), id="restore"):
-                restore.build()
-            with gr.Tab(T("tab_train"), id="train"):
-                train.build()
-        page.load(
-            lambda: gr.Dropdown(choices=shelf.names()),
-            None,
-            drawn.model,
-            show_progress="hidden",
-            api_visibility="private",
+            with gr.Tab(T("tab_restore"), id="restore") as restore_tab:
+                restored = restore.build(shelf, restore_tab)
+            with gr.Tab(T("tab_train"), id="train") as train_tab:
+                train.build(shelf, train_tab)
+        quiet = dict(show_progress="hidden", api_visibility="private")
+
+        def models(chosen: str | None):
+            """Those of today: a run may have made one since the page was drawn."""
+            names = shelf.names()
+            return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
+
+        gr.on([page.load, generate_tab.select], models, drawn.model, drawn.model, **quiet)
+        drawn.send_to_restore.click(
+            lambda path: (path or gr.skip(), gr.Tabs(selected="restore")),
+            drawn.chosen_path,
+            [restored.picture, tabs],
+            **quiet,
         )
         page.unload(SESSIONS.leave)
     return page.queue(max_size=MAX_WAITING)

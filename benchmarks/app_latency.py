@@ -1,11 +1,12 @@
-"""How long a person waits: for the page, for the first preview, for sixteen pictures; and how much memory the app takes.
+"""How long a person waits: for the page, for the first preview, for sixteen pictures; and how much memory the app
+takes.
 
     python -m benchmarks.app_latency
 
-Starts `python app.py` in an environment of its own on a free port and drives it with Chromium: start to a page whose Generate
-button can be pressed, press to the first preview and to the last picture in the gallery (sixteen pictures, shipped defaults; the
-first press, which loads the model, apart from the others), then 64 pictures and the app's peak resident memory. Needs Playwright,
-Chromium, Linux, and a checkpoint.
+Starts `python app.py` in an environment of its own on a free port and drives it with Chromium: start to a page whose
+Generate button can be pressed, press to the first preview and to the last picture in the gallery (sixteen pictures,
+shipped defaults; the first press, which loads the model, apart from the others), then 64 pictures and the app's peak
+resident memory. Needs Playwright, Chromium, Linux, and a checkpoint.
 """
 
 import importlib.util
@@ -52,7 +53,9 @@ SHOWN = """([selector, count, before]) => {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--checkpoints", type=Path, default=checkpoint.CHECKPOINTS, help="folder of released checkpoints")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=checkpoint.CHECKPOINTS, help="folder of released checkpoints"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="presses after the first")
     parser.add_argument("--prompt", default=PROMPT)
     options = parser.parse_args(arguments)
@@ -91,9 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [f"peak memory of the app after {MANY} pictures", f"{memory / 2**30:.2f} GiB", "at most 1.5 GB"],
     ]
     settings = f"Shipped defaults: {DEFAULT_SAMPLER}, {DEFAULT_STEPS} steps, guidance {DEFAULT_GUIDANCE:g}."
-    watched = "Times run from the press of the button to the painted picture in Chromium, on the same machine as the app."
+    watched = (
+        "Times run from the press of the button to the painted picture in Chromium, on the same machine as the app."
+    )
     body = f"{settings} {watched}\n\n{common.table(['figure', 'measured', 'target'], rows)}"
-    common.report("app", "What a person waits for", "python -m benchmarks.app_latency", body, options.device, options.results)
+    common.report(
+        "app", "What a person waits for", "python -m benchmarks.app_latency", body, options.device, options.results
+    )
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from sd_core.data.cache import default_cache
 from sd_core.device import autocast
 from sd_core.images import to_float
 
-VERSION = 1  # raise whenever the same pictures give another classifier than before
+VERSION = 2  # raise whenever the same pictures give another classifier than before
 WIDTHS = (32, 64, 128, 128)
+DEEPER = 1  # more convolutions at each width, for photographs
 FEATURES = 128
 PLACES = 32  # pictures are folded to at most about this many places across before the first convolution
 BATCH = 128
@@ -35,10 +36,13 @@ class Classifier(nn.Module):
     def __init__(self, values: dict[str, tuple[str, ...]], resolution: int):
         super().__init__()
         self.values = values
+        deeper = DEEPER if "class" in values else 0  # photographs ask for more than drawings
         fold = max(1, resolution // PLACES)
         layers: list[nn.Module] = [nn.PixelUnshuffle(fold), *_convolution(3 * fold**2, WIDTHS[0], 1)]
         for before, after in zip(WIDTHS, WIDTHS[1:], strict=False):
-            layers += [*_convolution(before, after, 2), *_convolution(after, after, 1)]
+            layers += _convolution(before, after, 2)
+            for _ in range(deeper):
+                layers += _convolution(after, after, 1)
         places = resolution // fold // 2 ** (len(WIDTHS) - 1)
         layers += [nn.Flatten(), nn.Linear(WIDTHS[-1] * places**2, FEATURES), nn.ReLU()]
         self.trunk = nn.Sequential(*layers)

@@ -47,7 +47,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A markdown table, padded so that it also reads well in a terminal."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
 
@@ -92,7 +94,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def interleaved(
     ours: Callable[[], object], theirs: Callable[[], object], repeats: int, device: torch.device
 ) -> tuple[float, float, float]:
-    """Times both in turn, A B A B ..., after one warm-up of each, so that whatever else the machine does hits both alike.
+    """Times both in turn, A B A B ..., after a warm-up of each, so that what else the machine does hits both alike.
 
     Returns (median seconds of ours, median seconds of theirs, median of theirs / ours over the pairs).
     """

@@ -44,7 +44,7 @@ class Labelled:
 
 
 def named(values: dict[str, tuple[str, ...]], labels: Tensor) -> Tensor:
-    """Which of `labels` [N, attributes] a full caption says in words; what is absent ("no glasses") it leaves unsaid."""
+    """Which of `labels` [N, attributes] a full caption names; what is absent ("no glasses") it leaves unsaid."""
     absent = torch.tensor([next((i for i, v in enumerate(vs) if v.startswith("no ")), -2) for vs in values.values()])
     return (labels != HIDDEN) & (labels != absent)
 
@@ -75,7 +75,7 @@ def _label(key: str, options: tuple[str, ...], found: c.Attributes) -> int:
 
 
 def classes(source: str, resolution: int) -> Labelled:
-    """Pictures with one folder per class; the class, as "a photo of a(n) X", is their one attribute and their prompt."""
+    """Pictures with one folder per class; the class, as "a photo of a(n) X", is their one attribute and prompt."""
     found: PictureSet = open_data(source, resolution, caption_template="a photo of {a}")
     values = {"class": tuple(sorted(set(found.captions)))}
     labels = torch.tensor([[values["class"].index(caption)] for caption in found.captions])

@@ -69,7 +69,7 @@ def forward_flops(model: UNet2DConditionModel, shape: Shape) -> int:
 
 
 def matched(shape: Shape, measure: Callable[[UNet2DConditionModel], float], target: float) -> tuple[int, ...]:
-    """The widths at which `measure` comes close to `target`: in its default ratios, then single widths up or down a little."""
+    """The widths at which `measure` comes close to `target`: in its default ratios, then single ones bent a little."""
     known: dict[tuple[int, ...], float] = {}
 
     def error(widths: tuple[int, ...]) -> float:

@@ -1,18 +1,20 @@
-"""How good a released generator is: does it draw what the prompt says, how far are its pictures from real ones, does it copy?
+"""How good a released generator is: does it draw what the prompt says, how far are its pictures from real ones, does
+it copy?
 
     python -m benchmarks.quality --model checkpoints/characters
     python -m benchmarks.quality --model checkpoints/cifar10 --data cifar10-train.zip --held-out cifar10-test.zip
 
-A small classifier, trained on real pictures and checked on held-out ones, reads pictures that were generated from the full
-captions of held-out ones with the shipped defaults. Prints
+A small classifier, trained on real pictures and checked on held-out ones, reads pictures that were generated from the
+full captions of held-out ones with the shipped defaults. Prints
 
 - prompt accuracy: the share of prompted attributes that the classifier finds, beside its accuracy on real pictures;
-- the Fréchet distance, on the classifier's features, between generated and held-out real pictures, beside that between two
-  disjoint sets of real ones;
+- the Fréchet distance, on the classifier's features, between generated and held-out real pictures, beside that between
+  two disjoint sets of real ones;
 - how far generated pictures are from their closest training pictures, beside how far held-out real ones are;
 
-and writes a panel of generated pictures beside their closest training pictures, and a grid of samples, to benchmarks/panels.
-Without --data, the built-in characters are drawn: minutes, once. Everything prepared is kept in the cache folder.
+and writes a panel of generated pictures beside their closest training pictures, and a grid of samples, to
+benchmarks/panels. Without --data, the built-in characters are drawn: minutes, once. Everything prepared is kept in the
+cache folder.
 """
 
 import time
@@ -27,7 +29,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.classifier import Classifier, correct, trained
-from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, Labelled, characters, classes, named
+from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
 from sd_core import checkpoint
 from sd_core.data.characters import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.denoiser import Denoiser, Guided
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--data", help="training pictures, one folder per class; the built-in characters if left out")
     parser.add_argument("--held-out", help="with --data: pictures of the same classes that the model never saw")
-    parser.add_argument("--styles", nargs="+", default=list(RELEASED_STYLES), help="the styles the model was trained on")
+    parser.add_argument(
+        "--styles", nargs="+", default=list(RELEASED_STYLES), help="the styles the model was trained on"
+    )
     parser.add_argument("--train-count", type=int, default=36_000, help="characters the model was trained on")
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
@@ -99,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     near_real, _ = closest(other.pixels[:COMPARED], training.pixels)
     options.panels.mkdir(parents=True, exist_ok=True)
     shown = PANEL_ROWS * PANEL_COLUMNS
-    rows = [np.concatenate([generated[i : i + 1], training.pixels[nearest[i].numpy()]]) for i in range(min(shown, len(generated)))]
+    rows = [
+        np.concatenate([generated[i : i + 1], training.pixels[nearest[i].numpy()]])
+        for i in range(min(shown, len(generated)))
+    ]
     save_panel(neighbour_panel(rows), options.panels / f"{name}-neighbours.png")
     save_panel(sheet(generated[: SAMPLE_ROWS * SAMPLE_COLUMNS], SAMPLE_COLUMNS), options.panels / f"{name}-samples.png")
     lines = [f"{i + 1}. {prompt}" for i, prompt in enumerate(prompted.prompts[: SAMPLE_ROWS * SAMPLE_COLUMNS])]
@@ -152,7 +159,9 @@ def drawn(model: Denoiser, prompts: Sequence[str], steps: int, guidance: float) 
     return made
 
 
-def accuracy_table(classifier: Classifier, found: Tensor, labels: Tensor, real_found: Tensor, real_labels: Tensor) -> str:
+def accuracy_table(
+    classifier: Classifier, found: Tensor, labels: Tensor, real_found: Tensor, real_labels: Tensor
+) -> str:
     """Prompt accuracy by attribute and in total. The total counts what prompts name of PROMPTED (or of the classes)."""
     said, real_said = named(classifier.values, labels), named(classifier.values, real_labels)
     right, real_right = correct(found, labels), correct(real_found, real_labels)
@@ -185,7 +194,7 @@ def share(right: Tensor, counted: Tensor) -> float:
 
 
 def closest(pixels: np.ndarray, training: np.ndarray, block: int = 2000) -> tuple[Tensor, Tensor]:
-    """The root mean squared pixel distance [N] to the closest training picture, and the indices [N, NEAREST] of the closest."""
+    """The root mean squared pixel distance [N] to the closest training picture, and indices [N, NEAREST] of the closest."""
     queries = torch.from_numpy(pixels.reshape(len(pixels), -1)).float()
     size = queries.square().sum(1, keepdim=True)
     distances = []

@@ -2,15 +2,17 @@
 
     python -m benchmarks.speed
 
-Drawing: the whole denoiser and sampler on one side, diffusers' UNet and DPM-Solver++ scheduler on the other; the same batch,
-the same steps, guidance at each. Training: our trainer as it is (text encoder, Muon, averaged weights) on one side, diffusers'
-UNet in a plain loop (noise prediction, AdamW, no text encoder, no averaging) on the other; the same pictures and batch. Both
-sides take turns, A B A B, and a ratio is the median over the pairs. On a GPU both run in bfloat16.
+Drawing: the whole denoiser and sampler on one side, diffusers' UNet and DPM-Solver++ scheduler on the other; the same
+batch, the same steps, guidance at each. Training: our trainer as it is (text encoder, Muon, averaged weights) on one
+side, diffusers' UNet in a plain loop (noise prediction, AdamW, no text encoder, no averaging) on the other; the same
+pictures and batch. Both sides take turns, A B A B, and a ratio is the median over the pairs. On a GPU both run in
+bfloat16.
 
 The peers, all with default block kinds, layers and heads unless they say otherwise:
 
 - "pixels, equal parameters": as one sets it up for pictures of this size;
-- "patches, equal FLOPs": given the same patches as ours, since on pixels its attention alone costs more than our whole network;
+- "patches, equal FLOPs": given the same patches as ours, since on pixels its attention alone costs more than our whole
+  network;
 - "pixels, equal FLOPs": with attention only at a quarter of the resolution, which makes it affordable;
 - "patches, equal parameters": how much of the first row is owed to the patches.
 
@@ -69,7 +71,9 @@ class Peer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--model", type=Path, default=CHARACTERS, help="checkpoint whose size is measured, if it exists")
+    parser.add_argument(
+        "--model", type=Path, default=CHARACTERS, help="checkpoint whose size is measured, if it exists"
+    )
     parser.add_argument("--size", help="measure this size at 64×64 instead; small, if there is no checkpoint")
     parser.add_argument("--batch", type=int, default=16, help="pictures drawn at once")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
@@ -122,10 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     number = "bfloat16" if has_fast_bf16(device) else "float32"
     header = ["diffusers' UNet", "its parameters", "its GFLOP per picture", "ours, pictures/s", "diffusers, pictures/s"]
     header += ["ratio", "target"]
-    sides = f"Ours: {ours_parameters / 1e6:.1f} M parameters in the UNet, {ours_flops / 1e9:.2f} GFLOP per picture and step."
+    sides = f"Ours: {ours_parameters / 1e6:.1f} M parameters in the UNet, {ours_flops / 1e9:.2f} GFLOP per picture."
     body = [
         f"{sides} {number}; median of {options.repeats} interleaved pairs.",
-        f"Drawing, {options.batch} pictures, {options.steps} steps, guidance at each ({2 * options.batch} rows per step):",
+        f"Drawing, {options.batch} pictures, {options.steps} steps, guidance at each ({2 * options.batch} rows):",
         common.table(header, drawing),
         f"Training, batch {options.train_batch}" + (", ours compiled:" if compile_pays(device) else ":"),
         common.table(header, training),
@@ -187,7 +191,7 @@ def train_config(options) -> TrainingConfig:
 
 
 def training_flops(trainer: Trainer) -> int:
-    """Operations of one step, forward and backward; the optimizer's are not counted, since they are not the pictures'."""
+    """Operations of one step, forward and backward; without the optimizer's, which are not the pictures'."""
     objective = Objective(trainer.model)
     counted = flops(lambda: [objective(*microbatch).backward() for microbatch in trainer._microbatches(0)])
     trainer.model.zero_grad(set_to_none=True)
@@ -216,7 +220,9 @@ def make_peer(
     patch = model.config.patch if name.startswith("patches") else 1
     options = ATTENTION_BELOW if name == "pixels, equal FLOPs" else {}
     tokens = model.encode(prompts).tokens.shape[1]
-    shape = Shape(patch, model.config.resolution // patch, 3 * patch**2, tokens, model.config.unet.context_channels, options)
+    shape = Shape(
+        patch, model.config.resolution // patch, 3 * patch**2, tokens, model.config.unet.context_channels, options
+    )
     if name.endswith("parameters"):
         widths = matched(shape, parameters, wanted_parameters)
     else:

@@ -54,7 +54,7 @@ def generate(
         start=None if start is None else fit_picture(open_picture(start), loaded.config.resolution),
         strength=strength,
     )
-    for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step"):
+    for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):
         last = step
     for path in save_pictures(last.x, request, request.noises(), Path(model).name, out):
         print(path)
@@ -75,6 +75,36 @@ def _load(model: str) -> "Denoiser":
     return loaded
 
 
+@app.command()
+def restore(
+    picture: Annotated[Path, typer.Argument(help="The noisy picture; its centre is fitted to the model's size.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    model: Annotated[str, typer.Option(help="As for generate: a model for pictures of this kind.")] = "characters",
+    sigma: Annotated[float | None, typer.Option(help="Its noise level, 0-255; measured by default.")] = None,
+    steps: Annotated[int, typer.Option(help="1 is the most faithful; more give more, partly invented, detail.")] = 1,
+    prompt: Annotated[str, typer.Option(help="What the picture shows.")] = "",
+    seed: Annotated[int, typer.Option(help="Another seed, other details, where there is more than 1 step.")] = 0,
+) -> None:
+    """Remove noise from a picture."""
+    from sd_core.damage import to_levels, to_unit
+    from sd_core.images import fit_picture, open_picture, save_png, to_float, to_pixels
+    from sd_core.restoration import estimate_sigma, remove_noise
+
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"The restored picture is a PNG; {out} does not end in .png.")
+    if out.exists() and out.samefile(picture):
+        raise ValueError("The restored picture would replace the damaged one; choose another --out.")
+    loaded = _load(model)
+    resolution = loaded.config.resolution
+    noisy = to_float(fit_picture(open_picture(picture), resolution))
+    level = estimate_sigma(noisy) if sigma is None else to_unit(sigma)
+    for step in tqdm(remove_noise(loaded, noisy, level, prompt, steps, seed), total=steps, unit="step", disable=None):
+        last = step
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_png(to_pixels(last.x)[0], out)
+    print(f"{out}: {resolution}×{resolution}, noise level {to_levels(level):.1f} removed")
+
+
 @data_app.command()
 def pack(
     source: Annotated[str, typer.Argument(help="characters, cifar10, or a folder or .zip of pictures.")],
@@ -90,7 +120,7 @@ def pack(
 
     if out.suffix != ".zip":
         raise ValueError(f"The packed set is a .zip; {out} does not end in .zip.")
-    with tqdm(unit="picture") as bar:
+    with tqdm(unit="picture", disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -104,15 +134,6 @@ def pack(
     for skipped in pictures.skipped:
         print(f"Skipped {skipped.file}: {skipped.reason}", file=sys.stderr)
     print(f"{out}: {len(pictures):,} pictures of {resolution}×{resolution}")
-
-
-def _new_name(runs: Path, data: str) -> str:
-    """The data's name and the next free number."""
-    stem = Path(data).stem
-    number = 1
-    while (runs / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
 
 
 @app.command()
@@ -138,7 +159,7 @@ def train(
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
 ) -> None:
     """Train a model, or go on with a run. Ctrl-C pauses; `train --run runs/NAME` resumes."""
-    from sd_core.runs import RUNS, Run, RunConfig
+    from sd_core.runs import Run, RunConfig, new_name
     from sd_core.training import TrainingConfig
 
     if run is None:
@@ -163,7 +184,7 @@ def train(
             start=start,
             training=training,
         )
-        work_on = Run.create(name or _new_name(RUNS, data), config)
+        work_on = Run.create(name or new_name(data), config)
     else:
         work_on = Run(run)
     _work(work_on, quiet)
@@ -180,8 +201,9 @@ def _work(run: "Run", quiet: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pause)
-    run.wish("run")
-    with tqdm(unit="step", disable=quiet, desc=run.name) as bar:
+    if run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
+        run.wish("run")
+    with tqdm(unit="step", disable=quiet or None, desc=run.name) as bar:
         for event in run.work():
             if isinstance(event, Progress):
                 bar.total, bar.n = event.steps, event.step

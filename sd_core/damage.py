@@ -1,7 +1,7 @@
 """Ways a picture gets damaged, each a small class with parameters in units people know.
 
-A damage is a function of clean pictures [B, 3, H, W] in [-1, 1] and of a `torch.Generator` on the CPU, from which all its
-chance comes: the same generator, the same damage. What it gives back has the same shape and range.
+A damage is a function of clean pictures [B, 3, H, W] in [-1, 1] and of a `torch.Generator` on the CPU, from which all
+its chance comes: the same generator, the same damage. What it gives back has the same shape and range.
 """
 
 from dataclasses import dataclass

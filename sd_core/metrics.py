@@ -52,9 +52,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Fréchet distance between two sets of features, each taken as a normal distribution (Heusel et al. 2017,
     arXiv:1706.08500, eq. 6): |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½).
 
-    The trace of the root is the sum of the roots of the eigenvalues of C_a^½ C_b C_a^½, a symmetric matrix, so that nothing
-    complex appears and covariances without full rank do no harm. The estimate is biased upwards for small sets: compare it
-    only between sets of the same size.
+    The trace of the root is the sum of the roots of the eigenvalues of C_a^½ C_b C_a^½, a symmetric matrix, so that
+    nothing complex appears and covariances without full rank do no harm. The estimate is biased upwards for small sets:
+    compare it only between sets of the same size.
 
     Args:
         a, b: features [N, D] and [M, D], at least two of each.

@@ -1,8 +1,8 @@
 """Damaged picture in, repaired picture out.
 
-Removing noise needs nothing but a generator: a noisy picture *is* the x of the diffusion process at its own noise level, so
-the walk to a clean one starts there instead of at pure noise. (Song et al. 2021, arXiv:2011.13456, and Kadkhodaie &
-Simoncelli 2021, arXiv:2007.13640, for the view of denoisers as priors.)
+Removing noise needs nothing but a generator: a noisy picture *is* the x of the diffusion process at its own noise
+level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as
+priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
 """
 
 from collections.abc import Callable, Iterator
@@ -94,8 +94,8 @@ def remove_noise(
 def walk_down(denoiser: D, x: Tensor, sigma: float, steps: int, draw: Callable[[], Tensor]) -> Iterator[Step]:
     """Walks pictures `x` [B, 3, H, W] from noise level `sigma` to 0.
 
-    One step lands on D(x, sigma), the mean of all clean pictures that `x` could come from: the most faithful answer, and
-    a soft one. More steps are DDPM's random walk, whose end is *one* of those pictures, as probable as it is
+    One step lands on D(x, sigma), the mean of all clean pictures that `x` could come from: the most faithful answer,
+    and a soft one. More steps are DDPM's random walk, whose end is *one* of those pictures, as probable as it is
     plausible, and another one for other noise: more detail, part of it invented. At level 0 `x` is the answer.
 
     Args:

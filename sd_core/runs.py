@@ -45,7 +45,8 @@ RUNS = Path(os.environ.get("SD_CORE_RUNS", "runs"))
 SAVE_SECONDS = 120.0  # work lost to a kill is at most this, or `save_every` steps if that is shorter
 TELL_SECONDS = 0.5  # between reports of how far the pictures are prepared
 NICENESS = 10  # of a process that the page starts: whoever uses the page comes first
-LOOK_SECONDS, TAKE_SECONDS = 0.05, 2.0  # looking at a lock holds it for a moment, which whoever wants it waits out
+LOOK_SECONDS, TAKE_SECONDS = 0.02, 2.0  # looking at a lock holds it for a moment, which whoever wants it waits out
+MOST_NAMED = 20  # pictures left out that the log names
 BUILT_IN = ("characters", "cifar10")
 UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
 STATES = ("queued", "running", "paused", "stopped", "finished", "failed")
@@ -122,6 +123,7 @@ class Status:
     step: int = 0
     steps: int = 0
     pictures_seen: int = 0
+    loss: float = 0.0
     pictures_per_second: float = 0.0
     seconds_left: float = 0.0
     seconds_worked: float = 0.0
@@ -192,7 +194,7 @@ class Run:
     @classmethod
     def busy(cls, root: Path | None = None) -> "Run | None":
         """A run below `root` that is worked on or about to be, if any."""
-        return next((run for run in cls.all(root) if run.is_worked_on() or run._is_starting()), None)
+        return next((run for run in cls.all(root) if run.is_worked_on() or run.is_starting()), None)
 
     # What anybody may read
 
@@ -220,11 +222,20 @@ class Run:
             return False
         lock = self._lock()
         try:
-            lock.acquire(timeout=LOOK_SECONDS, poll_interval=LOOK_SECONDS / 5)
+            lock.acquire(timeout=LOOK_SECONDS, poll_interval=LOOK_SECONDS / 4)
         except Timeout:
             return True
         lock.release()
         return False
+
+    def is_starting(self) -> bool:
+        """Whether a process that this program started is on its way, but does not hold the lock yet."""
+        process = _processes.get(self.folder.resolve())
+        return process is not None and process.poll() is None and self._known_status().state == "queued"
+
+    def wished(self) -> str:
+        """What it was asked for last, which it may not have got to yet."""
+        return self._control()["wish"]
 
     def metrics(self, most: int | None = None) -> list[dict]:
         """The logged steps, oldest first; evenly thinned to about `most`, the last always among them.
@@ -236,7 +247,7 @@ class Run:
             return []
         lines = file.read_bytes().splitlines()
         if most and len(lines) > most:
-            lines = [lines[round(i * (len(lines) - 1) / (most - 1))] for i in range(most)]
+            lines = [lines[round((i + 1) * len(lines) / most) - 1] for i in range(most)]
         return list(_whole_lines(lines))
 
     def samples(self) -> list[Path]:
@@ -301,12 +312,8 @@ class Run:
             return f"Its process was ended from outside ({name}); it can be resumed."
         return f"Its process ended early: {self.log(1) or f'exit code {code}'}"
 
-    def _is_starting(self) -> bool:
-        process = _processes.get(self.folder.resolve())
-        return process is not None and process.poll() is None and self._known_status().state == "queued"
-
     def delete(self) -> None:
-        if self.is_worked_on() or self._is_starting():
+        if self.is_worked_on() or self.is_starting():
             raise RunError(f"{self.name} is being worked on. Stop it first.")
         shutil.rmtree(self.folder)
 
@@ -351,6 +358,10 @@ class Run:
         trainer = Trainer(self._model(config, pictures), pictures, config.training, device, peers)
         self._resume(trainer)
         trainer.extended(_from_first(self._control(), peers)["steps"])
+        if keeper:
+            self._note(f"Training on {len(pictures):,} pictures, from step {trainer.step}; {describe(device)}.")
+            for skipped in pictures.skipped[:MOST_NAMED]:
+                self._note(f"Left out {skipped.file}: {skipped.reason}.")
         if keeper and self._lacks_sample(trainer):
             self._save_samples(trainer.samples())
         started, saved_at = time.monotonic(), time.monotonic()
@@ -424,6 +435,7 @@ class Run:
         new = file.with_suffix(".new")
         grid(to_pixels(event.pictures)).save(new, format="PNG")
         os.replace(new, file)
+        self._note(f"Drew samples at step {event.step}.")
 
     def _save(self, trainer: Trainer, pictures: PictureSet, worked: float, device: str) -> None:
         tensors, texts = trainer.state()
@@ -442,6 +454,7 @@ class Run:
             examples=trainer.sample_prompts()[:16],
         )
         checkpoint.save(trainer.ema, self.checkpoint, origin)
+        self._note(f"Saved at step {trainer.step}.")
 
     def _resume(self, trainer: Trainer) -> None:
         """Goes back to the last save, and forgets what was logged after it."""
@@ -469,6 +482,7 @@ class Run:
             state = state or {"pause": "paused"}.get(self._control()["wish"], "stopped")
             now = replace(self._known_status(), prepared=0, pictures=0)
             self._write_status(replace(now, state=state, seconds_left=0.0))
+            self._note(f"{state.capitalize()} after {now.step} steps.")
 
     def _control(self) -> dict:
         """What is wished for; a damaged wish is none."""
@@ -495,6 +509,11 @@ class Run:
             return self._written_status()
         except RunError:
             return Status("queued", steps=self._control()["steps"])
+
+    def _note(self, text: str) -> None:
+        """A line for the log, with the time of day."""
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
     def _write_status(self, status: Status) -> None:
         _write_json(self.folder / "status.json", asdict(status))

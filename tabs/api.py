@@ -137,7 +137,7 @@ def build_api(shelf: Shelf) -> None:
 
     with gr.Group(visible=False):
         pictures = gr.Gallery(label="Pictures", type="filepath")
-        prompt, negative = gr.Textbox(label="Prompt"), gr.Textbox(label="Negative prompt")
+        prompt, negative = gr.Textbox(label="Prompt"), gr.Textbox("", label="Negative prompt")
         count, steps = gr.Number(4, label="Count"), gr.Number(g.DEFAULT_STEPS, label="Steps")
         sampler = gr.Dropdown(list(g.SAMPLERS), value=g.DEFAULT_SAMPLER, label="Sampler")
         guidance = gr.Number(g.DEFAULT_GUIDANCE, label="Guidance scale")

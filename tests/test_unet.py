@@ -119,7 +119,7 @@ def test_what_a_restorer_does_at_a_place_does_not_depend_on_the_pictures_size(re
     convolutions = [2 * blocks * (1 if level == bottom else 2) for level, blocks in enumerate(BLOCKS)]
     reach = 2 + sum(
         count * 2**level for level, count in enumerate(convolutions)
-    )  # the stem's and head's pixel, and theirs
+    )
     step = restorer.config.multiple
     margin = step * math.ceil((reach + step) / step)
     size = 2 * margin + step

@@ -1,0 +1,38 @@
+"""What tests of the page share: the page itself, served with an untrained model."""
+
+import importlib
+
+import pytest
+import torch
+
+from sd_core import checkpoint
+from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.text import Vocabulary
+
+CAPTIONS = ("adventurer with long red hair, glasses, on a blue background", "lorelei with short black hair, beard")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory, awaken):
+    """A folder with one untrained 16×16 model, "characters"."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    model = awaken(Denoiser(ModelConfig.generator("tiny", 16), Vocabulary.learn(CAPTIONS)))
+    checkpoint.save(model, folder / "characters", checkpoint.Origin(examples=CAPTIONS))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served(checkpoints, tmp_path_factory):
+    """The address of the page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
+        patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("SD_CORE_DEVICE", "cpu")
+        app = importlib.import_module("app")
+        page = app.build()
+        _, address, _ = page.launch(
+            **app.launch_options(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
+        )
+    yield address
+    page.close()

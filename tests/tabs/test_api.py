@@ -1,0 +1,85 @@
+import threading
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from sd_core.images import read_parameters
+
+
+@pytest.fixture
+def client(served):
+    return Client(served, verbose=False, analytics_enabled=False)
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def files(gallery):
+    return [item["image"] if isinstance(item, dict) else item for item in gallery]
+
+
+def test_only_documented_endpoints_are_public(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert {"/generate", "/image_to_image", "/walk", "/models", "/words"} <= set(endpoints)
+    assert not [name for name in endpoints if "lambda" in name or "on_" in name]
+    names = [p["parameter_name"] for p in endpoints["/generate"]["parameters"]]
+    assert names == ["prompt", "negative_prompt", "count", "sampler", "steps", "guidance", "seed", "model"]
+
+
+def test_models_and_words_are_listed(client):
+    assert client.predict(api_name="/models") == ["characters"]
+    assert "adventurer" in client.predict(model="", api_name="/words")
+
+
+def test_generate_gives_pngs_with_their_settings(client):
+    paths = files(client.predict(prompt="red hair", count=2, steps=3, seed=5, api_name="/generate"))
+    assert len(paths) == 2
+    settings = read_parameters(paths[1])
+    assert (settings.prompt, settings.seed, settings.steps, settings.model) == ("red hair", 6, 3, "characters")
+    assert pixels(paths[1]).shape == (16, 16, 3)
+    again = files(client.predict(prompt="red hair", count=1, steps=3, seed=6, api_name="/generate"))
+    assert np.abs(pixels(again[0]).astype(int) - pixels(paths[1])).max() <= 1
+
+
+def test_image_to_image_and_walk(client, tmp_path):
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "start.png")
+    start = handle_file(tmp_path / "start.png")
+    drawn = client.predict(picture=start, prompt="hair", strength=0.3, count=1, api_name="/image_to_image")
+    assert read_parameters(files(drawn)[0]).strength == 0.3
+    frames = files(client.predict(prompt="hair", from_seed=1, to_seed=2, frames=5, api_name="/walk"))
+    assert len(frames) == 5 and read_parameters(frames[2]).variation_strength == 0.5
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"count": 1000}, "from 1 to 64"),
+        ({"steps": 0}, "steps"),
+        ({"model": "../x"}, "no model"),
+        ({"seed": -3}, "seed"),
+    ],
+)
+def test_bad_input_is_told_in_one_sentence(client, bad, said):
+    with pytest.raises(AppError, match=said):
+        client.predict(prompt="hair", **bad, api_name="/generate")
+
+
+def test_two_visitors_at_once_both_get_their_own_pictures(served):
+    results = {}
+
+    def visit(seed):
+        client = Client(served, verbose=False, analytics_enabled=False)
+        results[seed] = files(client.predict(prompt="hair", count=3, steps=5, seed=seed, api_name="/generate"))
+
+    threads = [threading.Thread(target=visit, args=(seed,)) for seed in (10, 20, 30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for seed in (10, 20, 30):
+        assert [read_parameters(path).seed for path in results[seed]] == [seed, seed + 1, seed + 2]

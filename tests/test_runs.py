@@ -1,0 +1,388 @@
+"""A run: its folder tells the truth, wishes are obeyed, and whatever was killed goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sd_core.runs as runs
+from sd_core import checkpoint
+from sd_core.checkpoint import CheckpointError
+from sd_core.data import DataError, pack
+from sd_core.runs import Run, RunConfig, RunError, Status, new_name
+from sd_core.training import Progress, Samples, Saved, TrainingConfig
+
+PROGRAM = Path(__file__).parent.parent
+STEPS = 6
+
+
+@pytest.fixture
+def archive(tmp_path, pictures):
+    path = tmp_path / "squares.zip"
+    pack(pictures, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """A cache and an accelerator of the test's own, here and in the processes that it starts."""
+    for name, value in (
+        ("SD_CORE_CACHE", str(tmp_path / "cache")),
+        ("SD_CORE_DEVICE", "cpu"),
+        ("OMP_NUM_THREADS", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sd_core.training.LOG_SECONDS", 0.0)  # every step is logged
+
+
+@pytest.fixture
+def config(archive):
+    training = TrainingConfig(
+        steps=STEPS, batch=4, warmup=2, sample_every=3, save_every=3, sample_prompts=("a red square", "a blue square")
+    )
+    return RunConfig(str(archive), size="tiny", resolution=8, training=training)
+
+
+@pytest.fixture
+def make(tmp_path, config):
+    """Makes a run in the test's own folder."""
+
+    def create(name="one", **changed) -> Run:
+        return Run.create(name, replace(config, **changed), tmp_path / "runs")
+
+    return create
+
+
+def finish(run: Run) -> Run:
+    for _ in run.work():
+        pass
+    return run
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.folder / "state.safetensors")
+
+
+def in_a_process(run: Run, **popen) -> subprocess.Popen:
+    command = [sys.executable, "-m", "sd_core", "train", "--run", str(run.folder), "--quiet"]
+    return subprocess.Popen(command, cwd=PROGRAM, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **popen)
+
+
+def until(true, seconds: float = 60.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+# A whole run
+
+
+def test_a_finished_run_leaves_metrics_samples_and_a_model(make):
+    run = finish(make())
+    assert run.status().state == "finished"
+    assert run.status().step == STEPS
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+    assert [path.name for path in run.samples()] == ["000003.png", "000006.png"]
+    assert checkpoint.load(run.checkpoint).config.resolution == 8
+    assert checkpoint.describe(run.checkpoint).origin.pictures_seen == STEPS * 4
+    assert "Saved at step 6" in run.log()
+
+
+def test_a_new_run_waits(make):
+    run = make()
+    assert run.status().state == "queued"
+    assert not run.is_worked_on()
+    assert run.metrics() == run.samples() == []
+    assert run.log() == ""
+
+
+def test_a_config_is_read_back_as_it_was_written(make, config):
+    assert make().config() == config
+
+
+def test_runs_are_listed_newest_first(make, tmp_path):
+    first, second = make("first"), make("second")
+    os.utime(first.folder / "config.json", (1, 1))
+    assert [run.name for run in Run.all(tmp_path / "runs")] == ["second", "first"]
+    assert second.folder.is_dir()
+
+
+def test_an_uploaded_archive_stays_with_the_run(tmp_path, config, archive):
+    run = Run.create("mine", config, tmp_path / "runs", upload=archive)
+    archive.unlink()
+    assert finish(run).status().state == "finished"
+
+
+def test_a_run_can_start_from_the_model_of_another_and_keeps_its_shape(make):
+    first = finish(make())
+    second = make("two", start=str(first.checkpoint), size="base", resolution=64)
+    assert (second.config().size, second.config().resolution) == ("tiny", 8)
+    assert finish(second).status().state == "finished"
+
+
+# Wishes
+
+
+@pytest.mark.parametrize(("wish", "state"), [("pause", "paused"), ("stop", "stopped")])
+def test_a_wish_is_obeyed_after_the_step_in_hand_and_saved(make, wish, state):
+    run = make()
+    for event in run.work():
+        if isinstance(event, Progress) and event.step == 1:
+            run.wish(wish)
+    assert run.status().state == state
+    assert run.status().step == 2
+    assert checkpoint.describe(run.checkpoint).origin.steps == 2
+
+
+def test_a_run_can_be_stopped_before_its_pictures_are_ready(make):
+    run = make()
+    run.wish("stop")
+    assert finish(run).status().state == "stopped"
+    assert run.metrics() == []
+
+
+def test_a_paused_run_goes_on_as_if_never_interrupted(make):
+    whole, parted = finish(make("whole")), make("parted")
+    for event in parted.work():
+        if isinstance(event, Progress) and event.step == 2:
+            parted.wish("pause")
+    parted.wish("run")
+    finish(parted)
+    assert all(torch.equal(value, weights(parted)[name]) for name, value in weights(whole).items())
+    losses = [[line["loss"] for line in run.metrics()] for run in (whole, parted)]
+    assert losses[0] == losses[1]
+    assert [path.name for path in whole.samples()] == [path.name for path in parted.samples()]
+
+
+def test_what_was_logged_after_the_last_save_is_forgotten_on_resume(make):
+    run = make()
+    for event in run.work():
+        if isinstance(event, Progress) and event.step == 5:
+            break  # the process dies: saved was step 3
+    assert run.status().state == "failed"
+    assert run.metrics()[-1]["step"] == 5
+    finish(run)
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+    assert run.status().reason == ""
+
+
+def test_a_sample_that_a_kill_prevented_is_drawn_on_resume(make):
+    run = make()
+    for event in run.work():
+        if isinstance(event, Saved):
+            break
+    assert run.samples() == []
+    finish(run)
+    assert [path.name for path in run.samples()] == ["000003.png", "000006.png"]
+
+
+def test_a_run_can_be_made_longer(make):
+    run = finish(make())
+    run.wish("run", steps=8)
+    assert finish(run).status().step == 8
+
+
+def test_foolish_wishes_are_refused(make):
+    run = make()
+    with pytest.raises(RunError, match="pause"):
+        run.wish("fly")
+    with pytest.raises(RunError, match="at least 1"):
+        run.wish("run", steps=0)
+
+
+# Whatever can go wrong
+
+
+def test_two_workers_never_work_on_one_run(make, monkeypatch):
+    monkeypatch.setattr(runs, "TAKE_SECONDS", 0.1)
+    run = make()
+    working = run.work()
+    next(working)
+    assert run.is_worked_on()
+    with pytest.raises(RunError, match="Another process"):
+        next(Run(run.folder).work())
+    with pytest.raises(RunError, match="worked on"):
+        run.delete()
+    working.close()
+    assert not run.is_worked_on()
+
+
+def test_only_one_run_at_a_time_is_started(make):
+    first, second = make("first"), make("second")
+    working = first.work()
+    next(working)
+    with pytest.raises(RunError, match="first is running"):
+        second.start()
+    with pytest.raises(RunError, match="already"):
+        first.start()
+    working.close()
+
+
+def test_looking_at_a_run_does_not_keep_a_worker_out(make):
+    run = make()
+    finish(run)
+    run.wish("run", steps=8)
+    looks = iter(range(10**9))
+    for _ in run.work():
+        Run(run.folder).status()
+        next(looks)
+    assert run.status().state == "finished"
+
+
+def test_a_run_says_running_only_while_somebody_works(make):
+    run = make()
+    run._write_status(Status("running", step=3))
+    assert run.status().state == "failed"
+    assert "resumed" in run.status().reason
+
+
+def test_a_torn_or_foreign_line_of_metrics_is_left_out(make):
+    run = make()
+    (run.folder / "metrics.jsonl").write_bytes(
+        b'{"step": 1, "loss": 1}\n17\n\xff\xfe\n{"step": 2, "loss": 0.9}\n{"step": 3, "lo'
+    )
+    assert [line["step"] for line in run.metrics()] == [1, 2]
+
+
+def test_metrics_can_be_thinned_and_keep_the_last(make):
+    run = make()
+    lines = (json.dumps({"step": step, "loss": 1.0}) for step in range(1, 1001))
+    (run.folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    steps = [line["step"] for line in run.metrics(most=50)]
+    assert len(steps) == 50
+    assert steps[-1] == 1000
+    assert [line["step"] for line in run.metrics(most=1)] == [1000]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "dancing"}', '{"state": "paused", "moon": 1}', "null"])
+def test_a_damaged_status_is_told_in_one_sentence_and_does_not_hinder_the_work(make, text):
+    run = make()
+    (run.folder / "status.json").write_text(text)
+    with pytest.raises(RunError, match="missing or damaged"):
+        run.status()
+    next(run.work())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"wish": "fly", "steps": 3}', '{"wish": "run"}'])
+def test_a_damaged_wish_is_none(make, text):
+    run = make()
+    (run.folder / "control.json").write_text(text)
+    assert run.wished() == "run"
+
+
+def test_a_damaged_config_is_told_in_one_sentence(make):
+    run = make()
+    (run.folder / "config.json").write_text('{"data": "characters", "future": 1}')
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
+        run.config()
+    with pytest.raises(RunError):
+        run.start()
+
+
+def test_a_damaged_state_fails_the_run_in_one_sentence(make):
+    run = make()
+    (run.folder / "state.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(RunError, match="damaged"):
+        finish(run)
+    assert run.status().state == "failed"
+    assert "damaged" in run.status().reason
+
+
+def test_missing_pictures_fail_the_run_with_the_reason(make):
+    run = make(data="/nowhere/at/all.zip")
+    with pytest.raises(DataError):
+        finish(run)
+    assert run.status().state == "failed"
+    assert "/nowhere" in run.status().reason
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", " a", "a ", "-", "x" * 65, "../up"])
+def test_names_unfit_for_a_folder_are_refused(make, name):
+    with pytest.raises(RunError, match="name"):
+        make(name)
+
+
+def test_a_name_is_given_once(make, tmp_path):
+    make("one")
+    with pytest.raises(RunError, match="already"):
+        make("one")
+    assert new_name("/some/where/My pictures!.zip", tmp_path / "runs") == "My-pictures-1"
+    assert new_name("one.zip", tmp_path / "runs") == "one-1"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"data": " "}, {"count": 0}, {"size": "huge"}, {"resolution": 4}, {"styles": ("adventurer",)}],
+)
+def test_senseless_configurations_are_refused(config, changed):
+    with pytest.raises(RunError):
+        replace(config, **changed)
+
+
+def test_a_model_to_start_from_must_be_there(make, tmp_path):
+    with pytest.raises(CheckpointError):
+        make(start=str(tmp_path / "nothing"))
+    assert Run.all(tmp_path / "runs") == []
+
+
+# Processes
+
+
+def test_a_killed_process_leaves_a_failed_run_that_can_be_resumed(make):
+    run = make(training=TrainingConfig(steps=100_000, batch=4, save_every=2, sample_every=100_000))
+    process = in_a_process(run)
+    try:
+        until(lambda: (run.folder / "state.safetensors").exists() or process.poll() is not None)
+        assert run.status().state == "running"
+    finally:
+        process.kill()
+        process.wait()
+    assert run.status().state == "failed"
+    events = run.work()
+    assert next(events).step > 2
+    events.close()
+
+
+def test_ctrl_c_pauses(make):
+    run = make(training=TrainingConfig(steps=100_000, batch=4, save_every=100_000, sample_every=100_000))
+    process = in_a_process(run)
+    try:
+        until(lambda: run.metrics() or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert run.status().state == "paused"
+    assert checkpoint.load(run.checkpoint)
+
+
+def test_the_page_starts_a_polite_process_and_tells_of_its_violent_end(make):
+    run = make(training=TrainingConfig(steps=100_000, batch=4, save_every=100_000, sample_every=100_000))
+    run.start()
+    process = runs._processes[run.folder.resolve()]
+    try:
+        assert run.is_starting() or run.is_worked_on()
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= runs.NICENESS
+        until(lambda: run.metrics() or process.poll() is not None)
+        assert run.status().state == "running"
+    finally:
+        process.kill()
+    until(lambda: run.status().state == "failed" and "SIGKILL" in run.status().reason)
+
+
+def test_a_process_that_dies_at_once_says_why(make, monkeypatch):
+    run = make()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    run.start()
+    until(lambda: run.status().state == "failed")
+    assert "ended early" in run.status().reason
