@@ -69,6 +69,8 @@ def launch_options() -> dict:
     ).set(
         body_background_fill="*neutral_50",
         block_background_fill="white",
+        checkbox_border_color="*neutral_300",
+        input_border_color="*neutral_200",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_text_color="*neutral_600",

@@ -15,6 +15,8 @@ from sd_core.device import best_device, synchronize
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PANELS = Path(__file__).parent / "panels"
+LONG, FEW = 30, 3
+WARM_UPS = 3  # on accelerators, where programs are compiled and kernels chosen as shapes are met
 _TITLE = "# Measured results\n\nEvery section is written by the command it names; the machine is named with it.\n"
 
 
@@ -94,12 +96,17 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def interleaved(
     ours: Callable[[], object], theirs: Callable[[], object], repeats: int, device: torch.device
 ) -> tuple[float, float, float]:
-    """Times both in turn, A B A B ..., after a warm-up of each, so that what else the machine does hits both alike.
+    """Times both in turn, A B A B ..., once both are warm, so that what else the machine does hits both alike.
+
+    Of pairs that take longer than LONG seconds, FEW are enough: what disturbs a clock is short.
 
     Returns (median seconds of ours, median seconds of theirs, median of theirs / ours over the pairs).
     """
-    ours()
-    theirs()
-    pairs = [(seconds(ours, device), seconds(theirs, device)) for _ in range(repeats)]
+    for _ in range(1 if device.type == "cpu" else WARM_UPS):
+        ours()
+        theirs()
+    pairs: list[tuple[float, float]] = []
+    while len(pairs) < (min(repeats, FEW) if pairs and sum(pairs[-1]) > LONG else repeats):
+        pairs.append((seconds(ours, device), seconds(theirs, device)))
     a, b = zip(*pairs, strict=True)
     return statistics.median(a), statistics.median(b), statistics.median(y / x for x, y in pairs)

@@ -41,7 +41,7 @@ from sd_core.noise import draw_noise, karras_sigmas, picture_generators
 from sd_core.sampling import dpmpp_2m
 
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge
-CHUNK = {"cpu": 16}  # pictures drawn at a time; where memory and caches are large, ACCELERATOR_CHUNK
+CHUNK = {"cpu": 16}  # pictures drawn at a time; elsewhere, where memory and caches are large, ACCELERATOR_CHUNK
 ACCELERATOR_CHUNK = 256
 COMPARED = 500  # pictures whose closest training picture is looked for
 NEAREST = 3
@@ -119,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         common.table(
             ["Fréchet distance on the classifier's features", f"{options.count:,} pictures each"],
             [
-                ["generated to held-out real", f"{distance:.2f}"],
-                ["real to held-out real, disjoint", f"{floor:.2f}"],
+                ["generated to held-out real", f"{distance:.3g}"],
+                ["real to held-out real, disjoint", f"{floor:.3g}"],
             ],
         ),
         common.table(
@@ -194,12 +194,12 @@ def share(right: Tensor, counted: Tensor) -> float:
 
 
 def closest(pixels: np.ndarray, training: np.ndarray, block: int = 2000) -> tuple[Tensor, Tensor]:
-    """The root mean squared pixel distance [N] to the closest training picture, and indices [N, NEAREST] of the closest."""
+    """Root mean squared pixel distance [N] to the closest training picture and indices [N, NEAREST] of the nearest."""
     queries = torch.from_numpy(pixels.reshape(len(pixels), -1)).float()
     size = queries.square().sum(1, keepdim=True)
     distances = []
     for start in range(0, len(training), block):
-        some = torch.from_numpy(training[start : start + block].reshape(-1, queries.shape[1])).float()
+        some = torch.tensor(training[start : start + block].reshape(-1, queries.shape[1]), dtype=torch.float32)
         distances.append(size + some.square().sum(1) - 2 * queries @ some.T)
     squared, indices = torch.cat(distances, 1).clamp(min=0).topk(min(NEAREST, len(training)), largest=False)
     return (squared[:, 0] / queries.shape[1]).sqrt(), indices

@@ -38,7 +38,7 @@ from sd_core.data import PictureSet
 from sd_core.data import characters as c
 from sd_core.denoiser import Denoiser, Guided, ModelConfig
 from sd_core.device import autocast, compile_pays, has_fast_bf16
-from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from sd_core.generation import DEFAULT_GUIDANCE
 from sd_core.images import to_float
 from sd_core.noise import karras_sigmas
 from sd_core.sampling import dpmpp_2m
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--size", help="measure this size at 64×64 instead; small, if there is no checkpoint")
     parser.add_argument("--batch", type=int, default=16, help="pictures drawn at once")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--train-batch", type=int, default=64)
-    parser.add_argument("--train-steps", type=int, default=2, help="training steps between two looks at the clock")
+    parser.add_argument("--steps", type=int, default=4, help="of drawing; all steps cost the same")
+    parser.add_argument("--train-batch", type=int, default=32)
+    parser.add_argument("--train-steps", type=int, default=1, help="training steps between two looks at the clock")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of measurements")
     parser.add_argument("--peers", nargs="+", choices=list(TARGETS), default=list(TARGETS), metavar="NAME")
     options = parser.parse_args(arguments)

@@ -192,6 +192,7 @@ def train(
 
 def _work(run: "Run", quiet: bool) -> None:
     """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second one ends it at once."""
+    from sd_core.run_worker import work
     from sd_core.training import Progress, Saved
 
     def pause(number, frame):
@@ -204,7 +205,7 @@ def _work(run: "Run", quiet: bool) -> None:
     if run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
         run.wish("run")
     with tqdm(unit="step", disable=quiet or None, desc=run.name) as bar:
-        for event in run.work():
+        for event in work(run):
             if isinstance(event, Progress):
                 bar.total, bar.n = event.steps, event.step
                 bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")

@@ -135,6 +135,11 @@ def grid(pixels: Tensor, columns: int | None = None, width: int = GRID_WIDTH) ->
     return sheet
 
 
+def enlarged(path: Path | str) -> Image.Image:
+    """One picture file at the size of a preview."""
+    return grid(torch.from_numpy(np.array(open_picture(path)))[None])
+
+
 def save_animation(frames: Sequence[Image.Image], path: Path, frame_ms: int = FRAME_MS, hold_ms: int = 1200) -> None:
     """Writes frames as an endless animation as the suffix says (.webp, .gif, .png). The last stays `hold_ms`."""
     first, *rest = frames

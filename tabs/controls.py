@@ -202,6 +202,14 @@ def known_words(shelf: Shelf, model: str | None, part: str = "") -> list[list[st
     return [[word] for word in sorted(words) if any(c.isalnum() for c in word) and part.casefold().strip() in word]
 
 
-def example_rows(shelf: Shelf, model: str | None) -> list[list[str]]:
-    """The example prompts of a model, as rows for a table."""
-    return [[text] for text in shelf.describe(model).origin.examples] if model else []
+def build_examples(shelf: Shelf, controls: Controls, examples: gr.Dataset) -> None:
+    """Wires the example prompts, which a click takes over, to the model they belong to."""
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    examples.click(lambda row: row[0], examples, controls.prompt, **quiet)
+    controls.model.change(lambda name: gr.Dataset(**example_rows(shelf, name)), controls.model, examples, **quiet)
+
+
+def example_rows(shelf: Shelf, model: str | None) -> dict:
+    """The example prompts of a model as settings of a table, which is hidden if there are none."""
+    rows = [[text] for text in shelf.describe(model).origin.examples] if model else []
+    return {"samples": rows, "visible": bool(rows)}

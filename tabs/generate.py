@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sd_core.generation import MAX_SEED, GenerationRequest
-from sd_core.images import grid, make_zip, save_animation
+from sd_core.images import enlarged, grid, make_zip, save_animation
 from sd_core.shelf import Shelf
 from tabs.api import build_api
 from tabs.controls import (
     Values,
     build_controls,
+    build_examples,
     build_word_browser,
     example_rows,
     left_out,
@@ -60,6 +61,8 @@ class _Result:
     actions: gr.Column
     one: gr.DownloadButton
     all: gr.DownloadButton
+    chosen: gr.HTML
+    film: gr.Image
     chosen_path: gr.State
 
 
@@ -73,7 +76,7 @@ def build(shelf: Shelf) -> GenerateTab:
     note = gr.HTML(elem_id="left-out")
     names = shelf.names()
     examples = gr.Dataset(
-        label=T("examples"), components=["textbox"], samples=example_rows(shelf, names[0] if names else None),
+        label=T("examples"), components=["textbox"], **example_rows(shelf, names[0] if names else None),
         samples_per_page=12, elem_id="examples",
     )  # fmt: skip
     with gr.Row():
@@ -84,7 +87,7 @@ def build(shelf: Shelf) -> GenerateTab:
             build_word_browser(shelf, controls)
             walk_inputs, walk_go, strip, animation = _build_walk()
             build_png_settings(shelf, controls)
-    variations, use_as_start, send, animate, film = buttons
+    variations, use_as_start, send, animate = buttons
 
     def busy(yes: bool) -> dict:
         starters = {button: gr.Button(interactive=not yes) for button in (variations, walk_go)}
@@ -147,17 +150,16 @@ def build(shelf: Shelf) -> GenerateTab:
         [c.change for c in said], lambda *texts: left_out(shelf, *texts), said, note,
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
-    examples.click(lambda row: row[0], examples, prompt, **QUIET)
-    controls.model.change(lambda name: gr.Dataset(samples=example_rows(shelf, name)), controls.model, examples, **QUIET)
+    build_examples(shelf, controls, examples)
     reuse.click(_last_seed, None, [controls.seed, controls.new_seed], **QUIET)
 
     gr.on(
         [result.step.input, result.view.input], _show_step, [result.step, result.view], [result.preview, result.level],
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
-    result.gallery.select(_choose, None, [result.one, result.chosen_path], **QUIET)
+    result.gallery.select(_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
     use_as_start.click(lambda path: path or gr.skip(), result.chosen_path, controls.start, **QUIET)
-    animate.click(_animate_steps, result.view, film, show_progress="minimal", api_visibility="private")
+    animate.click(_animate_steps, result.view, result.film, show_progress="minimal", api_visibility="private")
     build_api(shelf)
     return GenerateTab(send, result.chosen_path, controls.model)
 
@@ -178,8 +180,9 @@ def _build_result() -> tuple[_Result, tuple]:
     with gr.Column(visible=False, elem_id="actions") as actions:
         gallery = gr.Gallery(
             label=T("pictures"), show_label=False, columns=8, height="auto", object_fit="contain", interactive=False,
-            type="filepath", buttons=["download", "fullscreen"], preview=False, elem_id="gallery",
+            type="filepath", buttons=[], allow_preview=False, elem_id="gallery",
         )  # fmt: skip
+        chosen = gr.HTML(elem_id="chosen")
         small = dict(size="sm", min_width=150)
         with gr.Row():
             one = gr.DownloadButton(T("download_one"), elem_id="download-one", **small)
@@ -192,8 +195,10 @@ def _build_result() -> tuple[_Result, tuple]:
             label=T("animation"), interactive=False, visible=False, height=400, buttons=["download"], elem_id="film"
         )
     chosen_path = gr.State()
-    result = _Result(preview, line, steps_row, step, view, level, gallery, actions, one, every, chosen_path)
-    return result, (variations, use_as_start, send, animate, film)
+    result = _Result(
+        preview, line, steps_row, step, view, level, gallery, actions, one, every, chosen, film, chosen_path
+    )
+    return result, (variations, use_as_start, send, animate)
 
 
 def _build_walk():
@@ -223,23 +228,21 @@ def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
         update[result.steps_row] = gr.Column(visible=bool(frames))
         if frames:
             update[result.step] = gr.Slider(maximum=max(2, frames[-1].index), value=frames[-1].index)
-            update[result.view], update[result.level] = "guess", _level(request, frames[-1].sigma)
+            update[result.view], update[result.level] = "guess", _line(request, "noise_level", sigma=f"{frames[-1].sigma:.3g}")
     if shown.batch:
         paths = shown.batch.paths
         update[result.actions] = gr.Column(visible=True)
-        items = [
-            (str(path), say(request, "seed_is", seed=noise))
-            for path, noise in zip(paths, shown.batch.noises, strict=True)
-        ]
-        update[result.gallery] = gr.Gallery(items, selected_index=None)
+        update[result.gallery] = gr.Gallery([str(path) for path in paths], selected_index=0)
         update[result.one] = paths[0]
         update[result.all] = make_zip(paths, paths[0].with_name("pictures.zip"))
         update[result.chosen_path] = str(paths[0])
+        update[result.chosen] = _line(request, "seed_is", seed=shown.batch.noises[0])
+        update[result.film] = gr.Image(None, visible=False)
     return update
 
 
-def _level(request: gr.Request, sigma: float) -> str:
-    return f'<div class="sd-level">{say(request, "noise_level", sigma=f"{sigma:.3g}")}</div>'
+def _line(request: gr.Request, key: str, **values: object) -> str:
+    return f'<div class="sd-line">{say(request, key, **values)}</div>'
 
 
 def _stop(request: gr.Request) -> None:
@@ -257,16 +260,16 @@ def _show_step(index: float, view: str, request: gr.Request):
     if not film.frames:
         raise gr.Error(say(request, "no_steps"), print_exception=False)
     frame = film.at(int(index))
-    return session.preview(grid(getattr(frame, view))), _level(request, frame.sigma)
+    return session.preview(grid(getattr(frame, view))), _line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
 
 
 def _choose(event: gr.SelectData, request: gr.Request):
     session = SESSIONS.of(request)
     if session.batch is None or event.index >= len(session.batch.paths):
-        return gr.skip(), gr.skip()
+        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
     session.chosen = event.index
-    path = session.batch.paths[event.index]
-    return path, str(path)
+    path, noise = session.batch.paths[event.index], session.batch.noises[event.index]
+    return session.preview(enlarged(path)), path, str(path), _line(request, "seed_is", seed=noise)
 
 
 def _animate_steps(view: str, request: gr.Request):

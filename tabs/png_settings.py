@@ -24,7 +24,8 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
             settings = read_parameters(path)
             again = request_again(settings)
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            gr.Warning(str(error))
+            return {file: None}
         known = settings.model in shelf.names()
         if settings.model and not known:
             gr.Warning(say(request, "other_model", model=settings.model))
@@ -35,6 +36,7 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
         gr.Info(say(request, "settings_restored"))
         varied = again.variation_of
         return {
+            file: None,  # ready for the next one
             controls.model: settings.model if known else model,
             controls.prompt: again.prompt,
             controls.negative: again.negative_prompt,
@@ -49,5 +51,5 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
             controls.strength: again.strength,
         }
 
-    file.upload(restore, [file, controls.model], restored, show_progress="hidden", api_visibility="private")
+    file.upload(restore, [file, controls.model], [file, *restored], show_progress="hidden", api_visibility="private")
     return file

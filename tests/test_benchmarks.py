@@ -9,6 +9,8 @@ from benchmarks.classifier import Classifier, correct, trained
 from benchmarks.labelled import HIDDEN, Labelled, classes, named
 from benchmarks.peers import RATIOS, Shape, flops, forward_flops, matched, parameters
 from benchmarks.quality import accuracy_table, closest, drawn, neighbour_panel, save_panel, share, sheet
+from benchmarks.speed import Peer, denoiser_flops, draw, draw_with, plain_training, training_flops
+from sd_core.training import Trainer, TrainingConfig
 
 VALUES = {"style": ("plain", "dark"), "glasses": ("glasses", "no glasses")}
 
@@ -147,3 +149,26 @@ def test_a_peer_comes_close_to_the_wanted_size_and_keeps_its_proportions():
     assert parameters(peer) == pytest.approx(700_000, rel=0.1)
     assert all(width == pytest.approx(widths[0] * ratio, rel=0.6) for width, ratio in zip(widths, RATIOS, strict=True))
     assert forward_flops(peer, shape) > 0
+
+
+def test_both_sides_of_a_comparison_draw_the_same_number_of_pictures(generator):
+    shape = Shape(patch=1, side=8, channels=3, tokens=5, context=32, options={})
+    peer = Peer("any", shape, shape.build((4, 8, 16, 16), "cpu").eval())
+    ours = draw(generator, ["a red square"] * 3, 2)
+    assert ours.shape == draw_with(peer, 3, 2, torch.device("cpu")).shape == (3, 3, 8, 8)
+
+
+def test_a_plain_training_step_changes_every_weight_of_the_peer(pictures):
+    shape = Shape(patch=2, side=4, channels=12, tokens=5, context=32, options={"layers_per_block": 1})
+    peer = Peer("any", shape, shape.build((4, 8, 8, 8), "cpu"))
+    before = [p.clone() for p in peer.unet.parameters()]
+    step = plain_training(peer, pictures, 4, torch.device("cpu"))
+    assert step().isfinite()
+    assert all((a != b).any() for a, b in zip(before, peer.unet.parameters(), strict=True))
+
+
+def test_a_training_step_costs_about_three_times_the_forward_pass(fresh_generator, pictures):
+    trainer = Trainer(fresh_generator, pictures, TrainingConfig(batch=4), torch.device("cpu"))
+    forward = denoiser_flops(trainer.ema, ["a red square"])
+    assert 2 < training_flops(trainer) / 4 / forward < 4
+    assert all(p.grad is None for p in trainer.model.parameters())

@@ -237,9 +237,10 @@ def test_a_killed_process_leaves_a_whole_model(folder):
 
 
 @pytest.mark.parametrize("moment", ["_vocabulary", "_weights"])
-def test_a_model_replaced_while_it_is_read_is_read_again(generator, vocabulary, saved, monkeypatch, moment):
-    """A page may load a run's model at the very moment it is saved again; the new one may even have another shape."""
-    newer = Denoiser(ModelConfig("generator", "tiny", 16, 2), vocabulary)
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_model_replaced_while_it_is_read_is_read_again(vocabulary, saved, monkeypatch, moment, patch):
+    """A page may load a run's model at the very moment it is saved again, with more words or even another shape."""
+    newer = Denoiser(ModelConfig("generator", "tiny", 8, patch), vocabulary.with_words_of(["a zebra"]))
     real = getattr(checkpoint, moment)
     replaced = []
 
@@ -250,8 +251,10 @@ def test_a_model_replaced_while_it_is_read_is_read_again(generator, vocabulary, 
         return real(*arguments)
 
     monkeypatch.setattr(checkpoint, moment, replacing)
-    assert load(saved).config == newer.config
+    loaded = load(saved)
     assert replaced
+    assert loaded.config == newer.config
+    assert loaded.vocabulary.words == newer.vocabulary.words
 
 
 def test_a_model_is_found_while_its_folder_is_being_exchanged(folder, monkeypatch):

@@ -33,6 +33,7 @@ def train(kind: str, peers: Peers) -> tuple[Trainer, list[float]]:
         batch=8,
         accumulate=2 if kind == "accumulated" else 1,
         learning_rate=0.01,
+        gradient_clip=1.0 if kind == "muon" else 1e6,
         warmup=0,
         caption_dropout=0.4,
         save_every=1,

@@ -5,6 +5,18 @@ import shutil
 import sys
 
 
+# Without a sandbox it also runs as root in a container, and without background networking it asks nobody anything.
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
 def chromium() -> str | None:
     """The path of a Chromium, or None."""
     for name in ("chromium", "chromium-browser", "google-chrome"):

@@ -1,0 +1,78 @@
+"""What the browser tests share: the app as its users start it, with the released models, and a Chromium to open it in."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from find_chromium import OPTIONS, chromium
+
+ROOT = Path(__file__).parent.parent.parent
+START_SECONDS = 120
+PATIENCE_MS = 120_000
+
+
+def serve(folder: Path) -> Iterator[str]:
+    """The app as a process of its own, with runs and uploads under `folder`: its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "SD_CORE_RUNS": str(folder / "runs"),
+        "SD_CORE_DEVICE": "cpu",
+    }
+    address = f"http://127.0.0.1:{port}"
+    with open(folder / "app.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        _wait(address, process, folder / "app.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"The app did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory) -> Iterator[str]:
+    yield from serve(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The app's page in English, in a window of its own."""
+    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1600}, accept_downloads=True)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    opened.goto(address)
+    opened.locator("#generate").wait_for()
+    yield opened
+    context.close()

@@ -1,0 +1,72 @@
+"""Takes pictures of every tab, light, dark and phone-sized, to be looked at, and the ones that the README shows.
+
+    python tests/browser/screenshots.py [folder]
+
+They go to `folder`, by default docs. The app is started for it, and stopped.
+"""
+
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from conftest import PATIENCE_MS, serve
+from find_chromium import OPTIONS, chromium
+
+LOOKS = {
+    "light": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "device_scale_factor": 2},
+}
+PROMPT = "adventurer with long red hair, glasses, on a blue background"
+
+
+def generate(page: Page) -> None:
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#new-seed input").uncheck()
+    count = page.locator("#count input[type=number]").first
+    count.fill("16")
+    count.press("Tab")
+    page.locator("#generate").click()
+    expect(page.locator("#gallery img")).to_have_count(16)
+
+
+def restore(page: Page) -> None:
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#restore-examples button, #restore-examples img").first.click()
+    page.locator("#restore-go").click()
+    expect(page.locator("#compare img").first).to_be_visible()
+
+
+def train(page: Page) -> None:
+    page.get_by_role("tab").nth(2).click()
+    page.locator("#train-go").wait_for()
+
+
+@contextmanager
+def app():
+    with tempfile.TemporaryDirectory() as folder:
+        yield from serve(Path(folder))
+
+
+def main(target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with app() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
+        for look, options in LOOKS.items():
+            page = browser.new_context(locale="en-US", **options).new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(address)
+            page.locator("#generate").wait_for()
+            for name, use in {"generate": generate, "restore": restore, "train": train}.items():
+                use(page)
+                page.mouse.move(0, 0)
+                page.wait_for_timeout(1000)
+                page.screenshot(path=target / f"{name}-{look}.png", full_page=look == "phone")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))

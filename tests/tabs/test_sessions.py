@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from sd_core.film import Film
+from sd_core.sampling import Step
+from tabs import sessions
+from tabs.sessions import Sessions
+
+
+def visitor(name):
+    return SimpleNamespace(session_hash=name)
+
+
+@pytest.fixture
+def everybody():
+    everybody = Sessions()
+    yield everybody
+    everybody.close()
+
+
+def film():
+    film = Film()
+    film.add(Step(1, 1, 0.0, torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)))
+    return film
+
+
+def test_each_visitor_has_their_own_session(everybody):
+    a, b = everybody.of(visitor("a")), everybody.of(visitor("b"))
+    assert a is not b and a.folder != b.folder
+    assert everybody.of(visitor("a")) is a
+
+
+def test_a_closed_page_ends_its_job_and_is_forgotten_after_a_while(everybody, monkeypatch):
+    stopped = []
+    session = everybody.of(visitor("a"))
+    session.stream = SimpleNamespace(stop=lambda: stopped.append(1))
+    everybody.leave(visitor("a"))
+    assert stopped and everybody.of(visitor("a")) is session, "a phone that was locked for a moment comes back"
+    monkeypatch.setattr(sessions, "GRACE_SECONDS", -1)
+    everybody.leave(visitor("a"))
+    assert not session.folder.exists()
+    assert everybody.of(visitor("a")) is not session
+
+
+def test_a_new_job_ends_the_one_before_it(everybody):
+    stopped = []
+    session = everybody.of(visitor("a"))
+    session.start(SimpleNamespace(stop=lambda: stopped.append(1)))
+    session.start(SimpleNamespace(stop=lambda: None))
+    assert stopped == [1]
+
+
+def test_memory_and_disk_stay_bounded_with_many_visitors(everybody, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
+    monkeypatch.setattr(sessions, "MAX_FILM_BYTES", 2 * film().bytes)
+    everyone = [everybody.of(visitor(str(i))) for i in range(5)]
+    assert [s.folder.exists() for s in everyone] == [False, False, True, True, True]
+    for i in (2, 3, 4):
+        everybody.of(visitor(str(i))).film = film()
+    everybody.of(visitor("4"))
+    assert [bool(s.film.frames) for s in everyone[2:]] == [False, True, True]
+
+
+def test_previews_are_few_files(everybody):
+    session = everybody.of(visitor("a"))
+    paths = {session.preview(Image.new("RGB", (8, 8))) for _ in range(3 * sessions.PREVIEWS)}
+    assert len(paths) == sessions.PREVIEWS and all(path.exists() for path in paths)
