@@ -219,6 +219,7 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.pictures, self.config, self.device = pictures, config, device
         self.step = 0
+        self._orders: dict[int, Tensor] = {}
         self.captions = Captions(pictures.captions, model.vocabulary)
         self.sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
         edges = (model.unet.stem, model.unet.head, model.unet.noise_embedding, model.text.token)
@@ -247,7 +248,7 @@ class Trainer:
         """Which pictures [batch] step number `step` (from 0) shows: each once per epoch, in an order of its own."""
         first, size = step * self.config.batch, len(self.pictures)
         epochs = range(first // size, (first + self.config.batch - 1) // size + 1)
-        if not hasattr(self, "_orders") or list(self._orders) != list(epochs):
+        if list(self._orders) != list(epochs):
             self._orders = {epoch: self._order(epoch) for epoch in epochs}
         positions = torch.arange(first, first + self.config.batch)
         return torch.stack([self._orders[p // size][p % size] for p in positions.tolist()])

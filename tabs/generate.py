@@ -77,7 +77,7 @@ def build(shelf: Shelf) -> GenerateTab:
     names = shelf.names()
     examples = gr.Dataset(
         label=T("examples"), components=["textbox"], **example_rows(shelf, names[0] if names else None),
-        samples_per_page=12, elem_id="examples",
+        samples_per_page=6, elem_id="examples",
     )  # fmt: skip
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

@@ -213,13 +213,13 @@ def save_filled_with(value):
     save(model, folder)
 
 save_filled_with(0.25)
-for i in range(20):
+for i in range(12):
     process = os.fork()
     if not process:
         while True:
             save_filled_with(0.5)
             save_filled_with(0.25)
-    time.sleep(0.003 * i)  # any moment is as good as any other: the claim holds for all
+    time.sleep(0.005 * i)  # any moment is as good as any other: the claim holds for all
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL

@@ -17,8 +17,8 @@ def shelf(checkpoints, tmp_path):
 
 def values(**changed):
     given = dict(
-        model="characters", prompt="red hair", negative="", count=2.0, sampler="euler", steps=3.0, guidance=2.0, seed=5.0,
-        new_seed=False, variation_of="", variation_strength=0.3, start=None, strength=0.5,
+        model="characters", prompt="red hair", negative="", count=2.0, sampler="euler", steps=3.0, guidance=2.0,
+        seed=5.0, new_seed=False, variation_of="", variation_strength=0.3, start=None, strength=0.5,
     )  # fmt: skip
     return Values(**(given | changed))
 
