@@ -75,9 +75,11 @@ class UNetConfig:
 
 
 class PixelNorm(nn.Module):
-    """Layer norm over the channels of each pixel: the same at any picture size (as in ConvNeXt, Liu et al. 2022, arXiv:2201.03545).
+    """Layer norm over the channels of each pixel: the same at any picture size (as in ConvNeXt, Liu et al. 2022,
+    arXiv:2201.03545).
 
-    On CPUs torch has one fused kernel for it each way, which makes it three times faster to train than a root-mean-square norm.
+    On CPUs torch has one fused kernel for it each way, which makes it three times faster to train than a
+    root-mean-square norm.
     """
 
     def __init__(self, channels: int):

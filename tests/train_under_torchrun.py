@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from conftest import make_pictures
 from safetensors.torch import save_file
+from tiny_pictures import make_pictures
 
 from sd_core.data import PictureSet
 from sd_core.training import Peers, Progress, Trainer, TrainingConfig, new_generator

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from find_chromium import OPTIONS, chromium
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120
-PATIENCE_MS = 120_000
+PATIENCE_MS = 120_000  # a slow machine is no failure
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def serve(folder: Path) -> Iterator[str]:

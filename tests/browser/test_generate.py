@@ -112,8 +112,8 @@ def test_two_visitors_each_get_their_own_pictures(page: Page, browser: Browser, 
         set_number(visitor, "count", count)
     page.locator("#generate").click()
     other.locator("#generate").click()
-    expect(page.locator("#gallery img")).to_have_count(3, timeout=120_000)
-    expect(other.locator("#gallery img")).to_have_count(2, timeout=120_000)
+    expect(page.locator("#gallery img")).to_have_count(3)
+    expect(other.locator("#gallery img")).to_have_count(2)
     other.context.close()
 
 
