@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         device = next(self.parameters()).device
         found, features = [], []
         for start in range(0, len(pixels), READ_BATCH):
-            x = to_float(torch.from_numpy(pixels[start : start + READ_BATCH]).to(device))
+            x = to_float(torch.tensor(pixels[start : start + READ_BATCH], device=device))
             feature = self.trunk(x)
             found.append(torch.stack([head(feature).argmax(1) for head in self.heads], 1).cpu())
             features.append(feature.cpu())

@@ -81,8 +81,8 @@ def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str 
 
 def _card(model: Denoiser, name: str, origin: Origin) -> str:
     return (
-        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} "
-        f"pixels, {model.parameter_count() / 1e6:.1f} million parameters.\n\n"
+        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels.\n\n"
+        f"- Size: {size_line(model)}\n"
         f"- Data: {origin.data or 'not recorded'}\n"
         f"- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "
         f"{origin.hours:.1f} hours on {origin.hardware or 'hardware not recorded'}\n"
@@ -190,6 +190,11 @@ def _describe(folder: Path) -> Description:
         ) from error
 
 
+def size_line(model: Denoiser) -> str:
+    """How large a model is and what a call costs, as its card says it."""
+    return f"{model.parameter_count():,} parameters, {model.flops() / 1e9:.3f} GFLOP per picture and call"
+
+
 def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     """Loads a model, frozen and ready to be asked.
 
@@ -202,7 +207,7 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     """
     folder = Path(source)
     here = _existing(folder).exists()
-    if not here and str(source).count("/") == 1 and not str(source).startswith((".", "/")):
+    if not here and not folder.parent.is_dir() and str(source).count("/") == 1 and not str(source).startswith("."):
         folder = fetch(str(source))
     model = _read_whole(folder, _load)
     return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sd_core.noise import Preconditioning, over_picture
 from sd_core.text import TextEncoder, Vocabulary
@@ -100,6 +101,14 @@ class Denoiser(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+    def flops(self) -> int:
+        """Floating-point operations of one call for one picture with an empty prompt, a multiplication and an addition being two."""
+        x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
+        hints = torch.zeros_like(x[:, :1]).expand(-1, RESTORER_HINTS, -1, -1) if self.text is None else None
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self(x, torch.ones(()), self.encode([""]) if self.text else None, hints)
+        return counter.get_total_flops()
 
 
 class Guided:

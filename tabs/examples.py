@@ -15,7 +15,7 @@ DRAWN = (  # style, a seed held out for evaluation, noise level on the scale 0-2
     ("big-smile", 12, 50),
     ("toon-head", 33, 60),
     ("personas", 4, 75),
-    ("pixel-art", 18, 100),
+    ("pixel-art", 18, 60),
 )
 
 

@@ -185,8 +185,9 @@ def _build_parts(shelf: Shelf) -> _Parts:
                 height=320, buttons=["fullscreen"], elem_id="restore-picture",
             )  # fmt: skip
             found = gr.HTML(elem_id="noise-found")
+            gr.HTML(_note(T("restore_examples")))  # a label would lie over the pictures
             gallery = gr.Gallery(
-                label=T("restore_examples"), columns=6, height="auto", allow_preview=False, interactive=False,
+                label=T("restore_examples"), show_label=False, columns=6, height="auto", allow_preview=False, interactive=False,
                 object_fit="contain", buttons=[], elem_id="restore-examples",
             )  # fmt: skip
             models = _models(shelf)

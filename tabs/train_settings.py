@@ -6,6 +6,7 @@ import gradio as gr
 
 from sd_core.checkpoint import CheckpointError
 from sd_core.data.characters import STYLES
+from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
 from sd_core.runs import Run, RunConfig, RunError, new_name
 from sd_core.shelf import Shelf
 from sd_core.training import TrainingConfig
@@ -13,7 +14,7 @@ from sd_core.unet import WIDTHS
 from tabs.controls import whole
 from tabs.words import T, add_words
 
-RESOLUTIONS = (32, 64, 96, 128)
+RESOLUTIONS, RESOLUTION = (32, 64, 96, 128), 64
 FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
 SAMPLES_PER_RUN, SAMPLE_AT_MOST = 8, 500  # sample grids, and steps between them
 MAX_STEPS = 1_000_000
@@ -105,7 +106,7 @@ class Values:
     archive: str | None
     start: str
     size: str
-    resolution: int
+    resolution: int | None
     steps: float | None
     batch: float
     learning_rate: float | None
@@ -125,7 +126,7 @@ class Values:
             styles=tuple(self.styles) if built_in_characters else None,
             count=whole(self.count) if built_in_characters else None,
             size=self.size,
-            resolution=self.resolution,
+            resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
             start=str(shelf.folder(self.start)) if self.start else "",
             training=TrainingConfig(
                 steps=steps,
@@ -156,7 +157,7 @@ def build_settings(shelf: Shelf) -> Settings:
         _starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
     )
     size = gr.Radio(list(WIDTHS), value=taste.size, label=T("size"), elem_id="train-size")
-    resolution = gr.Radio(list(RESOLUTIONS), value=64, label=T("resolution"), elem_id="train-resolution")
+    resolution = gr.Radio(list(RESOLUTIONS), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution")
     presets = [(T(f"preset_{preset}"), preset) for preset in PRESETS]
     preset = gr.Radio(presets, value="taste", label=T("preset"), info=T("preset_info"), elem_id="train-preset")
     steps = gr.Number(taste.steps, label=T("train_steps"), precision=0, minimum=1, maximum=MAX_STEPS)
@@ -172,16 +173,18 @@ def build_settings(shelf: Shelf) -> Settings:
 
     quiet = dict(show_progress="hidden", api_visibility="private")
 
-    def on_data(kind: str):
+    def on_data(kind: str, model: str):
         """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
         visible = gr.Group(visible=kind == "characters"), gr.File(visible=kind == "own")
-        return *visible, 32 if kind == "cifar10" else 64
+        native = CIFAR_RESOLUTION if kind == "cifar10" else RESOLUTION
+        return *visible, gr.skip() if model else native
 
-    data.input(on_data, data, [characters, archive, resolution], **quiet)
-    preset.input(
-        lambda key: [getattr(PRESETS[key], name) for name in ("steps", "batch", "count", "size")],
-        preset, [steps, batch, count, size], **quiet,
-    )  # fmt: skip
+    def on_preset(key: str, model: str):
+        chosen = PRESETS[key]
+        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model else chosen.size
+
+    data.input(on_data, [data, start], [characters, archive, resolution], **quiet)
+    preset.input(on_preset, [preset, start], [steps, batch, count, size], **quiet)
 
     def on_start(model: str):
         """A trained model has its own size and resolution."""

@@ -158,7 +158,9 @@ def test_a_paused_run_goes_on_as_if_never_interrupted(make):
             parted.wish("pause")
     parted.wish("run")
     finish(parted)
-    assert all(torch.equal(value, weights(parted)[name]) for name, value in weights(whole).items())
+    expected, found = weights(whole), weights(parted)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
     losses = [[line["loss"] for line in run.metrics()] for run in (whole, parted)]
     assert losses[0] == losses[1]
     assert [path.name for path in whole.samples()] == [path.name for path in parted.samples()]
