@@ -53,7 +53,7 @@ def characters(styles: Sequence[str], first_seed: int, count: int, resolution: i
     """`count` characters from `first_seed` on, the styles taking turns."""
     seeds = range(first_seed, first_seed + -(-count // len(styles)))
     drawn = c.draw_set(styles, seeds, resolution, count=count)
-    attributes = [c._choose(styles[i % len(styles)], seeds[i // len(styles)])[0] for i in range(count)]
+    attributes = [c.attributes_of(styles[i % len(styles)], seeds[i // len(styles)]) for i in range(count)]
     values = {key: tuple(styles) if key == "style" else _seen(key, attributes) for key in (*PROMPTED, *BESIDE)}
     rows = [[_label(key, options, found) for key, options in values.items()] for found in attributes]
     prompts = tuple(c.caption_of(found) for found in attributes)

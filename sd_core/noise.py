@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 SIGMA_MIN = 0.002  # EDM table 1: invisible in 8 bits (1/255 of the range [-1, 1] is 0.0078)
-SIGMA_MAX = 80.0  # EDM table 1: a picture is lost in it, see the tests
+SIGMA_MAX = 80.0  # EDM table 1: no pixel can be told from pure noise any more, see the tests
 SIGMA_DATA = 0.5  # standard deviation of natural pictures in [-1, 1]
 
 

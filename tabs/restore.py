@@ -187,8 +187,8 @@ def _build_parts(shelf: Shelf) -> _Parts:
             found = gr.HTML(elem_id="noise-found")
             gr.HTML(_note(T("restore_examples")))  # a label would lie over the pictures
             gallery = gr.Gallery(
-                label=T("restore_examples"), show_label=False, columns=6, height="auto", allow_preview=False, interactive=False,
-                object_fit="contain", buttons=[], elem_id="restore-examples",
+                show_label=False, columns=6, height="auto", allow_preview=False, interactive=False, buttons=[],
+                object_fit="contain", elem_id="restore-examples",
             )  # fmt: skip
             models = _models(shelf)
             model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("model"), elem_id="restorer")

@@ -105,7 +105,7 @@ def test_a_description_needs_no_weights(generator, saved):
 
 def test_the_card_names_the_data_and_the_training(generator, saved):
     card = (saved / "README.md").read_text()
-    size = f"{generator.parameter_count() / 1e6:.1f} million"
+    size = f"{generator.parameter_count():,} parameters"
     for fact in ("squares, CC0", "300 steps", "1,200 pictures seen", "0.5 hours on two cores", size):
         assert fact in card
 

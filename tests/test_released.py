@@ -1,6 +1,5 @@
 """The models that come with the repository are what their cards say."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -43,5 +42,5 @@ def test_the_character_model_draws_the_background_it_is_asked_for():
     model = checkpoint.load(checkpoint.CHECKPOINTS / "characters")
     *_, last = generate(model, GenerationRequest("personas, blue background", count=4, steps=8, seed=1))
     corners = torch.cat([last.x[:, :, :6, :6], last.x[:, :, :6, -6:]], dim=3).mean(dim=(2, 3))
-    red, green, blue = np.array(corners).T
+    red, green, blue = corners.T
     assert ((blue > red + 0.3) & (blue > green + 0.3)).sum() >= 3
