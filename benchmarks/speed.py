@@ -152,7 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def subject(options, device: torch.device) -> tuple[Denoiser, list[str]]:
     """The model to measure and as many full captions as are drawn at once."""
-    captions = [c.caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in RELEASED_STYLES]
+    captions = [
+        c.caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in RELEASED_STYLES
+    ]
     if not options.size and (options.model / checkpoint.CONFIG).is_file():
         model = checkpoint.load(options.model, device)
     else:

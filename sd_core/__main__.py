@@ -27,14 +27,20 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw. Words the model does not know are named and left out.")],
     count: Annotated[int, typer.Option(help="How many pictures; picture i has the seed SEED + i.")] = 1,
     out: Annotated[Path, typer.Option(help="The folder for the PNGs, which carry their settings.")] = Path("outputs"),
-    model: Annotated[str, typer.Option(help="A released model, runs/NAME, a checkpoint's folder, or USER/MODEL on the Hub.")] = "characters",
+    model: Annotated[
+        str, typer.Option(help="A released model, runs/NAME, a checkpoint's folder, or USER/MODEL on the Hub.")
+    ] = "characters",
     negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     sampler: Annotated[str, typer.Option(help="dpmpp_2m, euler (= DDIM), euler_ancestral or heun.")] = DEFAULT_SAMPLER,
     steps: Annotated[int, typer.Option(help="Noise levels on the way to a clean picture.")] = DEFAULT_STEPS,
-    guidance: Annotated[float, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")] = DEFAULT_GUIDANCE,
+    guidance: Annotated[
+        float, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")
+    ] = DEFAULT_GUIDANCE,
     seed: Annotated[int | None, typer.Option(help="Makes a picture again; by default a new one.")] = None,
     start: Annotated[Path | None, typer.Option(help="A picture to start from (image to image).")] = None,
-    strength: Annotated[float, typer.Option(help="How much of that picture is drawn anew, up to 1.")] = DEFAULT_STRENGTH,
+    strength: Annotated[
+        float, typer.Option(help="How much of that picture is drawn anew, up to 1.")
+    ] = DEFAULT_STRENGTH,
 ) -> None:
     """Draw pictures for a prompt."""
     from sd_core.generation import GenerationRequest, generate, save_pictures
@@ -191,7 +197,7 @@ def train(
 
 
 def _work(run: "Run", quiet: bool) -> None:
-    """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second one ends it at once."""
+    """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second ends it at once."""
     from sd_core.run_worker import work
     from sd_core.training import Progress, Saved
 

@@ -81,7 +81,8 @@ def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str 
 
 def _card(model: Denoiser, name: str, origin: Origin) -> str:
     return (
-        f"# {name}\n\nA {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels.\n\n"
+        f"# {name}\n\n"
+        f"A {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels.\n\n"
         f"- Size: {size_line(model)}\n"
         f"- Data: {origin.data or 'not recorded'}\n"
         f"- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "

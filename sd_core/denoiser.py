@@ -103,7 +103,7 @@ class Denoiser(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def flops(self) -> int:
-        """Floating-point operations of one call for one picture with an empty prompt, a multiplication and an addition being two."""
+        """Floating-point operations of one call for one picture with an empty prompt; a multiply-add counts as two."""
         x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
         hints = torch.zeros_like(x[:, :1]).expand(-1, RESTORER_HINTS, -1, -1) if self.text is None else None
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

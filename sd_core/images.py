@@ -109,7 +109,7 @@ def save_png(pixels: Tensor, path: Path, parameters: "Parameters | None" = None)
 
 
 def make_zip(paths: Sequence[Path], target: Path) -> Path:
-    """Packs files into one .zip; names that occur twice are numbered. PNGs are compressed already, so it only stores."""
+    """Packs files into one .zip; names that occur twice are numbered. PNGs are compressed already: it only stores."""
     seen: set[str] = set()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in map(Path, paths):

@@ -72,7 +72,7 @@ class _Worker:
 
     def work(self) -> Iterator[Event]:
         if self.keeper:
-            now = replace(self.run.known_status(), state="running", reason="", device=self.device_name)
+            now = replace(self.run.known_status(), state="running", reason="", pictures_per_second=0.0)
             self.run.write_status(now)
         pictures = self._pictures()
         trainer = Trainer(self._model(pictures), pictures, self.config.training, self.device, self.peers)

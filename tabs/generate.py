@@ -228,7 +228,10 @@ def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
         update[result.steps_row] = gr.Column(visible=bool(frames))
         if frames:
             update[result.step] = gr.Slider(maximum=max(2, frames[-1].index), value=frames[-1].index)
-            update[result.view], update[result.level] = "guess", _line(request, "noise_level", sigma=f"{frames[-1].sigma:.3g}")
+            update[result.view], update[result.level] = (
+                "guess",
+                _line(request, "noise_level", sigma=f"{frames[-1].sigma:.3g}"),
+            )
     if shown.batch:
         paths = shown.batch.paths
         update[result.actions] = gr.Column(visible=True)

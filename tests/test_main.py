@@ -44,7 +44,9 @@ def pictures(folder: Path, count: int = 6) -> Path:
 
 
 def test_generate_writes_pictures_that_carry_their_settings(run, model_folder, tmp_path):
-    result = run("generate", "red", "--count", 2, "--model", model_folder, "--out", tmp_path / "out", "--seed", 7, "--steps", 2)
+    result = run(
+        "generate", "red", "--count", 2, "--model", model_folder, "--out", tmp_path / "out", "--seed", 7, "--steps", 2
+    )
     assert result.exit_code == 0, result.output
     written = sorted((tmp_path / "out").glob("*.png"))
     assert len(written) == 2

@@ -1,4 +1,4 @@
-"""What the browser tests share: the app as its users start it, with the released models, and a Chromium to open it in."""
+"""What the browser tests share: the app as its users start it, with the released models, and a Chromium for it."""
 
 import os
 import socket
@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
 from find_chromium import OPTIONS, chromium
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120

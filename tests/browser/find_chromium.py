@@ -1,9 +1,8 @@
-"""Finds the browser that the tests drive: Debian's Chromium, or the one that Playwright installed. Exits 1 without one."""
+"""Finds the browser that the tests drive: Debian's Chromium, or the one Playwright installed. Exits 1 without one."""
 
 import os
 import shutil
 import sys
-
 
 # Without a sandbox it also runs as root in a container, and without background networking it asks nobody anything.
 OPTIONS = [

@@ -10,10 +10,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
-
 from conftest import PATIENCE_MS, serve
 from find_chromium import OPTIONS, chromium
+from playwright.sync_api import Page, expect, sync_playwright
 
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "light"},
