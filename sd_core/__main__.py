@@ -197,7 +197,7 @@ def train(
 
 
 def _work(run: "Run", quiet: bool) -> None:
-    """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second ends it at once."""
+    """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second ends it."""
     from sd_core.run_worker import work
     from sd_core.training import Progress, Saved
 
