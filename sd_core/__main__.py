@@ -1,5 +1,6 @@
 """The command line: python -m sd_core generate | restore | train | data."""
 
+import os
 import random
 import signal
 import sys
@@ -10,6 +11,7 @@ import typer
 from tqdm import tqdm
 
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
+from sd_core.noise import SIGMA_MEAN, SIGMA_STD
 
 if TYPE_CHECKING:
     from sd_core.denoiser import Denoiser
@@ -156,18 +158,25 @@ def train(
     count: Annotated[int | None, typer.Option(help="How many pictures to use.")] = None,
     caption_template: Annotated[str, typer.Option(help='For class folders: "a photo of {a}".')] = "{}",
     start: Annotated[str, typer.Option(help="A checkpoint folder to fine-tune.")] = "",
+    sigma_mean: Annotated[
+        float, typer.Option(help="Mean of ln(sigma) in training; higher teaches captions.")
+    ] = SIGMA_MEAN,
+    sigma_std: Annotated[float, typer.Option(help="Spread of ln(sigma) in training.")] = SIGMA_STD,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
     seed: Annotated[int, typer.Option(help="Makes a training repeatable.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 500,
     sample_every: Annotated[int, typer.Option(help="Steps between sample grids.")] = 500,
     name: Annotated[str, typer.Option(help="The run's name; its folder is runs/NAME.")] = "",
     run: Annotated[Path | None, typer.Option(help="Work on this run's folder instead of beginning a new one.")] = None,
+    only_create: Annotated[bool, typer.Option(help="Write the run's folder, and leave the work to `--run`.")] = False,
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
 ) -> None:
     """Train a model, or go on with a run. Ctrl-C pauses; `train --run runs/NAME` resumes."""
-    from sd_core.runs import Run, RunConfig, new_name
+    from sd_core.runs import Run, RunConfig, RunError, new_name
     from sd_core.training import TrainingConfig
 
+    if run is None and "RANK" in os.environ:
+        raise RunError("Under torchrun, first write a run with `train --only-create`, then work on it with `--run`.")
     if run is None:
         training = TrainingConfig(
             steps=steps,
@@ -175,6 +184,8 @@ def train(
             learning_rate=learning_rate,
             cooldown=cooldown,
             optimizer=optimizer,
+            sigma_mean=sigma_mean,
+            sigma_std=sigma_std,
             flips=flips,
             seed=seed,
             save_every=save_every,
@@ -193,7 +204,10 @@ def train(
         work_on = Run.create(name or new_name(data), config)
     else:
         work_on = Run(run)
-    _work(work_on, quiet)
+    if only_create:
+        print(f"Work on it with: python -m sd_core train --run {work_on.folder}")
+    else:
+        _work(work_on, quiet)
 
 
 def _work(run: "Run", quiet: bool) -> None:
@@ -208,15 +222,20 @@ def _work(run: "Run", quiet: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pause)
-    if run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
+    is_first = (
+        os.environ.get("RANK", "0") == "0"
+    )  # of the processes of a torchrun, which share one shell and one folder
+    if is_first and run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
         run.wish("run")
-    with tqdm(unit="step", disable=quiet or None, desc=run.name) as bar:
+    with tqdm(unit="step", disable=quiet or not is_first or None, desc=run.name) as bar:
         for event in work(run):
             if isinstance(event, Progress):
                 bar.total, bar.n = event.steps, event.step
                 bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")
             elif isinstance(event, Saved):
                 bar.set_description_str(f"{run.name} (saved at {event.step})")
+    if not is_first:
+        return
     status = run.status()
     print(f"{run.name}: {status.state} after {status.step} steps.")
     if status.state == "paused":

@@ -24,7 +24,15 @@ from sd_core.data import PictureSet
 from sd_core.denoiser import Denoiser, Guided, ModelConfig
 from sd_core.device import autocast, compile_pays
 from sd_core.images import to_float
-from sd_core.noise import SigmaDistribution, add_noise, draw_noise, karras_sigmas, picture_generators
+from sd_core.noise import (
+    SIGMA_MEAN,
+    SIGMA_STD,
+    SigmaDistribution,
+    add_noise,
+    draw_noise,
+    karras_sigmas,
+    picture_generators,
+)
 from sd_core.optimizers import make_optimizers
 from sd_core.sampling import dpmpp_2m
 from sd_core.text import Vocabulary
@@ -68,8 +76,8 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     ema_share: float = 0.05
     ema_pictures: int = 500_000
-    sigma_mean: float = -0.8
-    sigma_std: float = 1.4
+    sigma_mean: float = SIGMA_MEAN
+    sigma_std: float = SIGMA_STD
     caption_dropout: float = 0.1
     flips: bool = True
     bf16: bool = True

@@ -21,6 +21,7 @@ from tabs.words import T, add_words, say
 
 POLL_SECONDS = 2.0
 LOG_LINES = 60
+CURVE_COLOURS = ("#a5b4fc", "#6366f1")  # indigo, of each point and of the smoothed curve
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
@@ -28,8 +29,7 @@ add_words({
     "runs": ("Runs", "训练列表"),
     "pause": ("Pause", "暂停"),
     "resume": ("Resume", "继续"),
-    "loss_curve": ("Loss (log10; an untrained model has 0)", "损失（log10；未训练时为 0）"),
-    "step_axis": ("Step", "步数"),
+    "loss_curve": ("Loss (log10): pale each point, strong smoothed", "损失（log10）：浅色为原始，深色为平滑"),
     "samples_label": ("Samples", "样本"),
     "log": ("Log", "日志"),
     "run_started": (
@@ -121,8 +121,8 @@ def _build_watch() -> _Watch:
         resume = gr.Button(T("resume"), elem_id="train-resume", **small)
         stop = gr.Button(T("stop"), variant="stop", elem_id="train-stop", **small)
     plot = gr.LinePlot(
-        curve([], "–", "—"), x="step", y="loss", color="series", x_title=T("step_axis"), y_title="log10", height=300,
-        label=T("loss_curve"), color_title=" ", buttons=["fullscreen", "export"], elem_id="loss",
+        x="step", y="loss", color="series", x_title=" ", y_title=" ", height=300,
+        label=T("loss_curve"), color_title="", buttons=["fullscreen", "export"], elem_id="loss",
     )  # fmt: skip
     samples = gr.Image(
         label=T("samples_label"), format="jpeg", interactive=False, buttons=["download", "fullscreen"], height=520,
@@ -147,7 +147,11 @@ def _news(watch: _Watch, runs: list[Run], run: Run | None, seen: Seen, visitor: 
         news[watch.runs] = gr.Dropdown(choices=list(choices), value=run.name)
     if standing.status.step != seen.step:
         names = say(visitor, "series_raw"), say(visitor, "series_smooth")
-        news[watch.plot] = curve(run.metrics(READ), *names)
+        frame = curve(run.metrics(READ), *names)
+        # The chart appears with its first run: a series that its first frame lacks is never drawn, and their names are
+        # in the visitor's language. Later only its value changes, which draws it anew without a flicker.
+        colours = dict(zip(names, CURVE_COLOURS, strict=True))
+        news[watch.plot] = gr.LinePlot(frame, color_map=colours) if seen.step < 0 else frame
     grids = run.samples()
     sample = grids[-1].name if grids else ""
     if sample != seen.sample or seen.step < 0:

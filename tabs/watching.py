@@ -95,7 +95,8 @@ def curve(lines: list[dict], raw: str, smooth: str) -> pd.DataFrame:
     for name, values in ((raw, losses), (smooth, smoothed(losses))):
         points = thinned(list(zip(steps, values, strict=True)))
         rows += [(step, round(value, 4), name) for step, value in points] or [(0, None, name)]
-    return pd.DataFrame(rows, columns=["step", "loss", "series"])
+    frame = pd.DataFrame(rows, columns=["step", "loss", "series"])
+    return frame.astype({"loss": float})  # a chart that began with a column of None takes all that follows for names
 
 
 def thinned(points: list, most: int = POINTS) -> list:

@@ -370,17 +370,17 @@ def test_ctrl_c_pauses(make):
 
 
 def test_the_page_starts_a_polite_process_and_tells_of_its_violent_end(make):
-    run = make(training=TrainingConfig(steps=100_000, batch=4, save_every=100_000, sample_every=100_000))
+    run = make()
     run.start()
     process = runs._processes[run.folder.resolve()]
-    try:
-        assert run.is_starting() or run.is_worked_on()
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= runs.NICENESS
-        until(lambda: run.metrics() or process.poll() is not None)
-        assert run.status().state == "running"
-    finally:
-        process.kill()
-    until(lambda: run.status().state == "failed" and "SIGKILL" in run.status().reason)
+    assert run.is_starting()
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) >= runs.NICENESS
+    with pytest.raises(RunError, match="already"):
+        run.start()
+    process.kill()
+    until(lambda: run.status().state == "failed")
+    assert "SIGKILL" in run.status().reason
+    assert not run.is_starting()
 
 
 def test_a_process_that_dies_at_once_says_why(make, monkeypatch):
