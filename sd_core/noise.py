@@ -13,8 +13,8 @@ from torch import Tensor
 
 SIGMA_MIN = 0.002  # EDM table 1: invisible in 8 bits (1/255 of the range [-1, 1] is 0.0078)
 SIGMA_MAX = 80.0  # EDM table 1: no pixel can be told from pure noise any more, see the tests
-# Of ln(sigma) in training. Wider and higher than EDM's -1.2 and 1.2: only where nearly everything is lost in noise does a
-# caption tell the network something new, see benchmarks/LOG.md.
+# Of ln(sigma) in training. Wider and higher than EDM's -1.2 and 1.2: only where nearly everything is lost in noise does
+# a caption tell the network something new, see benchmarks/LOG.md.
 SIGMA_MEAN, SIGMA_STD = 0.0, 1.7
 SIGMA_DATA = 0.5  # standard deviation of natural pictures in [-1, 1]
 
