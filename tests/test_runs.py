@@ -361,7 +361,7 @@ def test_ctrl_c_pauses(make):
     try:
         until(lambda: run.metrics() or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         process.wait()
