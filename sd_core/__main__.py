@@ -46,7 +46,7 @@ def generate(
 ) -> None:
     """Draw pictures for a prompt."""
     from sd_core.generation import GenerationRequest, generate, save_pictures
-    from sd_core.images import fit_picture, open_picture
+    from sd_core.images import fit_picture, open_picture, to_float
 
     loaded = _load(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
@@ -59,7 +59,7 @@ def generate(
         steps=steps,
         guidance=guidance,
         seed=random.randrange(2**32) if seed is None else seed,
-        start=None if start is None else fit_picture(open_picture(start), loaded.config.resolution),
+        start=None if start is None else to_float(fit_picture(open_picture(start), loaded.config.resolution)),
         strength=strength,
     )
     for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):

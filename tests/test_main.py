@@ -62,6 +62,14 @@ def test_generate_repeats_a_picture_for_its_seed(run, model_folder, tmp_path):
     assert np.array_equal(a, b)
 
 
+def test_generate_starts_from_a_picture(run, model_folder, tmp_path):
+    start = pictures(tmp_path / "in", 1) / "0.png"
+    out = tmp_path / "out"
+    result = run("generate", "red", "--model", model_folder, "--start", start, "--strength", 0.5, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert read_parameters(next(out.glob("*.png"))).strength == 0.5
+
+
 def test_pack_writes_a_zip_with_captions(run, tmp_path):
     result = run("data", "pack", pictures(tmp_path / "in"), tmp_path / "set.zip", "--resolution", 16)
     assert result.exit_code == 0, result.output
