@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from sd_core.images import Parameters
 
@@ -39,9 +39,16 @@ def draw(page: Page, prompt: str = PROMPT, count: int = 4, seed: int = 11) -> No
 
 
 def download(page: Page, element: str) -> bytes:
-    with page.expect_download() as caught:
-        page.locator(f"#{element}").click()
-    return caught.value.path().read_bytes()
+    """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
+    repeated as a person would."""
+    for patience in (5_000, 10_000, 20_000):
+        try:
+            with page.expect_download(timeout=patience) as caught:
+                page.locator(f"#{element}").click()
+            return caught.value.path().read_bytes()
+        except TimeoutError:
+            continue
+    raise AssertionError(f"#{element} downloaded nothing.")
 
 
 def shown(page: Page) -> str:
