@@ -21,7 +21,7 @@ from tabs.controls import (
 )
 from tabs.drawing import Shown, Walk, draw
 from tabs.png_settings import build_png_settings
-from tabs.sessions import SESSIONS
+from tabs.sessions import SESSIONS, Batch
 from tabs.status import Status
 from tabs.streaming import plain_error
 from tabs.words import T, say
@@ -102,7 +102,7 @@ def build(shelf: Shelf) -> GenerateTab:
             yield busy(True) | ({controls.seed: wanted.seed} if not walk and "variation_of" not in changed else {})
             for shown in draw(request, shelf, values.model, wanted, walk):
                 yield _update(result, request, shown)
-            yield busy(False)
+            yield busy(False) | _downloads(result, shown.batch)
         except Exception as error:  # told in one sentence
             yield busy(False) | {result.status: Status(request).ready()}
             raise plain_error(error) from error
@@ -236,12 +236,18 @@ def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
         paths = shown.batch.paths
         update[result.actions] = gr.Column(visible=True)
         update[result.gallery] = gr.Gallery([str(path) for path in paths], selected_index=0)
-        update[result.one] = paths[0]
-        update[result.all] = make_zip(paths, paths[0].with_name("pictures.zip"))
         update[result.chosen_path] = str(paths[0])
         update[result.chosen] = _line(request, "seed_is", seed=shown.batch.noises[0])
         update[result.film] = gr.Image(None, visible=False)
     return update
+
+
+def _downloads(result: _Result, batch: Batch | None) -> dict:
+    """The files behind the download buttons. They come after the buttons are shown: a button that is still hidden
+    when it gets its file never hears of it."""
+    if batch is None:
+        return {}
+    return {result.one: batch.paths[0], result.all: make_zip(batch.paths, batch.paths[0].with_name("pictures.zip"))}
 
 
 def _line(request: gr.Request, key: str, **values: object) -> str:
