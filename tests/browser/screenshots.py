@@ -35,6 +35,7 @@ def generate(page: Page) -> None:
 def restore(page: Page) -> None:
     page.get_by_role("tab").nth(1).click()
     page.locator("#restore-examples button, #restore-examples img").first.click()
+    expect(page.locator("#noise-found")).not_to_be_empty()
     page.locator("#restore-go").click()
     expect(page.locator("#compare img").first).to_be_visible()
 
