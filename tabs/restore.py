@@ -40,7 +40,9 @@ add_words({
     "restore_picture": ("Picture to restore", "待修复的图片"),
     "restore_examples": ("Or try one of these: drawn for this page, then damaged", "或试试这些由本页绘制并加噪的图片"),
     "noise_level_label": ("Noise level", "噪声强度"),
-    "noise_level_info": ("0-255; measured for you, adjust it freely; 0 measures it again", "0-255；自动测得，可自行调整；0 表示重新测量"),
+    "noise_level_info": (
+        "0-255; measured for you, adjust it freely; 0 measures it again", "0-255；自动测得，可自行调整；0 表示重新测量"
+    ),
     "faithful_detailed": ("Faithful – Detailed", "忠实 – 细节"),
     "faithful_detailed_info": (
         "1 step: the average of all that the picture may have been. More steps: sharper, and partly invented",
