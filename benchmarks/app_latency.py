@@ -22,21 +22,13 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from benchmarks import common
 from sd_core import checkpoint
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PROMPT = "adventurer with long red hair and glasses, on a blue background"
 FEW, MANY = 16, 64
 PATIENCE = 180  # seconds for a page or a batch, before something must be wrong
@@ -65,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM_OPTIONS)
+        tests = _tests_browser()
+        browser = playwright.chromium.launch(executable_path=tests.chromium(), args=tests.OPTIONS)
         page = browser.new_page(viewport=VIEWPORT, locale="en-US")
         page.set_default_timeout(1000 * PATIENCE)
         started = time.perf_counter()
@@ -178,12 +171,12 @@ def peak_memory(pid: int) -> int:
     return total
 
 
-def _chromium() -> str | None:
-    """The browser that the tests drive."""
+def _tests_browser() -> ModuleType:
+    """Where the browser that the tests drive is, and how they start it."""
     spec = importlib.util.spec_from_file_location("find_chromium", ROOT / "tests" / "browser" / "find_chromium.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.chromium()
+    return module
 
 
 if __name__ == "__main__":

@@ -222,9 +222,8 @@ def _work(run: "Run", quiet: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pause)
-    is_first = (
-        os.environ.get("RANK", "0") == "0"
-    )  # of the processes of a torchrun, which share one shell and one folder
+    # The processes of a torchrun share one shell and one folder, so only the first speaks and writes wishes.
+    is_first = os.environ.get("RANK", "0") == "0"
     if is_first and run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
         run.wish("run")
     with tqdm(unit="step", disable=quiet or not is_first or None, desc=run.name) as bar:

@@ -2,10 +2,11 @@
 
     picture ─ patches ─ level 0 ────────── skip ────────── level 0 ─ patches ─ picture
                            └─ level 1 ──── skip ──── level 1 ─┘
-                                 └─────  level 2  ──────┘
+                                 └─ level 2 ─ skip ─ level 2 ─┘
+                                       └──── level 3 ────┘
 
-Three levels, each at half the resolution of the one above. An encoder level hands its result to its decoder level over
-a skip connection, so that detail needs not pass through the narrow bottom. Below the top level, blocks attend
+Four levels, each at half the resolution of the one above. An encoder level hands its result to its decoder level over
+a skip connection, so that detail needs not pass through the narrow bottom. At the two lowest levels, blocks attend
 to the picture's other places and to the words of the prompt. Activations stay channels-last throughout: that is where
 convolutions and the per-pixel norm are fast, on CPUs and GPUs alike.
 """
