@@ -9,8 +9,9 @@ import gradio as gr
 from sd_core.film import Film
 from sd_core.generation import GenerationRequest, generate, interpolate, save_pictures, walk_noises
 from sd_core.images import grid, to_pixels
+from sd_core.sampling import Step
 from sd_core.shelf import Shelf
-from tabs.sessions import SESSIONS, Batch
+from tabs.sessions import SESSIONS, Batch, Session
 from tabs.status import Status
 from tabs.streaming import Stream, Waiting, line_for
 
@@ -50,17 +51,25 @@ def draw(
     stream = session.start(Stream(work, line_for(shelf.device)))
     session.film = film
     step = None
-    for item in stream:
-        if not isinstance(item, Waiting):
-            step = item
-            yield Shown(status.step(step.index, step.count), session.preview(grid(to_pixels(step.denoised))))
-        elif step is None:
-            yield Shown(status.waiting(item.before))
-        else:
-            yield Shown(status.step(step.index, step.count))
+    for newest, line, preview in follow(stream, session, status):
+        step = newest
+        yield Shown(line, preview)
     if step is None or step.index < step.count:
         yield Shown(status.stopped(step.index if step else 0, step.count if step else request.steps), ended=True)
         return
     paths = save_pictures(step.x, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
     yield Shown(status.done(), batch=session.batch, ended=True)
+
+
+def follow(stream: Stream, session: Session, status: Status) -> Iterator[tuple[Step | None, str, Path | None]]:
+    """How a walk goes: its newest step if there is one yet, the status line, and the file of a new preview, if any."""
+    step = None
+    for item in stream:
+        if not isinstance(item, Waiting):
+            step = item
+            yield step, status.step(step.index, step.count), session.preview(grid(to_pixels(step.denoised)))
+        elif step is None:
+            yield None, status.waiting(item.before), None
+        else:
+            yield step, status.step(step.index, step.count), None

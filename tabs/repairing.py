@@ -13,9 +13,10 @@ from sd_core.images import fit_picture, grid, open_picture, save_png, to_float, 
 from sd_core.metrics import psnr
 from sd_core.restoration import estimate_sigma, remove_noise
 from sd_core.shelf import Shelf
+from tabs.drawing import follow
 from tabs.sessions import SESSIONS
 from tabs.status import Status
-from tabs.streaming import Stream, Waiting, line_for
+from tabs.streaming import Stream, line_for
 
 COMPARED_WIDTH = 512  # pixels, of the enlarged copies that are laid over one another
 
@@ -91,14 +92,9 @@ def repair(visitor: gr.Request, shelf: Shelf, model: str, wanted: Wanted) -> Ite
         yield from remove_noise(shelf.load(model), picture, sigma, wanted.prompt, wanted.steps, wanted.seed)
 
     step = None
-    for item in session.start(Stream(work, line_for(shelf.device))):
-        if not isinstance(item, Waiting):
-            step = item
-            yield Shown(status.step(step.index, step.count), session.preview(grid(to_pixels(step.denoised))))
-        elif step is None:
-            yield Shown(status.waiting(item.before))
-        else:
-            yield Shown(status.step(step.index, step.count))
+    for newest, line, preview in follow(session.start(Stream(work, line_for(shelf.device))), session, status):
+        step = newest
+        yield Shown(line, preview)
     if step is None or step.index < step.count:
         yield Shown(status.stopped(step.index if step else 0, step.count if step else wanted.steps), ended=True)
         return

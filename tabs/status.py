@@ -7,7 +7,8 @@ import gradio as gr
 from tabs.words import say
 
 
-def _line(text: str, share: float | None = None) -> str:
+def bar_line(text: str, share: float | None = None) -> str:
+    """The line in HTML, with a bar that is filled to `share` unless that is None."""
     bar = ""
     if share is not None:
         percent = round(100 * share)
@@ -27,12 +28,12 @@ class Status:
         self._first: tuple[int, float] | None = None
 
     def ready(self) -> str:
-        return _line(say(self._visitor, "ready"))
+        return bar_line(say(self._visitor, "ready"))
 
     def waiting(self, before: int) -> str:
         """Nothing has begun; `before` other jobs come first."""
         text = say(self._visitor, "before_you", before=before) if before else say(self._visitor, "starting")
-        return _line(text, 0)
+        return bar_line(text, 0)
 
     def step(self, index: int, count: int) -> str:
         """Step `index` of `count` is done."""
@@ -44,10 +45,10 @@ class Status:
         if first_index < index < count:
             left = (now - first_time) / (index - first_index) * (count - index)
             text += " · " + say(self._visitor, "left", seconds=f"{left:.0f}" if left >= 1 else "&lt; 1")
-        return _line(text, index / count)
+        return bar_line(text, index / count)
 
     def stopped(self, index: int, count: int) -> str:
-        return _line(say(self._visitor, "stopped_at", index=index, count=count))
+        return bar_line(say(self._visitor, "stopped_at", index=index, count=count))
 
     def done(self) -> str:
-        return _line(say(self._visitor, "done_in", seconds=f"{time.monotonic() - self._asked:.1f}"), 1)
+        return bar_line(say(self._visitor, "done_in", seconds=f"{time.monotonic() - self._asked:.1f}"), 1)

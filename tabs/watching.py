@@ -8,6 +8,7 @@ import gradio as gr
 import pandas as pd
 
 from sd_core.runs import Run, RunError, Status
+from tabs.status import bar_line
 from tabs.words import add_words, say
 
 POINTS = 400  # of each curve: a chart with thousands does not draw
@@ -134,12 +135,7 @@ def status_line(standing: Standing, visitor: gr.Request) -> str:
 
 
 def _line(parts: list[str], share: float = 0.0) -> str:
-    percent = round(100 * share)
-    return (
-        f'<div class="sd-status" aria-live="polite"><div class="sd-bar" role="progressbar" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{percent}"><div style="width:{percent}%"></div></div>'
-        f"<span>{html.escape(' · '.join(parts))}</span></div>"
-    )
+    return bar_line(html.escape(" · ".join(parts)), share)
 
 
 def duration(seconds: float) -> str:
