@@ -40,10 +40,11 @@ from sd_core.denoiser import Denoiser, Guided, ModelConfig
 from sd_core.device import autocast, compile_pays, has_fast_bf16
 from sd_core.generation import DEFAULT_GUIDANCE
 from sd_core.images import to_float
+from sd_core.lessons import Share
 from sd_core.noise import karras_sigmas
 from sd_core.sampling import dpmpp_2m
 from sd_core.text import Vocabulary
-from sd_core.training import Objective, Trainer, TrainingConfig
+from sd_core.training import Trainer, TrainingConfig
 
 CHARACTERS = checkpoint.CHECKPOINTS / "characters"
 TARGETS = {  # of (drawing, training)
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         speeds = [f"{options.batch / s:.2f}" for s in (mine, theirs)]
         drawing.append([name, *sizes, *speeds, f"**{ratio:.2f}x**", TARGETS[name][0]])
         peer.unet.train()
-        advance_peer = plain_training(peer, trainer.pictures, options.train_batch, device)
+        advance_peer = plain_training(peer, trainer.lessons.pictures, options.train_batch, device)
         mine, theirs, ratio = common.interleaved(
             lambda: repeated(trainer._advance, options.train_steps),
             lambda step=advance_peer: repeated(step, options.train_steps),
@@ -194,8 +195,8 @@ def train_config(options) -> TrainingConfig:
 
 def training_flops(trainer: Trainer) -> int:
     """Operations of one step, forward and backward; without the optimizer's, which are not the pictures'."""
-    objective = Objective(trainer.model)
-    counted = flops(lambda: [objective(*microbatch).backward() for microbatch in trainer._microbatches(0)])
+    lessons, batch = trainer.lessons, Share(0, trainer.config.batch, 1)
+    counted = flops(lambda: [lessons.objective(*e).backward() for e in lessons.examples(0, batch, trainer.device)])
     trainer.model.zero_grad(set_to_none=True)
     return counted
 

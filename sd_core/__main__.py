@@ -11,7 +11,6 @@ import typer
 from tqdm import tqdm
 
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
-from sd_core.noise import SIGMA_MEAN, SIGMA_STD
 
 if TYPE_CHECKING:
     from sd_core.denoiser import Denoiser
@@ -96,7 +95,7 @@ def restore(
     """Remove noise from a picture."""
     from sd_core.damage import to_levels, to_unit
     from sd_core.images import fit_picture, open_picture, save_png, to_float, to_pixels
-    from sd_core.restoration import estimate_sigma, remove_noise
+    from sd_core.noise_removal import estimate_sigma, remove_noise
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"The restored picture is a PNG; {out} does not end in .png.")
@@ -147,6 +146,9 @@ def pack(
 @app.command()
 def train(
     data: Annotated[str, typer.Option(help="characters, cifar10, or a folder or .zip of pictures.")] = "characters",
+    kind: Annotated[
+        str, typer.Option(help="generator, which draws, or restorer, which repairs pictures of any size.")
+    ] = "generator",
     size: Annotated[str, typer.Option(help="How large a model: tiny, small, base or large.")] = "small",
     resolution: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
     steps: Annotated[int, typer.Option(help="How long: one step is one batch.")] = 4000,
@@ -159,9 +161,10 @@ def train(
     caption_template: Annotated[str, typer.Option(help='For class folders: "a photo of {a}".')] = "{}",
     start: Annotated[str, typer.Option(help="A checkpoint folder to fine-tune.")] = "",
     sigma_mean: Annotated[
-        float, typer.Option(help="Mean of ln(sigma) in training; higher teaches captions.")
-    ] = SIGMA_MEAN,
-    sigma_std: Annotated[float, typer.Option(help="Spread of ln(sigma) in training.")] = SIGMA_STD,
+        float | None, typer.Option(help="Mean of ln(sigma) in training; higher teaches captions.")
+    ] = None,
+    sigma_std: Annotated[float | None, typer.Option(help="Spread of ln(sigma) in training.")] = None,
+    warmup: Annotated[int, typer.Option(help="Steps at the start over which the learning rate rises.")] = 50,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
     seed: Annotated[int, typer.Option(help="Makes a training repeatable.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 500,
@@ -173,19 +176,21 @@ def train(
 ) -> None:
     """Train a model, or go on with a run. Ctrl-C pauses; `train --run runs/NAME` resumes."""
     from sd_core.runs import Run, RunConfig, RunError, new_name
-    from sd_core.training import TrainingConfig
+    from sd_core.training import SIGMAS, TrainingConfig
 
     if run is None and "RANK" in os.environ:
         raise RunError("Under torchrun, first write a run with `train --only-create`, then work on it with `--run`.")
     if run is None:
+        usual_mean, usual_std = SIGMAS.get(kind, SIGMAS["generator"])
         training = TrainingConfig(
             steps=steps,
             batch=batch,
             learning_rate=learning_rate,
             cooldown=cooldown,
             optimizer=optimizer,
-            sigma_mean=sigma_mean,
-            sigma_std=sigma_std,
+            warmup=warmup,
+            sigma_mean=usual_mean if sigma_mean is None else sigma_mean,
+            sigma_std=usual_std if sigma_std is None else sigma_std,
             flips=flips,
             seed=seed,
             save_every=save_every,
@@ -193,6 +198,7 @@ def train(
         )
         config = RunConfig(
             data=data,
+            kind=kind,
             styles=tuple(style) if style else None,
             count=count,
             caption_template=caption_template,

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sd_core.noise import Preconditioning, over_picture
+from sd_core.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.text import TextEncoder, Vocabulary
 from sd_core.unet import WIDTHS, Context, UNet, UNetConfig
 
 D = Callable[[Tensor, Tensor], Tensor]
 
 RESTORER_HINTS = 5  # damaged picture (3), damage mask (1), noise-level map (1)
+RESTORER_PATCH = 2
+RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
+UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
 
@@ -45,11 +48,48 @@ class ModelConfig:
         patch = max(p for p in (1, 2, 4, 8) if p == 1 or p * PLACES_ACROSS <= resolution)
         return cls("generator", size, resolution, patch, sigma_data)
 
+    @classmethod
+    def restorer(cls, size: str, resolution: int = 64) -> "ModelConfig":
+        """A restorer trained on crops of `resolution` pixels; it works at any size."""
+        return cls("restorer", size, resolution, RESTORER_PATCH, RESIDUAL_STD)
+
     @property
     def unet(self) -> UNetConfig:
         if self.kind == "restorer":
-            return UNetConfig(self.size, self.patch, hint_channels=RESTORER_HINTS)
+            return UNetConfig(self.size, self.patch, hint_channels=RESTORER_HINTS, extra_channels=1, normalised=False)
         return UNetConfig(self.size, self.patch, context_channels=2 * WIDTHS[self.size])
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a restorer is told.
+
+    Attributes:
+        damaged: pictures [B, 3, H, W] in [-1, 1].
+        mask: [B, 1, H, W], 1 where the picture is lost, 0 where it is not, `UNKNOWN` where nobody says. What lies under
+            a 1 is not shown to the network, so it does not matter.
+        sigma: noise levels [B, 1, H, W] (or a shape that expands to it) in units of [-1, 1], or `UNKNOWN`.
+    """
+
+    damaged: Tensor
+    mask: Tensor
+    sigma: Tensor
+
+    @classmethod
+    def of(cls, damaged: Tensor, mask: Tensor | None = None, sigma: float | None = None) -> "Hints":
+        """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None)."""
+        unknown = torch.full_like(damaged[:, :1], UNKNOWN)
+        level = unknown if sigma is None else torch.full_like(unknown, sigma)
+        return cls(damaged, unknown if mask is None else mask.to(damaged), level)
+
+    @property
+    def base(self) -> Tensor:
+        """The damaged pictures, grey where they are lost: what the restored ones are compared with."""
+        return torch.where(self.mask > 0, 0.0, self.damaged)
+
+    def window(self, rows: slice, columns: slice) -> "Hints":
+        """The same, about a part of the pictures."""
+        return Hints(*(t[..., rows, columns] for t in (self.damaged, self.mask, self.sigma)))
 
 
 class Denoiser(nn.Module):
@@ -75,15 +115,37 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None) -> Tensor:
-        """EDM eq. 7: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the clean ones.
+    def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None) -> Tensor:
+        """EDM eq. 7 for a generator: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the
+        clean ones. `context` is what `encode` gives."""
+        return self._denoised(x, self._levels(sigma, x), context)[:, :3]
 
-        `context` is what `encode` gives, for a generator; `hints` [B, 5, H, W] what a restorer is told.
+    def restored(self, x: Tensor, sigma: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
+        """The same for a restorer, which works on the difference to the damaged picture.
+
+        At `SIGMA_MAX` a noisy picture tells nothing, and the network is not shown it: the guess is the mean of all that
+        the damaged picture may have been, whatever the noise.
+
+        Returns:
+            the guess [B, 3, H, W], and the logit [B, 1, H, W] of each pixel's being lost.
         """
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        sigma, base = self._levels(sigma, x), hints.base
+        difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
+        told = torch.cat([base, hints.mask, hints.sigma.expand_as(hints.mask)], dim=1)
+        f = self._denoised(difference, sigma, hints=told)
+        return base + f[:, :3], f[:, 3:]
+
+    def _levels(self, sigma: Tensor, x: Tensor) -> Tensor:
+        return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+
+    def _denoised(
+        self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
+    ) -> Tensor:
+        """c_skip x + c_out F(c_in x), and whatever else F gives as it is."""
         scale, c = self.preconditioning, over_picture(sigma, x)
-        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints)
-        return scale.c_skip(c) * x + scale.c_out(c) * f.to(x.dtype)
+        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints).to(x.dtype)
+        denoised = scale.c_skip(c) * x + scale.c_out(c) * f[:, :3]
+        return torch.cat([denoised, f[:, 3:]], dim=1) if hints is not None else denoised
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """The prompts as the UNet reads them; unknown words are left out. Equal prompts are encoded once."""
@@ -99,15 +161,21 @@ class Denoiser(nn.Module):
         context = self.encode(prompts)
         return lambda x, sigma: self(x, sigma, context)
 
+    def given_damage(self, hints: Hints) -> D:
+        """A `D` of a restorer for these damaged pictures."""
+        return lambda x, sigma: self.restored(x, sigma, hints)[0]
+
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
     def flops(self) -> int:
         """Floating-point operations of one call for one picture with an empty prompt; a multiply-add counts as two."""
         x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
-        hints = torch.zeros_like(x[:, :1]).expand(-1, RESTORER_HINTS, -1, -1) if self.text is None else None
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self(x, torch.ones(()), self.encode([""]) if self.text else None, hints)
+            if self.text:
+                self(x, torch.ones(()), self.encode([""]))
+            else:
+                self.restored(x, torch.ones(()), Hints.of(x))
         return counter.get_total_flops()
 
 

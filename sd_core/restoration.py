@@ -1,117 +1,279 @@
-"""Damaged picture in, repaired picture out.
+"""Damaged picture in, repaired picture out, with a restorer: any size, tile by tile.
 
-Removing noise needs nothing but a generator: a noisy picture *is* the x of the diffusion process at its own noise
-level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as
-priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
+The walk is the one that generates pictures, by a D that has seen the damage. Its first step, from `SIGMA_MAX`, lands on
+the mean of all that the picture may have been: the most faithful answer, and a soft one. Further steps draw *one* of
+those pictures: sharper, partly invented, and another one for another seed (Palette, Saharia et al. 2021,
+arXiv:2111.05826).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from sd_core.damage import to_levels
-from sd_core.denoiser import D, Denoiser
+from sd_core.damage import to_unit
+from sd_core.denoiser import Denoiser, Hints
 from sd_core.device import autocast
-from sd_core.noise import SIGMA_MAX, SIGMA_MIN, karras_sigmas
-from sd_core.sampling import Step, euler_ancestral
+from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
+from sd_core.noise import SIGMA_MAX, karras_sigmas
+from sd_core.tiles import Window, touching, windows
 
 MAX_STEPS = 50
-MAD_OF_NORMAL = 0.6745  # median absolute deviation of a normal variable, in standard deviations
-CLIPPED_WITHIN = 2.0  # standard deviations from black or white, where noise is clipped and looks weaker than it is
-FEWEST_BLOCKS = 0.1  # share of the picture below which the rest is no basis for an estimate
-PASSES = 3  # of leaving out what is clipped, for which the noise level must be known
+MAX_CANDIDATES = 8
+MAX_STRENGTH = 2.0
+UPSCALES = (1, 2, 4)
+WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
+WALK_TO = 0.01
+PREVIEW_SIDE = 768  # pixels of a preview, at most
+FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size
+FOUND = 0.5  # probability from which a pixel counts as damaged
+FOUND_AROUND = 2  # pixels by which a proposed mask is larger than what was found
 
 
-def estimate_sigma(picture: Tensor) -> float:
-    """The level of white noise in a picture, by the median absolute deviation of its finest diagonal detail (Donoho &
-    Johnstone 1994, Biometrika 81, section 4.2): robust, since edges are few and noise is everywhere.
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What is to be done to a picture of H by W pixels.
 
-    Args:
-        picture: [3, H, W] in [-1, 1], at least 2×2 pixels, at the size at which it was noised: resizing changes noise.
-
-    Returns:
-        sigma in units of the range [-1, 1]; `damage.to_levels` gives it on the scale 0-255.
+    Attributes:
+        mask: bool [H, W], where the picture is lost; None for nowhere, or where nobody says.
+        whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed.
+        sigma: the picture's noise level on the scale 0-255, None to have it judged.
+        strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right.
+        upscale: 1, 2 or 4 times larger; for the whole picture.
+        steps: 1 is the most faithful; more are sharper and partly invented.
+        candidates: how many different answers; with 1 step there is but one.
+        seed: of the first; the others' follow it.
 
     Raises:
-        ValueError: the picture is smaller than 2×2 pixels.
+        ValueError: one of them is out of its range; the message is one sentence.
     """
-    if min(picture.shape[-2:]) < 2:
-        raise ValueError("A picture must have at least 2×2 pixels for its noise to be measured.")
-    height, width = (side // 2 * 2 for side in picture.shape[-2:])
-    blocks = picture[..., :height, :width].float().unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
-    (a, b), (c, d) = (row.unbind(-1) for row in blocks.unbind(-3))
-    diagonal = (a - b - c + d) / 2  # orthonormal: white noise has the same sigma here as in the pixels
-    distance_to_clipping = 1 - ((a + b + c + d) / 4).abs()
-    sigma = _deviation(diagonal)
-    for _ in range(PASSES):
-        inside = distance_to_clipping > CLIPPED_WITHIN * sigma
-        if inside.float().mean() < FEWEST_BLOCKS:
-            break
-        sigma = _deviation(diagonal[inside])
-    return sigma
+
+    mask: Tensor | None = None
+    whole: bool = False
+    sigma: float | None = None
+    strength: float = 1.0
+    upscale: int = 1
+    steps: int = 1
+    candidates: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.whole and (self.mask is None or not self.mask.any()):
+            raise ValueError("Mark the damage first, or clean the whole picture.")
+        if not self.whole and self.upscale != 1:
+            raise ValueError("Only a whole picture can be enlarged.")
+        if self.upscale not in UPSCALES:
+            raise ValueError(f"A picture can be enlarged {', '.join(map(str, UPSCALES))} times, not {self.upscale}.")
+        for name, value, low, high in (
+            ("strength", self.strength, 0, MAX_STRENGTH),
+            ("number of steps", self.steps, 1, MAX_STEPS),
+            ("number of candidates", self.candidates, 1, MAX_CANDIDATES),
+            ("noise level", self.sigma or 0, 0, 255),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"The {name} must be between {low} and {high:g}, not {value}.")
 
 
-def _deviation(values: Tensor) -> float:
-    return float(values.abs().median()) / MAD_OF_NORMAL
+@dataclass(frozen=True)
+class Restoring:
+    """How far a restoration is: `index` of `count` pieces of work, a preview uint8 [h, w, 3] of the candidate in hand,
+    and the finished candidates, uint8 [H, W, 3] each, in the order of their seeds."""
+
+    index: int
+    count: int
+    preview: Tensor
+    pictures: tuple[Tensor, ...] = ()
 
 
-def remove_noise(
-    model: Denoiser, picture: Tensor, sigma: float, prompt: str = "", steps: int = 1, seed: int = 0
-) -> Iterator[Step]:
-    """Removes noise of level `sigma` with a generator, for pictures of the kind and size it was trained on.
+def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """Repairs a picture.
 
     Args:
-        model: a generator, frozen as `checkpoint.load` gives it.
-        picture: the noisy picture [3, R, R] in [-1, 1], at the model's resolution R.
-        sigma: its noise level in units of the range [-1, 1]; see `estimate_sigma`.
-        prompt: what the picture shows, if one wants to say so.
-        steps, seed: see `walk_down`.
+        model: a restorer, frozen as `checkpoint.load` gives it.
+        picture: uint8 [H, W, 3], sRGB.
+        request: what to do.
 
     Yields:
-        A `Step` with pictures [1, 3, R, R] after each step.
+        a `Restoring` after each tile of each step; the last one has all candidates. Pixels that are not to be changed
+        are the same as in `picture`, to the bit.
 
     Raises:
-        ValueError: the model is no generator, or the picture has another size; or as `walk_down`.
+        ValueError: the model is no restorer, the mask has another size, or the enlarged picture would be too large.
     """
-    if model.config.kind != "generator":
-        raise ValueError("Noise is removed with a generator so far; choose another model.")
-    resolution = model.config.resolution
-    if tuple(picture.shape) != (3, resolution, resolution):
-        raise ValueError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")
-    with autocast(model.device):
-        prompted = model.given([prompt])
+    if model.config.kind != "restorer":
+        raise ValueError("This model draws pictures and does not repair them; choose a restorer.")
+    if request.mask is not None and request.mask.shape != picture.shape[:2]:
+        raise ValueError("The mask and the picture differ in size.")
+    source = enlarged(picture, request.upscale)
+    mask = _resized(request.mask, source.shape[:2])
+    places = list(windows(*source.shape[:2]) if request.whole else touching(mask))
+    candidates = request.candidates if request.steps > 1 else 1
+    count = candidates * request.steps * len(places)
+    finished: list[Tensor] = []
+    index = 0
+    for number in range(candidates):
+        walk = _Walk(model, source, mask, places, request, request.seed + number)
+        for preview in walk.run():
+            index += 1
+            yield Restoring(index, count, preview, tuple(finished))
+        finished.append(walk.picture)
+    yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
-    def denoiser(x: Tensor, level: Tensor) -> Tensor:
-        with autocast(model.device):
-            return prompted(x, level).to(x.dtype)
 
-    generator = torch.Generator().manual_seed(seed)
-    x = picture[None].to(model.device)
-    yield from walk_down(denoiser, x, sigma, steps, lambda: torch.randn(x.shape, generator=generator).to(x))
+def enlarged(picture: Tensor, factor: int) -> Tensor:
+    """uint8 [H, W, 3] bicubically `factor` times larger: what a restorer then sharpens.
+
+    Raises:
+        ValueError: it would be larger than `MAX_PIXELS`.
+    """
+    if factor == 1:
+        return picture
+    height, width = (side * factor for side in picture.shape[:2])
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
+    return torch.from_numpy(np.array(to_image(picture).resize((width, height), Image.Resampling.BICUBIC)))
 
 
-def walk_down(denoiser: D, x: Tensor, sigma: float, steps: int, draw: Callable[[], Tensor]) -> Iterator[Step]:
-    """Walks pictures `x` [B, 3, H, W] from noise level `sigma` to 0.
+def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:
+    if mask is None or mask.shape == tuple(size):
+        return mask
+    return F.interpolate(mask[None, None].float(), tuple(size))[0, 0] > 0
 
-    One step lands on D(x, sigma), the mean of all clean pictures that `x` could come from: the most faithful answer,
-    and a soft one. More steps are DDPM's random walk, whose end is *one* of those pictures, as probable as it is
-    plausible, and another one for other noise: more detail, part of it invented. At level 0 `x` is the answer.
+
+class _Walk:
+    """One candidate on its way. Only the windows in `places` are computed; the rest of the picture stays as it is."""
+
+    def __init__(
+        self,
+        model: Denoiser,
+        source: Tensor,
+        mask: Tensor | None,
+        places: Sequence[Window],
+        request: RestoreRequest,
+        seed: int,
+    ):
+        self.model, self.source, self.mask, self.places, self.request = model, source, mask, places, request
+        self.picture = source.clone()  # the answer so far
+        self.generator = torch.Generator().manual_seed(seed)
+        # The walk's own numbers, as large as what is computed; one step needs none.
+        self.top, self.left, self.height, self.width = _box(places)
+
+    def run(self) -> Iterator[Tensor]:
+        """A preview after each window of each step.
+
+        Each step is Euler's (DDIM): x = D + sigma' / sigma (x - D). At first x is D plus noise: at
+        `SIGMA_MAX` the noise is all there is.
+        """
+        sigmas = walk_sigmas(self.request.steps).tolist()
+        noise = x = None
+        if len(sigmas) > 2:
+            noise = torch.randn(3, self.height, self.width, generator=self.generator)
+        for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+            after = torch.empty_like(noise) if following else None
+            for window in self.places:
+                inner = self._inside(window.inner)
+                looked_at = None if x is None else x[(slice(None), *self._inside(window.outer))]
+                denoised = self._denoised(looked_at, sigma, window)
+                self._keep(denoised, window)
+                if after is not None:
+                    left = noise[(slice(None), *inner)] if x is None else (x[(slice(None), *inner)] - denoised) / sigma
+                    after[(slice(None), *inner)] = denoised + following * left
+                yield _reduced(self.picture)
+            x = after
+
+    def _inside(self, span: tuple[slice, slice]) -> tuple[slice, slice]:
+        """The same place, in the walk's own numbers."""
+        rows, columns = span
+        return (
+            slice(rows.start - self.top, rows.stop - self.top),
+            slice(columns.start - self.left, columns.stop - self.left),
+        )
+
+    def _denoised(self, x: Tensor | None, sigma: float, window: Window) -> Tensor:
+        """D [3, h, w] on the CPU for a window's inner part. x is [3, H, W] for its outer part."""
+        device = self.model.device
+        damaged = to_float(self.source[window.outer])[None].to(device)
+        mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
+        hints = Hints.of(damaged, mask, self._level())
+        x = torch.zeros_like(damaged) if x is None else x[None].to(device)
+        with torch.inference_mode(), autocast(device):
+            denoised, _ = self.model.restored(x, torch.tensor(sigma), hints)
+        return denoised[0][(slice(None), *window.inside)].float().cpu()
+
+    def _level(self) -> float | None:
+        if self.request.sigma is not None:
+            return to_unit(self.request.sigma)
+        return None if self.request.whole else 0.0  # what is not marked is to be left as it is, so it counts as clean
+
+    def _keep(self, denoised: Tensor, window: Window) -> None:
+        """Writes an answer into the picture, as far as it was asked for."""
+        source = self.source[window.inner]
+        if self.request.whole:
+            changed = to_pixels(torch.lerp(to_float(source), denoised, self.request.strength))
+        else:
+            changed = torch.where(self.mask[window.inner][..., None], to_pixels(denoised), source)
+        self.picture[window.inner] = changed
+
+
+def walk_sigmas(steps: int) -> Tensor:
+    """The noise levels [steps + 1] of a walk: from `SIGMA_MAX`, where the first answer comes from, straight to where
+    what that leaves open is decided."""
+    if steps == 1:
+        return torch.tensor([SIGMA_MAX, 0.0])
+    return torch.cat([torch.tensor([SIGMA_MAX]), karras_sigmas(steps - 1, WALK_TO, WALK_FROM)])
+
+
+def _box(places: Sequence[Window]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the part of the picture that all windows together look at."""
+    top, left = (min(p.outer[axis].start for p in places) for axis in (0, 1))
+    bottom, right = (max(p.outer[axis].stop for p in places) for axis in (0, 1))
+    return top, left, bottom - top, right - left
+
+
+def _reduced(picture: Tensor) -> Tensor:
+    """A copy of uint8 [H, W, 3] small enough to be shown at every step: every n-th pixel."""
+    every = -(-max(picture.shape[:2]) // PREVIEW_SIDE)
+    return picture[::every, ::every].clone()
+
+
+def disagreement(pictures: Sequence[Tensor]) -> Tensor:
+    """How far candidates, uint8 [H, W, 3] each, are from one another: each pixel's standard deviation [H, W] on the scale
+    0-255, the largest of its colours. Where it is high, what one sees was invented."""
+    total = torch.zeros(pictures[0].shape)
+    squares = torch.zeros_like(total)
+    for picture in pictures:
+        values = picture.float()
+        total += values
+        squares += values.square()
+    mean = total / len(pictures)
+    return (squares / len(pictures) - mean.square()).clamp(0).sqrt().amax(dim=2)
+
+
+def find_damage(model: Denoiser, picture: Tensor) -> Tensor:
+    """Where a picture seems to be scratched, scribbled over or missing, for a person to correct.
 
     Args:
-        denoiser: any `D`.
-        x, sigma: the noisy pictures and their one noise level, from 0 to `SIGMA_MAX`.
-        steps: from 1 to `MAX_STEPS`.
-        draw: gives standard normal noise shaped like `x`.
+        model: a restorer, whose UNet has a head for this.
+        picture: uint8 [H, W, 3], sRGB.
 
-    Raises:
-        ValueError: the noise level or the number of steps is out of its range.
+    Returns:
+        a mask, bool [H, W].
     """
-    if not 0 <= sigma <= SIGMA_MAX:
-        raise ValueError(f"The noise level must be between 0 and {to_levels(SIGMA_MAX):g}, not {to_levels(sigma):g}.")
-    if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {steps}.")
-    if sigma <= SIGMA_MIN:  # less than 8 bits can show
-        yield Step(1, 1, 0.0, x, x)
-        return
-    yield from euler_ancestral(denoiser, x, karras_sigmas(steps, SIGMA_MIN, sigma), draw)
+    height, width = picture.shape[:2]
+    reduction = max(1.0, (height * width / FIND_PIXELS) ** 0.5)
+    small = max(1, round(height / reduction)), max(1, round(width / reduction))
+    image = to_image(picture).resize(small[::-1], Image.Resampling.BILINEAR) if reduction > 1 else to_image(picture)
+    pixels = torch.from_numpy(np.array(image))
+    found = torch.zeros(small)
+    for window in windows(*small):
+        damaged = to_float(pixels[window.outer])[None].to(model.device)
+        with torch.inference_mode(), autocast(model.device):
+            _, logit = model.restored(torch.zeros_like(damaged), torch.tensor(SIGMA_MAX), Hints.of(damaged))
+        found[window.inner] = logit[0, 0][window.inside].float().sigmoid().cpu()
+    mask = (found > FOUND)[None, None].float()
+    mask = F.max_pool2d(mask, 2 * FOUND_AROUND + 1, stride=1, padding=FOUND_AROUND)
+    return F.interpolate(mask, (height, width))[0, 0] > 0

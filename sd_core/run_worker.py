@@ -15,11 +15,22 @@ from safetensors.torch import save_file
 
 from sd_core import checkpoint
 from sd_core.data import DataError, PictureSet, open_data
+from sd_core.data.pairs import CleanPictures, open_clean
 from sd_core.denoiser import Denoiser
 from sd_core.device import best_device, describe
 from sd_core.images import grid, to_pixels
 from sd_core.runs import UPLOAD, Run, RunConfig, RunError, Status, write_text
-from sd_core.training import Event, Peers, Progress, Samples, Saved, Trainer, TrainingFailed, new_generator
+from sd_core.training import (
+    Event,
+    Peers,
+    Progress,
+    Samples,
+    Saved,
+    Trainer,
+    TrainingFailed,
+    new_generator,
+    new_restorer,
+)
 
 SAVE_SECONDS = 120.0  # work lost to a kill is at most this, or `save_every` steps if that is shorter
 TELL_SECONDS = 0.5  # between reports of how far the pictures are prepared
@@ -126,7 +137,7 @@ class _Worker:
 
     # Before training
 
-    def _pictures(self) -> PictureSet:
+    def _pictures(self) -> PictureSet | CleanPictures:
         """Opens the data, telling in the status how far that is. Raises _Left when somebody wishes for an end."""
         told = -TELL_SECONDS
 
@@ -143,23 +154,31 @@ class _Worker:
         if alone:
             tell(0, 0)
         inside = self.run.folder / config.data
-        pictures = open_data(
-            str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data,
-            config.resolution,
-            count=config.count,
-            styles=config.styles,
-            caption_template=config.caption_template,
-            progress=tell if alone else None,
-        )
+        source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
+        if config.kind == "restorer":
+            pictures = open_clean(source, count=config.count, smallest=config.resolution)
+        else:
+            pictures = open_data(
+                source,
+                config.resolution,
+                count=config.count,
+                styles=config.styles,
+                caption_template=config.caption_template,
+                progress=tell if alone else None,
+            )
         if self.keeper:
             self.run.write_status(replace(self.run.known_status(), prepared=0, pictures=0))
         return pictures
 
-    def _model(self, pictures: PictureSet) -> Denoiser:
-        if not self.config.start:
-            return new_generator(pictures, self.config.size, self.config.training.seed)
-        model = checkpoint.load(self.config.start)
-        model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
+    def _model(self, pictures: PictureSet | CleanPictures) -> Denoiser:
+        config = self.config
+        if not config.start and config.kind == "restorer":
+            return new_restorer(config.size, config.resolution, config.training.seed)
+        if not config.start:
+            return new_generator(pictures, config.size, config.training.seed)
+        model = checkpoint.load(config.start)
+        if isinstance(pictures, PictureSet):
+            model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
 
     def _resume(self, trainer: Trainer) -> None:
@@ -182,7 +201,7 @@ class _Worker:
                 if int(sample.stem) > trainer.step:
                     sample.unlink()
 
-    def _begin(self, trainer: Trainer, pictures: PictureSet) -> None:
+    def _begin(self, trainer: Trainer, pictures: PictureSet | CleanPictures) -> None:
         """Tells the log what is about to happen, and draws the sample that a kill after the last save prevented."""
         self.run.note(f"Training on {len(pictures):,} pictures, from step {trainer.step}; {self.device_name}.")
         for skipped in pictures.skipped[:MOST_NAMED]:
@@ -210,7 +229,7 @@ class _Worker:
         os.replace(new, file)
         self.run.note(f"Drew samples at step {event.step}.")
 
-    def _save(self, trainer: Trainer, pictures: PictureSet) -> None:
+    def _save(self, trainer: Trainer, pictures: PictureSet | CleanPictures) -> None:
         tensors, texts = trainer.state()
         file = self.run.folder / "state.safetensors"
         new = file.with_suffix(".new")
@@ -224,7 +243,7 @@ class _Worker:
             steps=trainer.step,
             hardware=self.device_name,
             hours=self._worked / 3600,
-            examples=trainer.sample_prompts()[:16],
+            examples=trainer.lessons.sample_prompts()[:16],
         )
         checkpoint.save(trainer.ema, self.run.checkpoint, origin)
         self.run.note(f"Saved at step {trainer.step}.")

@@ -44,6 +44,7 @@ class RunConfig:
     """What was asked for: everything a process needs to do the work.
 
     Attributes:
+        kind: of model, "generator" or "restorer".
         data: "characters", "cifar10", or the path of a folder or .zip (perhaps one inside the run's folder); see
             `sd_core.data.open_data`.
         styles, count: which characters and how many pictures; None for all there are.
@@ -56,6 +57,7 @@ class RunConfig:
     """
 
     data: str
+    kind: str = "generator"
     styles: tuple[str, ...] | None = None
     count: int | None = None
     caption_template: str = "{}"
@@ -71,8 +73,10 @@ class RunConfig:
             raise RunError("Choose at least one style, for the built-in characters only.")
         if self.count is not None and self.count < 1:
             raise RunError(f"A run needs at least 1 picture, not {self.count}.")
+        if self.kind == "restorer" and self.data == "cifar10":
+            raise RunError("A restorer learns from large pictures; CIFAR-10's are too small.")
         try:
-            ModelConfig.generator(self.size, self.resolution)
+            ModelConfig(self.kind, self.size, self.resolution)
         except ValueError as error:
             raise RunError(str(error)) from error
 
@@ -356,9 +360,9 @@ def _settled(config: RunConfig) -> RunConfig:
     if not config.start:
         return config
     model = checkpoint.describe(Path(config.start)).model
-    if model.kind != "generator":
-        raise RunError("Only generators are trained so far; choose another model to start from.")
-    return replace(config, start=str(Path(config.start).resolve()), size=model.size, resolution=model.resolution)
+    return replace(
+        config, kind=model.kind, start=str(Path(config.start).resolve()), size=model.size, resolution=model.resolution
+    )
 
 
 def _whole_lines(lines: list[bytes]) -> Iterator[dict]:

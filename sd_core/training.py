@@ -15,34 +15,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from sd_core.data import PictureSet
-from sd_core.denoiser import Denoiser, Guided, ModelConfig
+from sd_core.data.pairs import CleanPictures
+from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.device import autocast, compile_pays
-from sd_core.images import to_float
-from sd_core.noise import (
-    SIGMA_MEAN,
-    SIGMA_STD,
-    SigmaDistribution,
-    add_noise,
-    draw_noise,
-    karras_sigmas,
-    picture_generators,
-)
+from sd_core.lessons import CaptionedLessons, Lessons, PairLessons, Share
+from sd_core.noise import SIGMA_MEAN, SIGMA_STD, SigmaDistribution
 from sd_core.optimizers import make_optimizers
-from sd_core.sampling import dpmpp_2m
 from sd_core.text import Vocabulary
 
 EXPLODED = 10.0  # loss, in units of the loss of an untrained network, above which training has gone wrong
 WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
 LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
 LOG_STEPS = 20
-SAMPLE_STEPS = 20
-SAMPLE_GUIDANCE = 2.0
+# Mean and spread of ln(sigma) for each kind of model; what a restorer has to find is a small difference.
+SIGMAS = {"generator": (SIGMA_MEAN, SIGMA_STD), "restorer": (-1.8, 1.2)}
 
 
 class TrainingFailed(RuntimeError):
@@ -60,6 +51,7 @@ class TrainingConfig:
         ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at
             most over `ema_pictures`.
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
+        one_step_share: of a restorer's batch, see `PairLessons`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
         sample_every, save_every: steps between sample grids and saves.
@@ -78,6 +70,7 @@ class TrainingConfig:
     ema_pictures: int = 500_000
     sigma_mean: float = SIGMA_MEAN
     sigma_std: float = SIGMA_STD
+    one_step_share: float = 0.75
     caption_dropout: float = 0.1
     flips: bool = True
     bf16: bool = True
@@ -95,8 +88,9 @@ class TrainingConfig:
             raise ValueError(f"A batch of {self.batch} cannot be split into {self.accumulate} equal parts.")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"The optimizer is muon or adamw, not {self.optimizer!r}.")
-        if not 0 <= self.caption_dropout <= 1:
-            raise ValueError(f"caption_dropout is a share between 0 and 1, not {self.caption_dropout}.")
+        for name in ("caption_dropout", "one_step_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}.")
         SigmaDistribution(self.sigma_mean, self.sigma_std)
 
 
@@ -116,7 +110,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures [N, 3, R, R] drawn from the same seeds and prompts every time."""
+    """Pictures [N, 3, H, W] made from the same seeds and prompts, or damaged pictures, every time."""
 
     step: int
     pictures: Tensor
@@ -155,39 +149,6 @@ class Peers:
         return cls(dist.get_rank(), dist.get_world_size())
 
 
-class Objective(nn.Module):
-    """The loss of a batch: EDM's weighted squared error (eq. 8), in units of an untrained network's."""
-
-    def __init__(self, model: Denoiser):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x0: Tensor, sigma: Tensor, noise: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        context = self.model.text(tokens, mask)
-        denoised = self.model(add_noise(x0, sigma, noise), sigma, context)
-        error = (denoised - x0).square().mean(dim=(1, 2, 3))
-        return (self.model.preconditioning.loss_weight(sigma) * error).mean()
-
-
-class Captions:
-    """All captions as token numbers, made once. Row N stands for the empty caption."""
-
-    def __init__(self, captions: tuple[str, ...], vocabulary: Vocabulary):
-        unique = list(dict.fromkeys([*captions, ""]))
-        tokens, mask = vocabulary.encode(unique)
-        index = {caption: i for i, caption in enumerate(unique)}
-        self.rows = torch.tensor([index[c] for c in captions])
-        self.empty = index[""]
-        self.tokens, self.mask = tokens.to(torch.int16), mask
-
-    def batch(self, pictures: Tensor, dropped: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token numbers [B, L] and mask [B, L] of the captions of `pictures` [B], empty where `dropped` [B]."""
-        rows = torch.where(dropped, self.empty, self.rows[pictures])
-        mask = self.mask[rows]
-        longest = int(mask.sum(1).max())
-        return self.tokens[rows, :longest].long().to(device), mask[:, :longest].to(device)
-
-
 def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
     """A generator with fresh weights for these pictures, whose captions make its vocabulary."""
     torch.manual_seed(seed)
@@ -195,12 +156,35 @@ def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
     return Denoiser(config, Vocabulary.learn(pictures.captions))
 
 
+def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
+    """A restorer with fresh weights, to be trained on crops of `resolution` pixels."""
+    torch.manual_seed(seed)
+    return Denoiser(ModelConfig.restorer(size, resolution))
+
+
+def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Lessons:
+    """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
+    sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
+    if isinstance(pictures, CleanPictures):
+        return PairLessons(model, pictures, config.seed, config.batch, sigmas, config.one_step_share)
+    return CaptionedLessons(
+        model,
+        pictures,
+        config.seed,
+        config.batch,
+        sigmas,
+        config.caption_dropout,
+        config.flips,
+        config.sample_prompts,
+    )
+
+
 class Trainer:
     """A training in progress.
 
     Args:
         model: fresh, or loaded to be trained further. It is moved to `device`.
-        pictures: what to learn.
+        pictures: what to learn: captioned ones for a generator, large clean ones for a restorer.
         config: how.
         device: where.
         peers: this process among several.
@@ -209,15 +193,11 @@ class Trainer:
     def __init__(
         self,
         model: Denoiser,
-        pictures: PictureSet,
+        pictures: PictureSet | CleanPictures,
         config: TrainingConfig,
         device: torch.device,
         peers: Peers | None = None,
     ):
-        if model.config.kind != "generator":
-            raise ValueError("Only generators are trained on captions.")
-        if not len(pictures):
-            raise ValueError("There are no pictures to train on.")
         self.peers = peers or Peers()
         if config.batch % (config.accumulate * self.peers.count):
             raise ValueError(
@@ -225,62 +205,20 @@ class Trainer:
             )
         self.model = model.to(device).train().requires_grad_(True)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.pictures, self.config, self.device = pictures, config, device
+        self.config, self.device = config, device
         self.step = 0
-        self._orders: dict[int, Tensor] = {}
-        self.captions = Captions(pictures.captions, model.vocabulary)
-        self.sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
-        edges = (model.unet.stem, model.unet.head, model.unet.noise_embedding, model.text.token)
+        self.lessons = lessons(self.model, pictures, config)
+        edges = self.lessons.edges(model)
         self.optimizers = make_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay, edges)
         self.objective = self._objective()
 
     def _objective(self) -> nn.Module:
-        objective: nn.Module = Objective(self.model)
+        objective = self.lessons.objective
         if compile_pays(self.device):
             objective = torch.compile(objective)
         if self.peers.count > 1:
             objective = nn.parallel.DistributedDataParallel(objective)
         return objective
-
-    # What is random in a step
-
-    def _generator(self, purpose: int, number: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """A generator for one purpose of one step, the same in every process and after every resume."""
-        seed = int(np.random.SeedSequence([self.config.seed, purpose, number]).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(device).manual_seed(seed)
-
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.pictures), generator=self._generator(0, epoch))
-
-    def batch_indices(self, step: int) -> Tensor:
-        """Which pictures [batch] step number `step` (from 0) shows: each once per epoch, in an order of its own."""
-        first, size = step * self.config.batch, len(self.pictures)
-        epochs = range(first // size, (first + self.config.batch - 1) // size + 1)
-        if list(self._orders) != list(epochs):
-            self._orders = {epoch: self._order(epoch) for epoch in epochs}
-        positions = torch.arange(first, first + self.config.batch)
-        return torch.stack([self._orders[p // size][p % size] for p in positions.tolist()])
-
-    def _microbatches(self, step: int) -> Iterator[tuple[Tensor, ...]]:
-        """This process's share of a step, in `accumulate` parts: x0, sigma, noise, tokens, mask."""
-        config, device = self.config, self.device
-        indices = self.batch_indices(step)
-        draw = self._generator(1, step)
-        sigma = self.sigmas.sample(config.batch, draw)
-        dropped = torch.rand(config.batch, generator=draw) < config.caption_dropout
-        mirrored = torch.rand(config.batch, generator=draw) < 0.5 * (config.flips and self.pictures.mirrorable)
-        resolution = self.pictures.pixels.shape[1]
-        noise_draw = self._generator(2, step, device)
-        noise = torch.randn((config.batch, resolution, resolution, 3), generator=noise_draw, device=device)
-        noise = noise.permute(0, 3, 1, 2)  # drawn channels-last, as the UNet wants it
-        per_process = config.batch // self.peers.count
-        for mine in torch.arange(config.batch)[self.peers.rank * per_process :][:per_process].chunk(config.accumulate):
-            chosen = indices[mine]
-            pixels = torch.from_numpy(self.pictures.pixels[chosen.numpy()]).to(device)
-            x0 = to_float(pixels)
-            x0 = torch.where(mirrored[mine].to(device)[:, None, None, None], x0.flip(3), x0)
-            tokens, mask = self.captions.batch(chosen, dropped[mine], device)
-            yield x0, sigma[mine].to(device), noise[mine.to(device)], tokens, mask
 
     # A step
 
@@ -297,7 +235,10 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate(self.step)
         total = torch.zeros((), device=self.device)
-        for i, microbatch in enumerate(self._microbatches(self.step)):
+        per_process = config.batch // self.peers.count
+        first = self.peers.rank * per_process
+        share = Share(first, first + per_process, config.accumulate)
+        for i, microbatch in enumerate(self.lessons.examples(self.step, share, self.device)):
             last = i == config.accumulate - 1
             with autocast(self.device, config.bf16), _gradients_exchanged(self.objective, last):
                 loss = self.objective(*microbatch) / config.accumulate
@@ -377,23 +318,10 @@ class Trainer:
         rate = self.learning_rate(self.step - 1)
         return Progress(self.step, self.config.steps, seen, loss, rate, norm, recent, left)
 
-    def sample_prompts(self) -> tuple[str, ...]:
-        """The prompts of the sample grid: as configured, or captions spread over the data."""
-        if self.config.sample_prompts:
-            return self.config.sample_prompts
-        unique = sorted(set(self.pictures.captions))
-        return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
-
     def samples(self) -> Samples:
-        """A grid's pictures from the averaged weights, for the same seeds and prompts every time."""
-        prompts = self.sample_prompts()
-        resolution = self.model.config.resolution
-        sigmas = karras_sigmas(SAMPLE_STEPS)
-        noise = draw_noise(picture_generators(list(range(len(prompts)))), (3, resolution, resolution), self.device)
+        """Pictures from the averaged weights, for the same questions every time."""
         with torch.no_grad(), autocast(self.device, self.config.bf16):
-            guided = Guided(self.ema, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
-            *_, last = dpmpp_2m(guided, noise * sigmas[0], sigmas.to(self.device))
-        return Samples(self.step, last.x.float().cpu(), prompts)
+            return Samples(self.step, *self.lessons.samples(self.ema))
 
     # State
 

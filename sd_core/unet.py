@@ -45,20 +45,23 @@ class UNetConfig:
 
     A generator reads prompts (`context_channels` > 0) and attends over the whole picture. A restorer has
     `hint_channels` (damaged picture, mask, noise-level map) and no attention, so that nothing in it depends on the
-    picture's size.
+    picture's size; and no norm, which would hide from it how strong the noise is. It gives `extra_channels` besides the
+    picture.
     """
 
     size: str = "small"
     patch: int = 4
     context_channels: int = 0
     hint_channels: int = 0
+    extra_channels: int = 0
+    normalised: bool = True
 
     def __post_init__(self):
         if self.size not in WIDTHS:
             raise ValueError(f"There is no model size {self.size!r}. Sizes are: {', '.join(WIDTHS)}.")
         if self.patch not in (1, 2, 4, 8):
             raise ValueError(f"The patch size must be 1, 2, 4 or 8, not {self.patch}.")
-        if self.context_channels < 0 or self.hint_channels < 0:
+        if min(self.context_channels, self.hint_channels, self.extra_channels) < 0:
             raise ValueError("Channel counts cannot be negative.")
 
     @property
@@ -103,12 +106,12 @@ class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut; the noise level (and pooled prompt) scales and shifts between them (AdaGN of
     Dhariwal & Nichol 2021, arXiv:2105.05233, with a per-pixel norm)."""
 
-    def __init__(self, channels: int, embedding_channels: int):
+    def __init__(self, channels: int, embedding_channels: int, normalised: bool):
         super().__init__()
-        self.norm1 = PixelNorm(channels)
+        self.norm1 = PixelNorm(channels) if normalised else nn.Identity()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = zeroed(nn.Linear(embedding_channels, 2 * channels))
-        self.norm2 = PixelNorm(channels)
+        self.norm2 = PixelNorm(channels) if normalised else nn.Identity()
         self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -148,9 +151,9 @@ class Attention(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, on the way down or up."""
 
-    def __init__(self, channels: int, blocks: int, embedding_channels: int, context_channels: int):
+    def __init__(self, channels: int, blocks: int, embedding_channels: int, context_channels: int, normalised: bool):
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_channels) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_channels, normalised) for _ in range(blocks))
         attends = blocks if context_channels else 0
         self.attentions = nn.ModuleList(Attention(channels, context_channels) for _ in range(attends))
 
@@ -182,15 +185,16 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths, embedding, context = config.widths, config.embedding_channels, config.context_channels
-        patch_values = 3 * config.patch**2
+        patch_values = (3 + config.extra_channels) * config.patch**2
         top_and_middle = widths[:-1]
 
         def level(index: int) -> Level:
-            return Level(widths[index], BLOCKS[index], embedding, context if ATTENDING[index] else 0)
+            attended = context if ATTENDING[index] else 0
+            return Level(widths[index], BLOCKS[index], embedding, attended, config.normalised)
 
         self.noise_embedding = NoiseEmbedding(embedding)
         self.prompt_embedding = nn.Linear(context, embedding) if context else None
-        self.stem = nn.Conv2d(patch_values + config.hint_channels * config.patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d((3 + config.hint_channels) * config.patch**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.bottom = level(len(widths) - 1)
@@ -198,7 +202,9 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in top_and_middle)
         self.decoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
         self.head = nn.Sequential(
-            PixelNorm(widths[0]), nn.SiLU(), zeroed(nn.Conv2d(widths[0], patch_values, 3, padding=1))
+            PixelNorm(widths[0]) if config.normalised else nn.Identity(),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(widths[0], patch_values, 3, padding=1)),
         )
 
     def forward(
@@ -213,7 +219,7 @@ class UNet(nn.Module):
             hints: what a restorer is told, [B, hint_channels, H, W].
 
         Returns:
-            [B, 3, H, W], without a range of its own.
+            [B, 3 + extra_channels, H, W], without a range of its own.
         """
         height, width = x.shape[-2:]
         if hints is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sd_core.damage import GaussianNoise, to_levels, to_unit
 from sd_core.images import fit_picture, grid, open_picture, save_png, to_float, to_pixels
 from sd_core.metrics import psnr
-from sd_core.restoration import estimate_sigma, remove_noise
+from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.shelf import Shelf
 from tabs.drawing import follow
 from tabs.sessions import SESSIONS
@@ -73,11 +73,11 @@ def measured(path: str, resolution: int) -> float:
 
 def add_noise(path: str, resolution: int, sigma: float, seed: int, folder: Path) -> tuple[Path, Path]:
     """Writes the picture as a model sees it, with and without noise, to `folder`. Returns (noisy, original)."""
-    clean = fitted(path, resolution)[None]
-    noisy = GaussianNoise(sigma)(clean, torch.Generator().manual_seed(seed))
+    clean = fitted(path, resolution)
+    noisy = GaussianNoise(sigma)(clean, torch.Generator().manual_seed(seed)).picture
     paths = folder / "noisy.png", folder / "original.png"
     for picture, file in zip((noisy, clean), paths, strict=True):
-        save_png(to_pixels(picture)[0], file)
+        save_png(to_pixels(picture), file)
     return paths
 
 

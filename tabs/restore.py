@@ -14,7 +14,7 @@ import gradio as gr
 from sd_core.checkpoint import CheckpointError
 from sd_core.generation import MAX_SEED
 from sd_core.images import open_picture
-from sd_core.restoration import MAX_STEPS
+from sd_core.noise_removal import MAX_STEPS
 from sd_core.shelf import Shelf
 from tabs.controls import whole
 from tabs.examples import examples

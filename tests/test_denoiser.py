@@ -5,15 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sd_core.denoiser import PLACES_ACROSS, Denoiser, Guided, ModelConfig
-from sd_core.noise import karras_sigmas
+from sd_core.denoiser import PLACES_ACROSS, Denoiser, Guided, Hints, ModelConfig
+from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.sampling import dpmpp_2m, euler
 
 PROMPTS = ["a red square", "a blue square"]
 
 
-def noisy(batch: int = 2, sigma: float = 1.0) -> torch.Tensor:
-    return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * (0.25 + sigma**2) ** 0.5
+def noisy(batch: int = 2, sigma: float = 1.0, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * (0.25 + sigma**2) ** 0.5
 
 
 class CallCounter:
@@ -73,10 +73,33 @@ def test_equal_prompts_are_encoded_once(generator):
 
 def test_a_restorer_works_from_its_hints(restorer):
     x = noisy()
-    hints = torch.rand(2, 5, 8, 8, generator=torch.Generator().manual_seed(1))
-    out = restorer(x, torch.tensor(1.0), hints=hints)
+    damaged = noisy(seed=1)
+    out, logit = restorer.restored(x, torch.tensor(1.0), Hints.of(damaged))
     assert out.shape == x.shape
-    assert not torch.allclose(restorer(x, torch.tensor(1.0), hints=1 - hints), out, atol=1e-3)
+    assert logit.shape == (2, 1, 8, 8)
+    for others in (Hints.of(-damaged), Hints.of(damaged, sigma=0.3), Hints.of(damaged, torch.zeros(2, 1, 8, 8))):
+        assert not torch.allclose(restorer.restored(x, torch.tensor(1.0), others)[0], out, atol=1e-3)
+
+
+def test_a_restorer_does_not_see_what_lies_under_the_mask(restorer):
+    x, damaged, mask = noisy(), noisy(seed=1), torch.zeros(2, 1, 8, 8)
+    mask[..., 2:5, 3:6] = 1
+    scribbled = torch.where(mask > 0, 0.7, damaged)
+    first, second = (restorer.restored(x, torch.tensor(1.0), Hints.of(d, mask))[0] for d in (damaged, scribbled))
+    assert torch.equal(first, second)
+
+
+def test_the_first_step_of_a_restorer_depends_on_no_noise(restorer):
+    hints, sigma = Hints.of(noisy(seed=1)), torch.tensor(SIGMA_MAX)
+    first, second = (restorer.restored(SIGMA_MAX * noisy(seed=s), sigma, hints)[0] for s in (2, 3))
+    assert torch.equal(first, second)
+
+
+def test_hints_about_a_part_of_a_picture_are_the_same_hints(restorer):
+    hints = Hints.of(noisy(seed=1), (noisy(seed=2)[:, :1] > 0).float(), 0.2)
+    part = hints.window(slice(2, 6), slice(0, 8))
+    assert torch.equal(part.base, hints.base[..., 2:6, :])
+    assert part.sigma.shape == part.mask.shape == (2, 1, 4, 8)
 
 
 def test_a_restorer_takes_no_prompt_and_says_so(restorer):

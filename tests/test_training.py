@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sd_core import training
+from sd_core import lessons, training
 from sd_core.data import PictureSet
 from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.training import (
@@ -56,7 +56,7 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_samples(monkeypatch) -> None:
-    monkeypatch.setattr(training, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(lessons, "SAMPLE_STEPS", 2)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_loss_falls(pictures, no_clock, optimizer):
 
 
 def test_a_trained_generator_paints_what_the_prompt_says(pictures, monkeypatch):
-    monkeypatch.setattr(training, "SAMPLE_STEPS", 8)
+    monkeypatch.setattr(lessons, "SAMPLE_STEPS", 8)
     prompts = ("a red square", "a green square", "a blue square")
     trainer = new_trainer(pictures, steps=80, batch=8, sample_prompts=prompts)
     *_, samples, _ = finish(trainer)
@@ -311,7 +311,7 @@ def assert_can_go_on(pictures: PictureSet, tensors: dict[str, Tensor], texts: di
 @given(st.integers(1, 60), st.integers(0, 5))
 def test_every_picture_is_shown_once_per_epoch(pictures, batch, seed):
     trainer, count = new_trainer(pictures, batch=batch, seed=seed), len(pictures)
-    shown = torch.cat([trainer.batch_indices(step) for step in range(3 * count // batch + 1)]).tolist()
+    shown = torch.cat([trainer.lessons.batch_indices(step) for step in range(3 * count // batch + 1)]).tolist()
     epochs = [shown[i * count : (i + 1) * count] for i in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(count))
@@ -500,9 +500,9 @@ def test_samples_are_drawn_with_the_averaged_weights(pictures):
 
 def test_without_configured_prompts_samples_show_captions_spread_over_the_data(pictures, squares):
     trainer = new_trainer(pictures, sample_prompts=())
-    assert trainer.sample_prompts() == tuple(sorted(set(pictures.captions)))
+    assert trainer.lessons.sample_prompts() == tuple(sorted(set(pictures.captions)))
     many = replace(squares(40), captions=tuple(f"square number {i}" for i in range(40)))
-    prompts = new_trainer(many, sample_prompts=()).sample_prompts()
+    prompts = new_trainer(many, sample_prompts=()).lessons.sample_prompts()
     assert len(set(prompts)) == 16
     assert set(prompts) <= set(many.captions)
 
@@ -530,7 +530,7 @@ def test_a_training_that_cannot_work_is_refused_in_a_sentence(pictures, generato
     nothing = PictureSet("nothing", np.zeros((0, 8, 8, 3), np.uint8), (), True)
     with pytest.raises(ValueError, match="There are no pictures to train on"):
         Trainer(generator, nothing, TrainingConfig(), CPU)
-    with pytest.raises(ValueError, match="Only generators are trained on captions"):
+    with pytest.raises(ValueError, match="Only a generator learns from captions"):
         Trainer(Denoiser(ModelConfig("restorer", "tiny", 8, 1)), pictures, TrainingConfig(), CPU)
     with pytest.raises(ValueError, match="A batch of 64 cannot be shared by 3 processes"):
         Trainer(generator, pictures, TrainingConfig(batch=64), CPU, Peers(0, 3))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.denoiser import Denoiser, Hints, ModelConfig
 from sd_core.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
 CONTEXT = 32
@@ -213,11 +213,13 @@ def flops_and_parameters(size: str, kind: str, vocabulary) -> tuple[int, int]:
     with torch.device("meta"):
         model = Denoiser(config, vocabulary if kind == "generator" else None)
         x, sigma = torch.empty(1, 3, 64, 64), torch.ones(1)
-        hints = torch.empty(1, 5, 64, 64) if kind == "restorer" else None
         channels = config.unet.context_channels
         context = Context(torch.empty(1, 8, channels), torch.ones(1, 8).bool(), torch.empty(1, channels))
         with FlopCounterMode(display=False) as counter:
-            model(x, sigma, context if kind == "generator" else None, hints)
+            if kind == "generator":
+                model(x, sigma, context)
+            else:
+                model.restored(x, sigma, Hints.of(x))
     return counter.get_total_flops(), model.parameter_count()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sd_core.damage import GaussianNoise, to_unit
 from sd_core.images import to_float
 from sd_core.metrics import psnr
-from sd_core.restoration import estimate_sigma, remove_noise, walk_down
+from sd_core.noise_removal import estimate_sigma, remove_noise, walk_down
 
 PRIOR_MEAN, PRIOR_STD = 0.2, 0.5
 
@@ -35,7 +35,7 @@ def drawing(size=64):
 
 
 def noisy(picture, sigma, seed=0):
-    return GaussianNoise(sigma)(picture[None], torch.Generator().manual_seed(seed))[0]
+    return GaussianNoise(sigma)(picture, torch.Generator().manual_seed(seed)).picture
 
 
 # Measuring

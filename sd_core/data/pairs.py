@@ -1,0 +1,200 @@
+"""Pairs to learn restoration from: a clean crop, the same crop damaged, and what a restorer is told about the damage.
+
+Clean crops come from large pictures; some get an overlay that imitates painting, which flat drawings lack. Damages are
+combined at random, in random order and strength. All chance comes from one generator per pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sd_core import damage
+from sd_core.data.decoding import SUFFIXES, Unusable, decode
+from sd_core.data.files import open_files
+from sd_core.data.painting import painted_over
+from sd_core.data.pictures import DataError, Skipped
+from sd_core.images import to_float
+from sd_core.strokes import uniform
+
+LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
+CROPS = 2  # of which the one with most contrast is taken: drawings are flat for the most part, and teach little there
+NATIVE = 0.5  # share of crops at the picture's own scale; the others are reduced
+MOST_REDUCED = 2.5
+OVERLAID = 0.4  # share of crops with an overlay that imitates painting
+UNDAMAGED, NOISY, LOST = 0.1, 0.3, 0.25  # shares of pairs: clean, noise alone, lost places alone; the rest is mixed
+SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
+MASK_TOLD = 0.6  # share of mixed pairs whose mask the restorer is told
+SLOPPY = 4  # pixels by which a person's mask is larger than the damage, at most
+MOST_NOISE = 60.0  # sigma on the scale 0-255
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clean and a damaged crop [3, S, S] in [-1, 1], and the mask [1, S, S] of what is lost.
+
+    `told_mask` is what the restorer is told is lost (a little more than is), None when it must find it itself;
+    `told_sigma` the noise level in units of the range [-1, 1], None when it must find that.
+    """
+
+    clean: Tensor
+    damaged: Tensor
+    mask: Tensor
+    told_mask: Tensor | None
+    told_sigma: float | None
+
+
+@dataclass(frozen=True)
+class CleanPictures:
+    """Large pictures, uint8 [H, W, 3] each, of any size, to cut crops from."""
+
+    name: str
+    pictures: tuple[np.ndarray, ...]
+    skipped: tuple[Skipped, ...] = ()
+    credits: str = ""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def pair(self, side: int, generator: torch.Generator) -> Pair:
+        """A pair of `side` pixels from any of the pictures."""
+        picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
+        clean = max((crop(picture, side, generator) for _ in range(CROPS)), key=lambda c: float(c.std()))
+        if uniform(generator, 0, 1) < OVERLAID:
+            clean = painted_over(clean, generator)
+        return damaged_pair(clean, generator)
+
+
+def open_clean(source: str, *, count: int | None = None, smallest: int = 64) -> CleanPictures:
+    """Every picture in a folder or .zip at its own size.
+
+    source: "characters" for built-in ones drawn large, or the path of a folder or .zip.
+    count: at most so many pictures. smallest: pixels; pictures with a shorter side are skipped.
+    Raises DataError, in one sentence for the user, when there is nothing to train on.
+    """
+    if source == "characters":
+        from .characters import STYLES, draw_set, training_seeds
+
+        names, wanted = [style.name for style in STYLES], count or 600
+        drawn = draw_set(names, training_seeds(wanted, names), 640, count=wanted)
+        return CleanPictures("characters, drawn at 640×640", tuple(drawn.pixels), credits=drawn.credits)
+    path = Path(source).expanduser()
+    files = open_files(path)
+    try:
+        names = [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        names = names[:count]
+
+        def read(name: str) -> np.ndarray | Skipped:
+            try:
+                picture = decode(files.read(name), LARGEST_SIDE)
+            except (Unusable, DataError, OSError) as error:
+                return Skipped(name, str(error))
+            picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+            if min(picture.size) < smallest:
+                return Skipped(name, f"smaller than {smallest} pixels")
+            return np.asarray(picture)
+
+        with ThreadPoolExecutor() as pool:
+            outcomes = list(pool.map(read, names))
+    finally:
+        files.close()
+    pictures = tuple(o for o in outcomes if isinstance(o, np.ndarray))
+    if not pictures:
+        raise DataError(f"No picture of at least {smallest}×{smallest} pixels was found in {path.name}.")
+    return CleanPictures(path.stem, pictures, tuple(o for o in outcomes if isinstance(o, Skipped)))
+
+
+def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
+    """A random crop [3, side, side] in [-1, 1], at the picture's own scale or reduced, turned or mirrored at random."""
+    height, width = picture.shape[:2]
+    reduction = 1.0 if uniform(generator, 0, 1) < NATIVE else uniform(generator, 1, MOST_REDUCED)
+    span = min(height, width, round(side * reduction))
+    top = int(torch.randint(height - span + 1, (), generator=generator))
+    left = int(torch.randint(width - span + 1, (), generator=generator))
+    pixels = picture[top : top + span, left : left + span]
+    if span != side:
+        pixels = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+    turned = np.rot90(pixels, int(torch.randint(4, (), generator=generator)))
+    if uniform(generator, 0, 1) < 0.5:
+        turned = turned[:, ::-1]
+    return to_float(torch.from_numpy(turned.copy()))
+
+
+def damaged_pair(clean: Tensor, generator: torch.Generator) -> Pair:
+    """The crop [3, S, S] with a random damage."""
+    kind = uniform(generator, 0, 1)
+    if kind < UNDAMAGED:
+        told = torch.zeros_like(clean[:1]) if uniform(generator, 0, 1) < 0.3 else None
+        return Pair(clean, clean, torch.zeros_like(clean[:1]), told, None)
+    if kind < UNDAMAGED + NOISY:
+        sigma = uniform(generator, 0, MOST_NOISE)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = clean + damage.to_unit(sigma) * noise
+        if uniform(generator, 0, 1) < 0.5:  # a picture file clips what leaves the range, and rounds
+            noisy = (noisy.clamp(-1, 1) * damage.LEVELS).round() / damage.LEVELS
+        told = damage.to_unit(sigma) if uniform(generator, 0, 1) < SIGMA_TOLD else None
+        nothing = torch.zeros_like(clean[:1])
+        return Pair(clean, noisy, nothing, nothing if told is not None else None, told)
+    if kind < UNDAMAGED + NOISY + LOST:
+        result = damage.damaged(clean, lost_places(generator), generator)
+        return Pair(clean, result.picture, result.mask, sloppy(result.mask, generator), 0.0)
+    result = damage.damaged(clean, mixed(generator), generator)
+    told = sloppy(result.mask, generator) if uniform(generator, 0, 1) < MASK_TOLD and result.mask.any() else None
+    return Pair(clean, result.picture, result.mask, told, None)
+
+
+def sloppy(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """The mask [1, S, S] as a person paints it, who covers the damage and some pixels around."""
+    reach = int(torch.randint(SLOPPY + 1, (), generator=generator))
+    return torch.nn.functional.max_pool2d(mask[None], 2 * reach + 1, stride=1, padding=reach)[0] if reach else mask
+
+
+def lost_places(generator: torch.Generator) -> list[damage.Damage]:
+    """One or two damages that lose parts of the picture."""
+
+    def one() -> damage.Damage:
+        share = uniform(generator, 0.02, 0.25)
+        return [
+            lambda: damage.Scratches(share, uniform(generator, 1, 5)),
+            lambda: damage.Scribbles(share, uniform(generator, 3, 14)),
+            lambda: damage.Tears(share, uniform(generator, 2, 8)),
+            lambda: damage.Holes(share, uniform(generator, 0.1, 0.4)),
+            lambda: damage.Blocks(share, int(uniform(generator, 1, 5))),
+            lambda: damage.Dust(share / 5, uniform(generator, 0.7, 3)),
+        ][_weighted(generator, (3, 3, 1, 1, 1, 1))]()
+
+    return [one() for _ in range(1 if uniform(generator, 0, 1) < 0.7 else 2)]
+
+
+def mixed(generator: torch.Generator) -> list[damage.Damage]:
+    """One to four damages of all kinds, in any order."""
+    kernels = list(damage.KERNELS)
+    choices = [
+        lambda: damage.GaussianNoise(uniform(generator, 1, 40)),
+        lambda: damage.PoissonNoise(10 ** uniform(generator, 1.2, 3)),
+        lambda: damage.DefocusBlur(uniform(generator, 0.5, 3)),
+        lambda: damage.MotionBlur(uniform(generator, 2, 9), uniform(generator, 0, 180)),
+        lambda: damage.Downscale(uniform(generator, 1.5, 4), kernels[_weighted(generator, (1, 1, 1, 2, 1))]),
+        lambda: damage.Jpeg(int(uniform(generator, 8, 80))),
+        lambda: damage.WebP(int(uniform(generator, 3, 70))),
+        lambda: damage.Fading(uniform(generator, 0.05, 0.5)),
+        lambda: damage.ColourCast(uniform(generator, 3, 40)),
+        lambda: damage.Stains(uniform(generator, 0.2, 0.8), uniform(generator, 0.05, 0.4)),
+    ]
+    chosen = torch.randperm(len(choices), generator=generator)[: 1 + _weighted(generator, (3, 3, 2))].tolist()
+    damages = [choices[i]() for i in chosen]
+    if uniform(generator, 0, 1) < 0.4:
+        damages.insert(int(torch.randint(len(damages) + 1, (), generator=generator)), lost_places(generator)[0])
+    return damages
+
+
+def _weighted(generator: torch.Generator, weights: Sequence[float]) -> int:
+    """An index, as often as its weight says."""
+    return int(torch.multinomial(torch.tensor(weights, dtype=torch.float32), 1, generator=generator))
