@@ -36,8 +36,8 @@ def deep_values(picture: Image.Image) -> np.ndarray:
         scale = 65535 / peak if peak > 65535 else 1
     deep = np.empty(values.shape, np.uint16)
     for top in range(0, len(values), ROWS):
-        rows = np.nan_to_num(values[top : top + ROWS].astype(np.float64), nan=0, posinf=np.inf)
-        deep[top : top + ROWS] = (rows * scale).clip(0, 65535).round()
+        rows = np.nan_to_num(values[top : top + ROWS].astype(np.float64), nan=0)
+        deep[top : top + ROWS] = (rows.clip(0, 65535 / scale) * scale).round()
     return deep
 
 

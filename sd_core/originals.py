@@ -14,6 +14,7 @@ from sd_core.colour import DEEP_MODES, ROWS, ColourSpace, deep_values, eight_bit
 from sd_core.images import PictureError, opened
 
 MIN_SIDE = 8  # pixels; on less there is nothing to go by
+COMPRESSION = 2  # of a PNG: a sixth of the time of 6, which is 10 to 15% smaller
 OPAQUE = 255
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 NOTES = {  # what the user should know about what comes back, by the key that `Original.notes` holds
@@ -107,7 +108,7 @@ class Original:
     def save(self, path: Path | str) -> None:
         """Writes a PNG with the same values, alpha and ICC profile, whatever the suffix. No other metadata is kept."""
         extra = {} if self.transparent_value is None else {"transparency": self.transparent_value}
-        Image.fromarray(self.pixels).save(path, "PNG", icc_profile=self.profile, **extra)
+        Image.fromarray(self.pixels).save(path, "PNG", icc_profile=self.profile, compress_level=COMPRESSION, **extra)
 
     @property
     def _channels(self) -> int:
@@ -149,7 +150,8 @@ class Original:
         colours = self._own(new, space)
         if self._deep:  # no repaired pixel may become the value that means transparent
             colours[colours == self.transparent_value] = _next_to(self.transparent_value)
-        stay = np.zeros(old.shape[:2], bool) if fill else self._hidden(old)
+        # On a new canvas, too, hidden 16-bit values stay: they are the alpha.
+        stay = self._hidden(old) if not fill and (comparable or self._deep) else np.zeros(old.shape[:2], bool)
         if comparable and new.dtype == np.uint8 and (self._deep or not space.is_srgb):  # else the result is the same
             visible = ~self._hidden(old)
             stay |= visible & (self._seen(old, space) == new).all(axis=-1)
@@ -175,21 +177,26 @@ def _next_to(value: int | None) -> int:
 
 
 def _filled(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Carries the colours around wholly transparent places into them, so that no colour hidden there shows as a fringe.
+    """Carries the colours around wholly transparent places into them, so that none hidden there shows as a fringe.
 
     Each level of a pyramid averages what is seen of the level below, until all of it is filled; then, back down, what
     is not seen is taken from above (push-pull: Gortler et al. 1996, "The lumigraph", section 3.4).
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        alpha: uint8 [H, W]. Colours that are hardly seen are kept, but do not spread: many programs leave dark ones.
     """
-    levels = [Image.fromarray(np.dstack([rgb, alpha]))]
+    solid = alpha >= max(1, int(alpha.max()) // 2)
+    levels = [Image.fromarray(np.dstack([rgb, np.where(solid, OPAQUE, 0).astype(np.uint8)]))]
     while levels[-1].getextrema()[3][0] == 0 and max(levels[-1].size) > 1:
-        smaller = levels[-1].convert("RGBa").reduce(2).convert("RGBA")  # RGBa: weighted by alpha
+        smaller = levels[-1].convert("RGBa").reduce(2).convert("RGBA")  # RGBa: without what is not seen
         smaller.putalpha(smaller.getchannel("A").point(_ANY))
         levels.append(smaller)
     filled = Image.new("RGB", levels[-1].size, "white")  # stays where nothing is seen at all
     for level in reversed(levels):
         filled = filled.resize(level.size, Image.Resampling.BILINEAR)
-        filled.paste(level.convert("RGB"), mask=level.getchannel("A").point(_ANY))
-    return np.array(filled)
+        filled.paste(level.convert("RGB"), mask=level.getchannel("A"))
+    return np.where((alpha > 0)[..., None], rgb, np.asarray(filled))
 
 
 _ANY = [0] + [OPAQUE] * 255  # a table of alpha values: all that is seen counts in full
