@@ -70,7 +70,7 @@ class Original:
         for top in range(0, len(rgb), ROWS):
             rgb[top : top + ROWS] = self._seen(self.pixels[top : top + ROWS], space)
         if self.has_alpha and (hidden := self.transparent()).any():
-            rgb = _filled(rgb, np.where(hidden, 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1])
+            _fill(rgb, np.where(hidden, 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1])
         return rgb
 
     def repaired(self, rgb: np.ndarray, mask: np.ndarray | None = None, fill: bool = False) -> "Original":
@@ -92,6 +92,8 @@ class Original:
             raise ValueError("The repaired picture must be uint8 or float values of shape [H, W, 3].")
         if mask is not None and not rgb.shape[:2] == mask.shape == self.pixels.shape[:2]:
             raise ValueError("The repaired picture, the mask and the original must have the same size.")
+        if mask is not None and mask.dtype != bool:
+            raise ValueError("The mask must be True or False for each pixel.")
         same_size = rgb.shape[:2] == self.pixels.shape[:2]
         pixels = self.pixels.copy() if same_size else self._canvas(rgb.shape[1], rgb.shape[0])
         space = self._space()
@@ -148,7 +150,7 @@ class Original:
     def _merged(self, old: np.ndarray, new: np.ndarray, space: ColourSpace, fill: bool, comparable: bool) -> np.ndarray:
         """Old pixels [H, W, ...] with new sRGB colours [H, W, 3]. comparable: whether the old ones have colours."""
         colours = self._own(new, space)
-        if self._deep:  # no repaired pixel may become the value that means transparent
+        if self.transparent_value is not None:  # no repaired pixel may become that
             colours[colours == self.transparent_value] = _next_to(self.transparent_value)
         # On a new canvas, too, hidden 16-bit values stay: they are the alpha.
         stay = self._hidden(old) if not fill and (comparable or self._deep) else np.zeros(old.shape[:2], bool)
@@ -172,18 +174,18 @@ class Original:
         return values.astype(np.uint16) * 257 if self._deep else values
 
 
-def _next_to(value: int | None) -> int:
+def _next_to(value: int) -> int:
     return value - 1 if value else 1
 
 
-def _filled(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def _fill(rgb: np.ndarray, alpha: np.ndarray) -> None:
     """Carries the colours around wholly transparent places into them, so that none hidden there shows as a fringe.
 
     Each level of a pyramid averages what is seen of the level below, until all of it is filled; then, back down, what
     is not seen is taken from above (push-pull: Gortler et al. 1996, "The lumigraph", section 3.4).
 
     Args:
-        rgb: uint8 [H, W, 3].
+        rgb: uint8 [H, W, 3], changed in place.
         alpha: uint8 [H, W]. Colours that are hardly seen are kept, but do not spread: many programs leave dark ones.
     """
     solid = alpha >= max(1, int(alpha.max()) // 2)
@@ -193,10 +195,13 @@ def _filled(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         smaller.putalpha(smaller.getchannel("A").point(_ANY))
         levels.append(smaller)
     filled = Image.new("RGB", levels[-1].size, "white")  # stays where nothing is seen at all
-    for level in reversed(levels):
+    while levels:
+        level = levels.pop()
         filled = filled.resize(level.size, Image.Resampling.BILINEAR)
         filled.paste(level.convert("RGB"), mask=level.getchannel("A"))
-    return np.where((alpha > 0)[..., None], rgb, np.asarray(filled))
+    for top in range(0, len(rgb), ROWS):
+        hidden = alpha[top : top + ROWS] == 0
+        rgb[top : top + ROWS][hidden] = _rows(filled, top)[hidden]
 
 
 _ANY = [0] + [OPAQUE] * 255  # a table of alpha values: all that is seen counts in full
@@ -267,8 +272,12 @@ def _array(picture: Image.Image) -> np.ndarray:
     bands = () if picture.mode == "L" else (len(picture.mode),)
     pixels = np.empty((picture.height, picture.width, *bands), np.uint8)
     for top in range(0, len(pixels), ROWS):
-        pixels[top : top + ROWS] = picture.crop((0, top, picture.width, min(top + ROWS, picture.height)))
+        pixels[top : top + ROWS] = _rows(picture, top)
     return pixels
+
+
+def _rows(picture: Image.Image, top: int) -> np.ndarray:
+    return np.asarray(picture.crop((0, top, picture.width, min(top + ROWS, picture.height))))
 
 
 def _turn_upright(picture: Image.Image) -> None:

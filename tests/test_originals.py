@@ -201,6 +201,8 @@ def test_shapes_that_do_not_fit_are_refused():
         original.repaired(noise(18, 24, 3), np.ones((18, 24), bool))
     with pytest.raises(ValueError, match="same size"):
         original.repaired(noise(9, 12, 3), np.ones((12, 9), bool))
+    with pytest.raises(ValueError, match="True or False"):
+        original.repaired(noise(9, 12, 3), np.ones((9, 12), np.uint8))
 
 
 def test_an_original_can_be_stored_and_never_changes():
