@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from sd_core.originals import OPAQUE, Original, open_original
 
-MAX_SIDE = 2048  # pixels of a copy; beyond 4096 some browsers' canvases come back empty
+MARKED_SIDE = 1280  # pixels of the copy that is marked: a browser sends all of it several times
+COMPARED_SIDE = 2048  # pixels of the copies that are laid over one another, which one can zoom into
 LOOKED_AT = 512  # pixels up to which a small picture is enlarged: fewer cannot be marked or compared
 OUTLINE = "#6366f1"  # indigo
 HEAT = np.array([[0, 0, 4], [101, 21, 110], [212, 72, 66], [250, 193, 39], [252, 255, 164]], np.float32)  # "inferno"
@@ -25,7 +26,7 @@ def proxy_size(size: tuple[int, int]) -> tuple[int, int]:
     """(width, height) of the copy of a picture of (width, height): reduced to fit, or, where these are few pixels,
     enlarged a whole number of times."""
     longest = max(size)
-    scale = MAX_SIDE / longest if longest > MAX_SIDE else max(1, LOOKED_AT // longest)
+    scale = MARKED_SIDE / longest if longest > MARKED_SIDE else max(1, LOOKED_AT // longest)
     return tuple(max(1, round(side * scale)) for side in size)
 
 
@@ -123,8 +124,10 @@ def on_white(image: Image.Image) -> Image.Image:
 
 def comparable(before: Original, after: Original) -> tuple[Image.Image, Image.Image]:
     """Copies of two states of a picture, RGB and of the same size, to be laid over one another."""
-    old, new = on_white(proxy(before)), on_white(proxy(after))
-    return old if old.size == new.size else old.resize(new.size, Image.Resampling.BICUBIC), new
+    old, new = (on_white(proxy(picture, COMPARED_SIDE)) for picture in (before, after))
+    factor = max(1, LOOKED_AT // max(new.size))
+    size = new.width * factor, new.height * factor
+    return old.resize(size, Image.Resampling.BICUBIC), new.resize(size, Image.Resampling.BICUBIC)
 
 
 def outlined(image: Image.Image, left: int, top: int, side: int) -> Image.Image:

@@ -27,6 +27,10 @@ QUALITY = 92  # JPEG, of an opaque copy
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
+    "how_it_works": (
+        "1. Choose a picture.\n2. Paint over what is damaged, or have it found.\n3. Press Restore.",
+        "1. 选择一张图片。\n2. 涂抹损坏处，或自动查找。\n3. 按“修复”。",
+    ),
     "mark_damage": ("Mark the damage", "标出损坏处"),
     "mark_info": (
         "Paint over what is damaged. Everything else stays exactly as it is.",
@@ -60,6 +64,7 @@ DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click
 class Marking:
     """The components. `exact` holds the file of the mask at full size that is the ground of what is on the canvas."""
 
+    hint: gr.HTML
     box: gr.Column
     editor: gr.ImageEditor
     find: gr.Button
@@ -72,6 +77,7 @@ class Marking:
 
 
 def build_marking() -> Marking:
+    hint = gr.HTML(f'<div class="sd-hint">{T("how_it_works")}</div>')
     with gr.Column(visible=False, elem_id="marking") as box:  # only the box is shown and hidden: see below
         # No property of the editor may change later. Gradio would go on with a copy of it that never gets the marks.
         editor = gr.ImageEditor(
@@ -92,7 +98,7 @@ def build_marking() -> Marking:
             upload = gr.UploadButton(T("mask_upload"), file_types=["image"], elem_id="mask-upload", **small)
             download = gr.Button(T("mask_download"), elem_id="mask-download", **small)
         file = gr.DownloadButton(visible="hidden", elem_id="mask-file")  # clicked by the page once it has its file
-    return Marking(box, editor, find, clear, upload, download, file, said, gr.State())
+    return Marking(hint, box, editor, find, clear, upload, download, file, said, gr.State())
 
 
 def canvas(original: Original, folder: Path, mask: np.ndarray | None = None) -> dict:

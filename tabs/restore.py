@@ -91,7 +91,8 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
 
     def on_picture(upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
         """Opens a new picture and shows it on the canvas."""
-        nothing = {opened: None, facts: "", marking.box: gr.Column(visible=False), go: gr.Button(interactive=False)}
+        nothing = {opened: None, facts: "", go: gr.Button(interactive=False)}
+        nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
         if not upload:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
         try:
@@ -111,6 +112,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         return arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False) | {
             opened: Opened(path, original.size, original.has_alpha, copy),
             facts: note(" ".join(notes)),
+            marking.hint: gr.HTML(visible=False),
             marking.box: gr.Column(visible=True),
             marking.editor: canvas(original, folder, mask),
             marking.exact: mine.mask and str(mine.mask),
@@ -175,7 +177,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         return before[-1], before[:-1], gr.Button(visible=len(before) > 1)
 
     tab.select(on_open, choices.model, [choices.model, gallery], **QUIET)
-    shown = [opened, facts, marking.box, marking.editor, marking.exact, marking.note, go, picture]
+    shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture]
     shown += [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
