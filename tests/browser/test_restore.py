@@ -61,6 +61,12 @@ def opened(page: Page, path: Path) -> None:
     page.wait_for_timeout(3000)  # the canvas shows nothing to wait for when it has its picture
 
 
+def upload_mask(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#mask-upload").click()
+    chooser.value.set_files(path)
+
+
 def stroke(page: Page, at: float = 0.45) -> None:
     """A horizontal stroke across the middle of the canvas."""
     box = page.locator("#mask-editor canvas").first.bounding_box()
@@ -108,7 +114,7 @@ def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_p
     mask[1001:1004, 301:1899:2] = True  # finer than the canvas
     save_mask(mask, tmp_path / "mask.png")
     opened(tab, damaged)
-    tab.locator("#marking input[type=file]").first.set_input_files(tmp_path / "mask.png")
+    upload_mask(tab, tmp_path / "mask.png")
     expect(tab.locator("#mark-note")).to_contain_text("mask marks")
     tab.wait_for_timeout(3000)
     assert (mask_of(tab) == mask).all()
@@ -120,7 +126,7 @@ def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_p
 def test_a_mask_of_another_size_is_refused(tab: Page, damaged: Path, tmp_path):
     save_mask(np.ones((40, 50), bool), tmp_path / "mask.png")
     opened(tab, damaged)
-    tab.locator("#marking input[type=file]").first.set_input_files(tmp_path / "mask.png")
+    upload_mask(tab, tmp_path / "mask.png")
     expect(tab.get_by_test_id("toast-body").first).to_contain_text("must have the same size")
 
 
