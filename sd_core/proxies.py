@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw
 
 from sd_core.originals import OPAQUE, Original, open_original
 
-MARKED_SIDE = 1280  # pixels of the copy that is marked: a browser sends all of it several times
+MARKED_SIDE = 1024  # pixels of the longer side of the copy that is marked: a browser sends all of it several times
 COMPARED_SIDE = 2048  # pixels of the copies that are laid over one another, which one can zoom into
-LOOKED_AT = 512  # pixels up to which a small picture is enlarged: fewer cannot be marked or compared
+LOOKED_AT = 512  # pixels up to which a small picture is enlarged to be compared
+COARSE = 3  # times larger, from which on single pixels are shown as squares
 OUTLINE = "#6366f1"  # indigo
 HEAT = np.array([[0, 0, 4], [101, 21, 110], [212, 72, 66], [250, 193, 39], [252, 255, 164]], np.float32)  # "inferno"
 FULL_HEAT = 48.0  # disagreement on the scale 0-255 that is shown as bright as can be
@@ -23,11 +24,8 @@ FULL_HEAT = 48.0  # disagreement on the scale 0-255 that is shown as bright as c
 
 
 def proxy_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of the copy of a picture of (width, height): reduced to fit, or, where these are few pixels,
-    enlarged a whole number of times."""
-    longest = max(size)
-    scale = MARKED_SIDE / longest if longest > MARKED_SIDE else max(1, LOOKED_AT // longest)
-    return tuple(max(1, round(side * scale)) for side in size)
+    """(width, height) of the copy of a picture of (width, height), reduced or enlarged to `MARKED_SIDE`."""
+    return tuple(max(1, round(side * MARKED_SIDE / max(size))) for side in size)
 
 
 def proxy_mask(mask: np.ndarray) -> np.ndarray:
@@ -99,8 +97,28 @@ def proxy(original: Original, longest: int | None = None) -> Image.Image:
         image.putalpha(_alpha(original))
     if size == image.size:
         return image
-    enlarging = size[0] > image.width
-    return image.resize(size, Image.Resampling.NEAREST if enlarging else Image.Resampling.LANCZOS, reducing_gap=3.0)
+    coarse = size[0] >= COARSE * image.width
+    return image.resize(size, Image.Resampling.NEAREST if coarse else Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def framed(copy: Image.Image, colour: int | tuple[int, int, int]) -> Image.Image:
+    """A copy at `proxy_size` in the middle of a square of `MARKED_SIDE`."""
+    opaque = (*colour, OPAQUE) if copy.mode == "RGBA" else colour
+    square = Image.new(copy.mode, (MARKED_SIDE, MARKED_SIDE), opaque)
+    square.paste(copy, _frame(copy.size))
+    return square
+
+
+def unframed(marks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The part of marks [MARKED_SIDE, MARKED_SIDE] that lies on the copy of a picture of (width, height)."""
+    width, height = proxy_size(size)
+    left, top = _frame((width, height))
+    return marks[top : top + height, left : left + width]
+
+
+def _frame(size: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of the copy in its frame."""
+    return (MARKED_SIDE - size[0]) // 2, (MARKED_SIDE - size[1]) // 2
 
 
 def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -50,8 +50,8 @@ class Comparing:
     status: gr.HTML
     box: gr.Column
     gallery: gr.Gallery
-    heat_box: gr.Accordion
     heat: gr.Image
+    heat_note: gr.HTML
     facts: gr.HTML
     download: gr.DownloadButton
     repaired: gr.State
@@ -75,19 +75,18 @@ def build_comparing() -> tuple[Comparing, gr.Button, gr.Button]:
             label=T("candidates_label"), columns=8, height="auto", object_fit="contain", interactive=False,
             visible=False, buttons=[], allow_preview=False, elem_id="candidate-gallery",
         )  # fmt: skip
-        with gr.Accordion(T("disagreement"), open=False, visible=False, elem_id="disagreement") as heat_box:
-            gr.HTML(f'<div class="sd-note">{T("disagreement_info")}</div>')
-            heat = gr.Image(
-                show_label=False, type="filepath", interactive=False, height=400, buttons=["download", "fullscreen"],
-                elem_id="heat",
-            )  # fmt: skip
+        heat = gr.Image(
+            label=T("disagreement"), type="filepath", interactive=False, visible=False, height=320,
+            buttons=["download", "fullscreen"], elem_id="heat",
+        )  # fmt: skip
+        heat_note = gr.HTML(note(T("disagreement_info")), visible=False)
         with gr.Row():
             small = dict(size="sm", min_width=130)
             download = gr.DownloadButton(T("download_restored"), elem_id="download-restored", **small)
             go_on = gr.Button(T("keep_going"), elem_id="keep-going", **small)
     undo = gr.Button(T("undo"), size="sm", visible=False, elem_id="restore-undo")
     comparing = Comparing(
-        preview, compare, status, box, gallery, heat_box, heat, facts, download, gr.State(), gr.State(0)
+        preview, compare, status, box, gallery, heat, heat_note, facts, download, gr.State(), gr.State(0)
     )
     return comparing, go_on, undo
 
@@ -112,8 +111,8 @@ def update(parts: Comparing, shown: Shown, request: gr.Request) -> dict:
             parts.preview: gr.Image(visible=False),
             parts.box: gr.Column(visible=True),
             parts.gallery: gr.Gallery(list(done.shown) if several else None, selected_index=0, visible=several),
-            parts.heat_box: gr.Accordion(visible=several),
-            parts.heat: done.heat,
+            parts.heat: gr.Image(done.heat, visible=several),
+            parts.heat_note: gr.HTML(visible=several),
             parts.repaired: done,
         }
         changes |= chosen(parts, done, 0, request)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sd_core.originals import Original, open_original, read_mask, save_mask
-from sd_core.proxies import full_mask, holes, proxy, proxy_mask, proxy_size
+from sd_core.proxies import MARKED_SIDE, framed, full_mask, holes, proxy, proxy_mask, unframed
 from sd_core.shelf import Shelf
 from tabs.opened import Opened
 from tabs.repairing import propose
@@ -22,6 +22,7 @@ from tabs.words import T, add_words, say
 
 MARK = (236, 40, 120)  # pink: rare in pictures
 MARK_OPACITY = 0.55
+MARGIN_COLOUR = (203, 213, 225)  # around the picture
 BRUSH = 24  # pixels of the copy
 QUALITY = 92  # JPEG, of an opaque copy
 QUIET = dict(show_progress="hidden", api_visibility="private")
@@ -88,7 +89,7 @@ def build_marking() -> Marking:
             ),
             eraser=gr.Eraser(default_size=BRUSH),
             layers=gr.LayerOptions(allow_additional_layers=False, layers=["Mask"]),
-            buttons=["fullscreen"], elem_id="mask-editor",
+            canvas_size=(MARKED_SIDE, MARKED_SIDE), buttons=["fullscreen"], elem_id="mask-editor",
         )  # fmt: skip
         said = gr.HTML(note(T("mark_info")), elem_id="mark-note")
         small = dict(size="sm", min_width=130)
@@ -102,15 +103,19 @@ def build_marking() -> Marking:
 
 
 def canvas(original: Original, folder: Path, mask: np.ndarray | None = None) -> dict:
-    """What the editor shows: the picture's copy, and marks, bool [H, W] at the picture's own size."""
-    copy = proxy(original)
+    """What the editor shows: the picture's copy, and marks, bool [H, W] at the picture's own size.
+
+    All pictures come in a square frame: marks that reach the editor before its canvas has their size are put in the
+    wrong place, so all canvases are of one size.
+    """
+    copy = framed(proxy(original), MARGIN_COLOUR)
     path = folder / ("canvas.png" if copy.mode == "RGBA" else "canvas.jpg")
     copy.save(path, quality=QUALITY)
     layers = []
     if mask is not None and mask.any():
-        opacity = np.where(proxy_mask(mask), round(255 * MARK_OPACITY), 0).astype(np.uint8)
-        layer = Image.new("RGB", copy.size, MARK)
-        layer.putalpha(Image.fromarray(opacity))
+        marks = framed(Image.fromarray(proxy_mask(mask)).convert("L"), 0)
+        layer = Image.new("RGBA", marks.size, (*MARK, 0))
+        layer.paste((*MARK, round(255 * MARK_OPACITY)), mask=marks)
         layers = [str(folder / "marks.png")]
         layer.save(layers[0])
     return {"background": str(path), "layers": layers, "composite": None}  # else the composite becomes the background
@@ -119,13 +124,14 @@ def canvas(original: Original, folder: Path, mask: np.ndarray | None = None) -> 
 def marked(value: dict | None, size: tuple[int, int], exact: str | None) -> np.ndarray:
     """The mask, bool [H, W], of a picture of (width, height), from what the editor holds.
 
-    Raises:
-        ValueError: it holds the marks of another picture.
+    Args:
+        exact: the file of the mask that the editor was given, if any.
     """
-    layers = [np.asarray(layer.convert("RGBA"))[..., 3] > 0 for layer in (value or {}).get("layers") or []]
-    layers = [layer for layer in layers if layer.any()]  # a canvas that was cleared has one of another size
-    marks = np.logical_or.reduce(layers) if layers else np.zeros(proxy_size(size)[::-1], bool)
-    return full_mask(marks, size, read_mask(exact, size) if exact else None)
+    marks = np.zeros((MARKED_SIDE, MARKED_SIDE), bool)
+    for layer in (value or {}).get("layers") or []:
+        if layer.size == marks.shape[::-1]:
+            marks |= np.asarray(layer.convert("RGBA"))[..., 3] > 0
+    return full_mask(unframed(marks, size), size, read_mask(exact, size) if exact else None)
 
 
 def keep_mask(mask: np.ndarray, folder: Path, name: str = "mask.png") -> str:

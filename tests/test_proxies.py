@@ -8,9 +8,9 @@ from PIL import Image
 
 from sd_core.originals import Original
 from sd_core.proxies import (
-    LOOKED_AT,
     MARKED_SIDE,
     comparable,
+    framed,
     full_mask,
     heat_map,
     holes,
@@ -19,6 +19,7 @@ from sd_core.proxies import (
     proxy_mask,
     proxy_size,
     thumbnail,
+    unframed,
 )
 
 SIZES = st.tuples(st.integers(8, 3000), st.integers(8, 3000))
@@ -29,10 +30,9 @@ def some_mask(size, seed=0, share=0.001):
 
 
 @given(SIZES)
-def test_a_copy_is_small_enough_to_be_sent_and_large_enough_to_be_marked(size):
+def test_a_copy_is_large_enough_to_be_marked_and_keeps_its_proportions(size):
     width, height = proxy_size(size)
-    assert max(width, height) <= MARKED_SIDE
-    assert max(size) > LOOKED_AT // 2 or max(width, height) > LOOKED_AT // 2
+    assert max(width, height) == MARKED_SIDE
     assert width / height == pytest.approx(size[0] / size[1], rel=0.6 / min(width, height))
 
 
@@ -53,12 +53,12 @@ def test_what_was_erased_is_gone_and_what_was_added_is_there():
     exact = np.zeros(size[::-1], bool)
     exact[100:103, ::2] = True
     marks = proxy_mask(exact)
-    marks[:, :640] = False
-    marks[500:510, 700:800] = True
+    marks[:, :512] = False
+    marks[400:410, 600:700] = True
     mask = full_mask(marks, size, exact)
-    assert not mask[:, :1290].any()
-    assert (mask[100:103, 1310:] == exact[100:103, 1310:]).all(), "to the pixel where nobody edited"
-    assert mask[1020:1030, 1440:1600].all()
+    assert not mask[:, :1300].any()
+    assert (mask[100:103, 1304:] == exact[100:103, 1304:]).all(), "to the pixel where nobody edited"
+    assert mask[1020:1040, 1530:1770].all()
 
 
 def test_marks_of_another_picture_are_refused():
@@ -67,11 +67,19 @@ def test_marks_of_another_picture_are_refused():
 
 
 def test_few_pixels_are_enlarged_and_their_marks_come_back():
-    assert proxy_size((64, 32)) == (512, 256)
-    marks = np.zeros((256, 512), bool)
-    marks[9, 17] = True
+    assert proxy_size((64, 32)) == (1024, 512)
+    marks = np.zeros((512, 1024), bool)
+    marks[18, 34] = True
     mask = full_mask(marks, (64, 32))
     assert mask.sum() == 1 and mask[1, 2]
+
+
+def test_marks_are_put_into_a_frame_and_taken_out_of_it():
+    marks = proxy_mask(some_mask((700, 300), share=0.1))
+    square = framed(Image.fromarray(marks).convert("L"), 0)
+    assert square.size == (MARKED_SIDE, MARKED_SIDE)
+    assert (unframed(np.asarray(square) > 0, (700, 300)) == marks).all()
+    assert framed(Image.new("RGBA", (1024, 512)), (1, 2, 3)).getpixel((5, 5)) == (1, 2, 3, 255)
 
 
 def test_a_hole_is_missing_and_the_background_of_a_figure_is_not():
@@ -80,9 +88,10 @@ def test_a_hole_is_missing_and_the_background_of_a_figure_is_not():
     pixels[200:500, 100:120, 3] = 0
     pixels[480:500, 100:400, 3] = 0
     pixels[300:400, 600:650, 3] = 0  # a hole
+    found = full_mask(holes(Original(pixels)), (900, 700))
     expected = np.zeros((700, 900), bool)
     expected[300:400, 600:650] = True
-    assert (holes(Original(pixels)) == expected).all()
+    assert (found == expected).all()
     assert not holes(Original(pixels[..., :3].copy())).any()
 
 

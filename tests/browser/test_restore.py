@@ -122,6 +122,14 @@ def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_p
     before = np.asarray(Image.open(damaged))
     assert (result[~mask] == before[~mask]).all() and (result[mask] != before[mask]).any()
 
+    stroke(tab, at=0.7)
+    more = mask_of(tab)
+    assert (more[:1200] == mask[:1200]).all(), "what was not painted on stays to the pixel"
+    assert more[1200:].any()
+    tab.locator("#clear-marks").click()
+    tab.wait_for_timeout(2000)
+    assert not mask_of(tab).any()
+
 
 def test_a_mask_of_another_size_is_refused(tab: Page, damaged: Path, tmp_path):
     save_mask(np.ones((40, 50), bool), tmp_path / "mask.png")
@@ -151,6 +159,7 @@ def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
     restored(tab)
     expect(tab.locator("#closeness")).to_contain_text("PSNR")
     expect(tab.locator("#candidate-gallery img")).to_have_count(3)
+    expect(tab.locator("#heat img")).to_be_visible()
     first = download(tab, "download-restored")
     tab.locator("#candidate-gallery button").nth(2).click()
     tab.wait_for_timeout(2000)
