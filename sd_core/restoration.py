@@ -241,8 +241,8 @@ def _reduced(picture: Tensor) -> Tensor:
 
 
 def disagreement(pictures: Sequence[Tensor]) -> Tensor:
-    """How far candidates, uint8 [H, W, 3] each, are from one another: each pixel's standard deviation [H, W] on the scale
-    0-255, the largest of its colours. Where it is high, what one sees was invented."""
+    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation [H, W] of each pixel, on
+    the scale 0-255, in the worst of its colours. Where it is high, what one sees was invented."""
     total = torch.zeros(pictures[0].shape)
     squares = torch.zeros_like(total)
     for picture in pictures:

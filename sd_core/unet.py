@@ -24,6 +24,7 @@ BLOCKS = (1, 2, 2, 2)  # of each level, on the way down and again on the way up;
 ATTENDING = (False, False, True, True)
 HEAD_CHANNELS = 32
 NOISE_FREQUENCIES = 32
+SILU_GAIN = 1.68  # SiLU lets 1 / SILU_GAIN of a normal variable's strength through
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,17 @@ class NoiseEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
 
 
+def keep_variance(module: nn.Module) -> None:
+    """Starts a convolution so that what leaves it is as strong as what enters it, which without norms nothing else sees
+    to: torch's own start lets a signal fade to a third with each one, and then the network is almost linear."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        inputs = module.in_channels
+        if isinstance(module, nn.Conv2d):
+            inputs *= module.weight[0, 0].numel()
+        nn.init.normal_(module.weight, std=inputs**-0.5)
+        nn.init.zeros_(module.bias)
+
+
 class UNet(nn.Module):
     """See the file's docstring. Built from a `UNetConfig`; the output layer starts at zero."""
 
@@ -201,6 +213,12 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in top_and_middle)
         self.decoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
+        if not config.normalised:
+            self.apply(keep_variance)
+            for block in self.modules():
+                if isinstance(block, ResidualBlock):
+                    block.conv1.weight.data.mul_(SILU_GAIN)
+                    zeroed(block.conv2)
         self.head = nn.Sequential(
             PixelNorm(widths[0]) if config.normalised else nn.Identity(),
             nn.SiLU(),
