@@ -49,8 +49,8 @@ def repair_folder(
 
     The copies are PNGs of the same relative names: x/a.jpg becomes x/a.png. Where a second file would get that name
     (a.jpg beside a.png), those which are no PNGs become a.jpg.png. What is done is known by the copy's name alone, so
-    that a picture which comes later and gets the name of an old copy counts as done. `out` may lie inside `source`, and is then no part
-    of it. Hidden files, and what has no suffix of a picture, are left out.
+    that a picture which comes later and gets the name of an old copy counts as done. `out` may lie inside `source`,
+    and is then no part of it. Hidden files, and what has no suffix of a picture, are left out.
 
     Args:
         source: the folder to repair. Nothing in it is written to.
