@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
+
+from sd_core.colour import DEEP_MODES, deep_values, eight_bit
 
 MAX_PIXELS = 40_000_000  # of an uploaded picture: 160 MB once decoded
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what people have; others' decoders stay closed
@@ -46,8 +48,12 @@ _TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} millio
 
 
 @contextmanager
-def _opened(path: Path | str):
-    """The picture in a file, its size checked before it is decoded, and whatever goes wrong told in one sentence."""
+def opened(path: Path | str) -> Iterator[Image.Image]:
+    """The picture in a file, its size checked before it is decoded, and whatever goes wrong told in one sentence.
+
+    Raises:
+        PictureError: opening it, or anything done with it inside the `with`, failed.
+    """
     try:
         Image.init()  # or Pillow fails on formats it has not met yet
         with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
@@ -70,15 +76,14 @@ def open_picture(path: Path | str) -> Image.Image:
     Raises:
         PictureError: it is damaged, too large or no picture.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         picture.load()
         return _as_rgb(ImageOps.exif_transpose(picture))
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits: Pillow would clip them instead of scaling
-        values = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    if picture.mode in DEEP_MODES:
+        picture = Image.fromarray(eight_bit(deep_values(picture)))
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -278,7 +283,7 @@ def read_parameters(path: Path | str) -> Parameters:
     Raises:
         PictureError: it is no picture, or carries no settings.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         picture.load()  # text may come after the pixels
         text = picture.info.get("parameters")
     if not isinstance(text, str) or not text.strip():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
+
+from sd_core.colour import DEEP_MODES, deep_values, eight_bit, lab_to_srgb, to_srgb
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .ppm .pgm .pbm .pnm .tga .ico".split()
@@ -14,7 +16,6 @@ SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
 MIN_SIDE = 8  # pixels; less is an icon or a tracking dot, not a picture to learn from
 MAX_PIXELS = 100_000_000  # a picture is 3 bytes a pixel in memory, for each thread
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 class Unusable(ValueError):
@@ -56,38 +57,14 @@ def squared(picture: Image.Image, resolution: int, fit: str) -> np.ndarray:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in _SIXTEEN_BIT or picture.mode == "F":
-        return _eight_bit(picture).convert("RGB")
+    if picture.mode in DEEP_MODES:
+        return Image.fromarray(eight_bit(deep_values(picture))).convert("RGB")
     if picture.mode == "LAB":
-        return ImageCms.profileToProfile(
-            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        return lab_to_srgb(picture)
     profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     if profile and picture.mode in ("RGB", "CMYK"):
-        picture = _to_srgb(picture, profile)
+        picture = to_srgb(picture, profile)
     return picture.convert("RGB")
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Grey values of more than 8 bits to 0..255; Pillow's own conversion would clip them."""
-    values = np.asarray(picture).astype(np.float32)
-    peak = values.max()
-    if picture.mode == "F":
-        scale = 255 if peak <= 1 else 1
-    else:
-        scale = 1 / 257 if peak > 255 or picture.mode != "I" else 1
-    return Image.fromarray(np.nan_to_num(values * scale).clip(0, 255).round().astype(np.uint8))
-
-
-def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Colours of another colour space (Display P3, Adobe RGB, printers' CMYK) as sRGB; a broken profile is ignored."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return picture
-        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or picture
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return picture
