@@ -164,6 +164,9 @@ def train(
         float | None, typer.Option(help="Mean of ln(sigma) in training; higher teaches captions.")
     ] = None,
     sigma_std: Annotated[float | None, typer.Option(help="Spread of ln(sigma) in training.")] = None,
+    one_step_share: Annotated[
+        float, typer.Option(help="Share of a restorer's batch that teaches its most faithful, one-step answer.")
+    ] = 0.75,
     warmup: Annotated[int, typer.Option(help="Steps at the start over which the learning rate rises.")] = 50,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
     seed: Annotated[int, typer.Option(help="Makes a training repeatable.")] = 0,
@@ -188,6 +191,7 @@ def train(
             learning_rate=learning_rate,
             cooldown=cooldown,
             optimizer=optimizer,
+            one_step_share=one_step_share,
             warmup=warmup,
             sigma_mean=usual_mean if sigma_mean is None else sigma_mean,
             sigma_std=usual_std if sigma_std is None else sigma_std,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 WIDTHS = {"tiny": 16, "small": 32, "base": 48, "large": 96}  # the dial: channels are multiples of this
 WIDTH_MULTIPLES = (1, 2, 4, 4)  # of each level, the finest first
+RESTORER_WIDTH_MULTIPLES = (1.5, 2, 3, 4)  # repairing is work on fine detail, so more of it is done there
 BLOCKS = (1, 2, 2, 2)  # of each level, on the way down and again on the way up; the finest is the dearest
 ATTENDING = (False, False, True, True)
 HEAD_CHANNELS = 32
@@ -67,7 +68,8 @@ class UNetConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        return tuple(WIDTHS[self.size] * multiple for multiple in WIDTH_MULTIPLES)
+        multiples = RESTORER_WIDTH_MULTIPLES if self.hint_channels else WIDTH_MULTIPLES
+        return tuple(round(WIDTHS[self.size] * multiple) for multiple in multiples)
 
     @property
     def embedding_channels(self) -> int:
@@ -221,7 +223,7 @@ class UNet(nn.Module):
                     zeroed(block.conv2)
         self.head = nn.Sequential(
             PixelNorm(widths[0]) if config.normalised else nn.Identity(),
-            nn.SiLU(),
+            nn.SiLU() if config.normalised else nn.Identity(),  # what is to be repaired is linear in what is seen
             zeroed(nn.Conv2d(widths[0], patch_values, 3, padding=1)),
         )
 
