@@ -112,8 +112,8 @@ class Consistent:
 class MomentMatched(Consistent):
     """As `Consistent`, and what is known also moves what is not, as far as the two vary together given x.
 
-    With C = Cov(x0 | x) = sigma² dD/dx, the mean of x0 given x and y is D + C A' (A C A')^-1 (y - A D) wherever x0 given
-    x is normal. The solve takes conjugate gradients, each a backward pass through the network.
+    With C = Cov(x0 | x) = sigma² dD/dx, the mean of x0 given x and y is D + C A' (A C A')^-1 (y - A D) wherever x0
+    given x is normal. The solve takes conjugate gradients, each a backward pass through the network.
     """
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:

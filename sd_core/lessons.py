@@ -26,7 +26,7 @@ SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
 ROUNDING = 1 / 255  # of the root mean squared error of a crop: what is closer needs no learning
-MASK_WEIGHT = 0.02  # of the loss of finding the damage, beside that of repairing it
+MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class _Walk:
             x = after
 
     def _known(self, sigma: float, noise: Tensor) -> Tensor:
-        """x [3, H, W] at noise level `sigma` as far as it needs no D: where nothing is repaired, the picture is known."""
+        """x [3, H, W] at noise level `sigma` as far as it needs no D: what is not repaired is known."""
         x = sigma * noise
         if not self.request.whole:
             x += to_float(self.source[self.top : self.top + self.height, self.left : self.left + self.width])

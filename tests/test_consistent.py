@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sd_core.consistent import Consistent, KnownBlur, KnownDownscale, KnownPixels, MomentMatched
 from sd_core.noise import karras_sigmas
-from sd_core.sampling import dpmpp_2m, euler, euler_ancestral, heun, resampled
+from sd_core.sampling import dpmpp_2m, euler, heun, resampled
 
 MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0, 0.2, -0.1, 0.0, 0.4])
 SAMPLES = 6000
@@ -84,8 +84,7 @@ def samples(wrapper, times: int = 1, steps: int = 40) -> torch.Tensor:
     denoiser = wrapper(gaussian_prior, KnownPixels(known), y.view(1, 1, 1, 8).expand(SAMPLES, -1, -1, -1))
     draw, sigmas = drawing(), karras_sigmas(steps, 0.002, 80)
     start = sigmas[0] * draw()
-    walk = resampled(denoiser, start, sigmas, draw, times) if times > 1 else euler_ancestral(denoiser, start, sigmas, draw)
-    *_, last = walk
+    *_, last = resampled(denoiser, start, sigmas, draw, times)
     return last.x[:, 0, 0, 3:]
 
 
