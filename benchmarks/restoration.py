@@ -4,8 +4,9 @@
 
 Photographs (`--data`, a folder or .zip that no model was trained on) and large characters of held-out seeds, micah,
 which no model ever saw, among them: colour denoising, inpainting, mixed damage nobody tells the model about, clean
-pictures, and how much of the damage is found. Holes in small characters are filled by the generator. Needs the packages bm3d,
-opencv-python-headless and scikit-image. `--parts` chooses tables, `--photos` and `--characters` how many pictures.
+pictures, and how much of the damage is found. Holes in small characters are filled by the generator. Needs the packages
+bm3d, opencv-python-headless and scikit-image. `--parts` chooses tables, `--photos` and `--characters` how many
+pictures.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args(arguments)
     model = checkpoint.load(options.model, options.device)
-    photos = [to_float(torch.from_numpy(p.copy())) for p in open_clean(str(options.data), count=options.photos).pictures]
+    photos = [
+        to_float(torch.from_numpy(p.copy())) for p in open_clean(str(options.data), count=options.photos).pictures
+    ]
     characters = held_out(options.characters, CHARACTER_SIDE)
     for part in options.parts:
         title, measure = PARTS[part]

@@ -50,6 +50,8 @@ def generate(
     loaded = _load(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
         print(f"This model never learnt: {', '.join(unknown)}.", file=sys.stderr)
+    if loaded.vocabulary.read(prompt).cut:
+        print("The prompt is longer than the model reads; its end is left out.", file=sys.stderr)
     request = GenerationRequest(
         prompt=prompt,
         negative_prompt=negative,

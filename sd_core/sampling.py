@@ -60,9 +60,7 @@ def euler_ancestral(denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], T
         yield Step(i + 1, len(sigmas) - 1, float(next_sigma), x, denoised)
 
 
-def resampled(
-    denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], times: int
-) -> Iterator[Step]:
+def resampled(denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], times: int) -> Iterator[Step]:
     """The random walk, each step taken `times` times with noise back up in between (RePaint, Lugmayr et al. 2022,
     arXiv:2201.09865, algorithm 1 with jumps of one step): what is invented gets the chance to fit what is known.
     """
