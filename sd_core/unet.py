@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 WIDTHS = {"tiny": 16, "small": 32, "base": 48, "large": 96}  # the dial: channels are multiples of this
 WIDTH_MULTIPLES = (1, 2, 4, 4)  # of each level, the finest first
-RESTORER_WIDTH_MULTIPLES = (1.5, 2, 3, 4)  # repairing is work on fine detail, so more of it is done there
 BLOCKS = (1, 2, 2, 2)  # of each level, on the way down and again on the way up; the finest is the dearest
+# Repairing is work on fine detail, so a restorer does more of it there; see benchmarks/LOG.md.
+RESTORER_WIDTH_MULTIPLES, RESTORER_BLOCKS = (1.5, 2, 3, 4), (2, 2, 2, 2)
 ATTENDING = (False, False, True, True)
 HEAD_CHANNELS = 32
 NOISE_FREQUENCIES = 32
@@ -70,6 +71,10 @@ class UNetConfig:
     def widths(self) -> tuple[int, ...]:
         multiples = RESTORER_WIDTH_MULTIPLES if self.hint_channels else WIDTH_MULTIPLES
         return tuple(round(WIDTHS[self.size] * multiple) for multiple in multiples)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return RESTORER_BLOCKS if self.hint_channels else BLOCKS
 
     @property
     def embedding_channels(self) -> int:
@@ -204,7 +209,7 @@ class UNet(nn.Module):
 
         def level(index: int) -> Level:
             attended = context if ATTENDING[index] else 0
-            return Level(widths[index], BLOCKS[index], embedding, attended, config.normalised)
+            return Level(widths[index], config.blocks[index], embedding, attended, config.normalised)
 
         self.noise_embedding = NoiseEmbedding(embedding)
         self.prompt_embedding = nn.Linear(context, embedding) if context else None

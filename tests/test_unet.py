@@ -115,8 +115,9 @@ def test_a_restorer_takes_any_height_and_width_too(restorer, height, width):
 
 
 def test_what_a_restorer_does_at_a_place_does_not_depend_on_the_pictures_size(restorer):
-    bottom = len(BLOCKS) - 1
-    convolutions = [2 * blocks * (1 if level == bottom else 2) for level, blocks in enumerate(BLOCKS)]
+    blocks_of_levels = restorer.config.blocks
+    bottom = len(blocks_of_levels) - 1
+    convolutions = [2 * blocks * (1 if level == bottom else 2) for level, blocks in enumerate(blocks_of_levels)]
     reach = 2 + sum(count * 2**level for level, count in enumerate(convolutions))
     step = restorer.config.multiple
     margin = step * math.ceil((reach + step) / step)
