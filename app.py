@@ -6,6 +6,8 @@ Address and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT. Importing 
 
 import importlib.util
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections
@@ -91,10 +93,22 @@ def launch_options() -> dict:
     )
 
 
+def warm_up() -> None:
+    """Draws once with the newcomer's model, so that the first visitor need not wait for what happens only once."""
+    from sd_core.checkpoint import CheckpointError
+    from sd_core.generation import GenerationRequest, generate
+    from sd_core.shelf import FIRST, Shelf
+
+    with suppress(CheckpointError):
+        for _ in generate(Shelf().load(FIRST), GenerationRequest(prompt="", steps=1)):
+            pass
+
+
 def main() -> None:
     """Serves the page until interrupted."""
     from tabs.sessions import SESSIONS
 
+    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     try:
         build().launch(**launch_options())
     finally:

@@ -50,6 +50,8 @@ def generate(
     loaded = _load(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
         print(f"This model never learnt: {', '.join(unknown)}.", file=sys.stderr)
+    if loaded.vocabulary.read(prompt).cut:
+        print("The prompt is longer than the model reads; its end is left out.", file=sys.stderr)
     request = GenerationRequest(
         prompt=prompt,
         negative_prompt=negative,
@@ -67,45 +69,109 @@ def generate(
         print(path)
 
 
-def _load(model: str) -> "Denoiser":
-    """A generator by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
+def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
+    """A model of one of these kinds by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
     from sd_core.checkpoint import CheckpointError, load
     from sd_core.device import best_device
     from sd_core.shelf import Shelf
 
     shelf = Shelf()
-    if model in shelf.names():
-        return shelf.load(model)
-    loaded = load(model, best_device())
-    if loaded.vocabulary is None:
+    known = any(model in shelf.names(kind) for kind in ("generator", "restorer"))
+    loaded = shelf.load(model) if known else load(model, best_device())
+    if loaded.config.kind not in kinds:
         raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
     return loaded
 
 
 @app.command()
 def restore(
-    picture: Annotated[Path, typer.Argument(help="The noisy picture; its centre is fitted to the model's size.")],
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    model: Annotated[str, typer.Option(help="As for generate: a model for pictures of this kind.")] = "characters",
-    sigma: Annotated[float | None, typer.Option(help="Its noise level, 0-255; measured by default.")] = None,
+    picture: Annotated[Path, typer.Argument(help="A picture of any size, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write, or the folder for them.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="A PNG, white where the picture is lost; for a folder, a folder of them.")
+    ] = None,
+    find: Annotated[bool, typer.Option(help="Look for the damage, and repair only that.")] = False,
+    fill: Annotated[bool, typer.Option(help="What is transparent where it is repaired becomes opaque.")] = False,
+    whole: Annotated[bool, typer.Option(help="With a mask: clean the rest of the picture too.")] = False,
+    model: Annotated[
+        str, typer.Option(help="A restorer; or, to remove noise at its own size, a generator of such pictures.")
+    ] = "restorer",
+    sigma: Annotated[float | None, typer.Option(help="The noise level, 0-255; judged by default.")] = None,
+    strength: Annotated[float, typer.Option(help="Of cleaning: 0 changes nothing, 1 is as judged, up to 2.")] = 1.0,
+    upscale: Annotated[int, typer.Option(help="Enlarge 1, 2 or 4 times.")] = 1,
     steps: Annotated[int, typer.Option(help="1 is the most faithful; more give more, partly invented, detail.")] = 1,
-    prompt: Annotated[str, typer.Option(help="What the picture shows.")] = "",
+    prompt: Annotated[str, typer.Option(help="What the picture shows, for a generator.")] = "",
     seed: Annotated[int, typer.Option(help="Another seed, other details, where there is more than 1 step.")] = 0,
+    again: Annotated[bool, typer.Option(help="For a folder: repair also what is in OUT already.")] = False,
 ) -> None:
-    """Remove noise from a picture."""
+    """Repair a picture: with a mask only what it marks, else the whole picture. For a folder, each one in it."""
+    from sd_core.batch import repair_folder
+    from sd_core.originals import NOTES, open_original, read_mask
+    from sd_core.repairer import Repairer
+    from sd_core.restoration import RestoreRequest
+
+    loaded = _load(model, ("restorer", "generator"))
+    if loaded.config.kind == "generator":
+        _remove_noise(loaded, picture, out, sigma, prompt, steps, seed)
+        return
+    request = RestoreRequest(
+        whole=whole or (mask is None and not find),
+        sigma=sigma,
+        strength=strength,
+        upscale=upscale,
+        steps=steps,
+        seed=seed,
+    )
+    repair = Repairer(loaded, request, find, fill)
+    if picture.is_dir():
+        failed = 0
+        outcomes = repair_folder(picture, out, repair, mask, again)
+        for outcome in tqdm(outcomes, unit="picture", disable=None):
+            failed += outcome.state == "failed"
+            if outcome.reason:
+                tqdm.write(f"{outcome.file}: {outcome.reason}", file=sys.stderr)
+        if failed:
+            raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
+        return
+    _check_target(picture, out)
+    original = open_original(picture)
+    marked = None if mask is None else read_mask(mask, original.size)
+    with tqdm(unit="tile", disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        repaired = repair(original, marked, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    repaired.save(out)
+    for note in original.notes:
+        print(NOTES[note], file=sys.stderr)
+    print(out)
+
+
+def _check_target(picture: Path, out: Path) -> None:
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
+    if out.exists() and out.samefile(picture):
+        raise ValueError("The repaired picture would replace the damaged one; choose another --out.")
+
+
+def _remove_noise(
+    model: "Denoiser", picture: Path, out: Path, sigma: float | None, prompt: str, steps: int, seed: int
+) -> None:
+    """Removes noise with a generator, at its own size."""
     from sd_core.damage import to_levels, to_unit
     from sd_core.images import fit_picture, open_picture, save_png, to_float, to_pixels
     from sd_core.noise_removal import estimate_sigma, remove_noise
 
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"The restored picture is a PNG; {out} does not end in .png.")
-    if out.exists() and out.samefile(picture):
-        raise ValueError("The restored picture would replace the damaged one; choose another --out.")
-    loaded = _load(model)
-    resolution = loaded.config.resolution
+    if picture.is_dir():
+        raise ValueError("A folder is repaired by a restorer; this model is a generator.")
+    _check_target(picture, out)
+    resolution = model.config.resolution
     noisy = to_float(fit_picture(open_picture(picture), resolution))
     level = estimate_sigma(noisy) if sigma is None else to_unit(sigma)
-    for step in tqdm(remove_noise(loaded, noisy, level, prompt, steps, seed), total=steps, unit="step", disable=None):
+    for step in tqdm(remove_noise(model, noisy, level, prompt, steps, seed), total=steps, unit="step", disable=None):
         last = step
     out.parent.mkdir(parents=True, exist_ok=True)
     save_png(to_pixels(last.x)[0], out)
@@ -164,6 +230,9 @@ def train(
         float | None, typer.Option(help="Mean of ln(sigma) in training; higher teaches captions.")
     ] = None,
     sigma_std: Annotated[float | None, typer.Option(help="Spread of ln(sigma) in training.")] = None,
+    one_step_share: Annotated[
+        float, typer.Option(help="Share of a restorer's batch that teaches its most faithful, one-step answer.")
+    ] = 0.75,
     warmup: Annotated[int, typer.Option(help="Steps at the start over which the learning rate rises.")] = 50,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
     seed: Annotated[int, typer.Option(help="Makes a training repeatable.")] = 0,
@@ -188,6 +257,7 @@ def train(
             learning_rate=learning_rate,
             cooldown=cooldown,
             optimizer=optimizer,
+            one_step_share=one_step_share,
             warmup=warmup,
             sigma_mean=usual_mean if sigma_mean is None else sigma_mean,
             sigma_std=usual_std if sigma_std is None else sigma_std,

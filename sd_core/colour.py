@@ -100,13 +100,13 @@ class ColourSpace:
             space, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
             kind = space.profile.xcolor_space.strip()
             if kind not in (("RGB", "GRAY") if grey else ("RGB",)):
-                raise ValueError(f"This colour profile is for {kind} pictures.")
+                raise ValueError(kind)
             if _is_srgb(space):
                 return
             self._mode = "L" if kind == "GRAY" else "RGB"
             there = ImageCms.buildTransform(space, srgb, self._mode, "RGB", _INTENT)
         except _PROFILE_ERRORS as error:
-            raise ValueError("This colour profile is broken.") from error
+            raise ValueError("This colour profile is broken or for another kind of picture.") from error
         try:
             self._back = ImageCms.buildTransform(srgb, space, "RGB", self._mode, _INTENT)
             self._there = there

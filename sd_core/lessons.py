@@ -25,8 +25,8 @@ SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
-ROUNDING = 1 / 255  # of the root mean squared error of a crop: what is closer needs no learning
-MASK_WEIGHT = 0.02  # of the loss of finding the damage, beside that of repairing it
+LEVEL = 2 / 255  # one step of 8 bits: crops closer to the truth than that need no more learning
+MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,9 @@ class CaptionedLessons(Lessons):
 
 
 class RestorerObjective(nn.Module):
-    """The loss of a batch: each crop's root mean squared error, so that one with much damage does not drown those with
-    little, weighted over the noise levels as EDM does; and that of finding the damage where nobody told where it is."""
+    """The loss of a batch: the logarithm of each crop's squared error (a PSNR, as in Chen et al. 2022, arXiv:2204.04676),
+    so that crops of which little can be known do not drown the others, weighted over the noise levels as EDM does; and
+    that of finding the damage where nobody told where it is."""
 
     def __init__(self, model: Denoiser):
         super().__init__()
@@ -213,9 +214,10 @@ class RestorerObjective(nn.Module):
         restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
         weight = self.model.preconditioning.loss_weight(sigma)
         error = weight * (restored - x0).square().mean(dim=(1, 2, 3))
+        closeness = (1 + error / (weight * LEVEL**2)).log() / 2
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
-        return (error + weight * ROUNDING**2).sqrt().mean() + MASK_WEIGHT * (found * untold).mean()
+        return closeness.mean() + MASK_WEIGHT * (found * untold).mean()
 
 
 class PairLessons(Lessons):

@@ -62,8 +62,6 @@ class RestoreRequest:
     seed: int = 0
 
     def __post_init__(self):
-        if not self.whole and (self.mask is None or not self.mask.any()):
-            raise ValueError("Mark the damage first, or clean the whole picture.")
         if not self.whole and self.upscale != 1:
             raise ValueError("Only a whole picture can be enlarged.")
         if self.upscale not in UPSCALES:
@@ -102,10 +100,13 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         are the same as in `picture`, to the bit.
 
     Raises:
-        ValueError: the model is no restorer, the mask has another size, or the enlarged picture would be too large.
+        ValueError: the model is no restorer, nothing is marked, the mask has another size, or the enlarged picture
+            would be too large.
     """
     if model.config.kind != "restorer":
         raise ValueError("This model draws pictures and does not repair them; choose a restorer.")
+    if not request.whole and (request.mask is None or not request.mask.any()):
+        raise ValueError("Mark the damage first, or clean the whole picture.")
     if request.mask is not None and request.mask.shape != picture.shape[:2]:
         raise ValueError("The mask and the picture differ in size.")
     source = enlarged(picture, request.upscale)
@@ -173,7 +174,7 @@ class _Walk:
         if len(sigmas) > 2:
             noise = torch.randn(3, self.height, self.width, generator=self.generator)
         for sigma, following in zip(sigmas, sigmas[1:], strict=False):
-            after = torch.empty_like(noise) if following else None
+            after = self._known(following, noise) if following else None
             for window in self.places:
                 inner = self._inside(window.inner)
                 looked_at = None if x is None else x[(slice(None), *self._inside(window.outer))]
@@ -184,6 +185,13 @@ class _Walk:
                     after[(slice(None), *inner)] = denoised + following * left
                 yield _reduced(self.picture)
             x = after
+
+    def _known(self, sigma: float, noise: Tensor) -> Tensor:
+        """x [3, H, W] at noise level `sigma` as far as it needs no D: what is not repaired is known."""
+        x = sigma * noise
+        if not self.request.whole:
+            x += to_float(self.source[self.top : self.top + self.height, self.left : self.left + self.width])
+        return x
 
     def _inside(self, span: tuple[slice, slice]) -> tuple[slice, slice]:
         """The same place, in the walk's own numbers."""
@@ -241,8 +249,8 @@ def _reduced(picture: Tensor) -> Tensor:
 
 
 def disagreement(pictures: Sequence[Tensor]) -> Tensor:
-    """How far candidates, uint8 [H, W, 3] each, are from one another: each pixel's standard deviation [H, W] on the
-    scale 0-255, the largest of its colours. Where it is high, what one sees was invented."""
+    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation [H, W] of each pixel, on
+    the scale 0-255, in the worst of its colours. Where it is high, what one sees was invented."""
     total = torch.zeros(pictures[0].shape)
     squares = torch.zeros_like(total)
     for picture in pictures:

@@ -60,6 +60,20 @@ def euler_ancestral(denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], T
         yield Step(i + 1, len(sigmas) - 1, float(next_sigma), x, denoised)
 
 
+def resampled(denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor], times: int) -> Iterator[Step]:
+    """The random walk, each step taken `times` times with noise back up in between (RePaint, Lugmayr et al. 2022,
+    arXiv:2201.09865, algorithm 1 with jumps of one step): what is invented gets the chance to fit what is known.
+    """
+    for i, sigma, next_sigma in _pairs(sigmas):
+        repeats = times if next_sigma > 0 else 1
+        for repeat in range(repeats):
+            (step,) = euler_ancestral(denoiser, x, torch.stack([sigma, next_sigma]), draw)
+            x = step.x
+            if repeat < repeats - 1:
+                x = x + float((sigma**2 - next_sigma**2).sqrt()) * draw()
+        yield Step(i + 1, len(sigmas) - 1, float(next_sigma), x, step.denoised)
+
+
 def heun(denoiser: D, x: Tensor, sigmas: Tensor) -> Iterator[Step]:
     """Heun's second-order method (EDM algorithm 1 without churn): two calls of the denoiser per step."""
     for i, sigma, next_sigma in _pairs(sigmas):

@@ -34,10 +34,12 @@ def _means_something(piece: str) -> bool:
 @dataclass(frozen=True)
 class ReadPrompt:
     """A prompt as the model will see it: `text`, and what was left out since its captions never used it: `unknown`
-    words and symbols, each once, in the order of the prompt. Punctuation is left out without mention."""
+    words and symbols, each once, in the order of the prompt. Punctuation is left out without mention. `cut` says that
+    it is longer than the model reads, so that its end is left out too."""
 
     text: str
     unknown: tuple[str, ...]
+    cut: bool = False
 
 
 class Vocabulary:
@@ -78,21 +80,22 @@ class Vocabulary:
         """The prompt without the words the model does not know. Never fails."""
         found = pieces(prompt)
         unknown = dict.fromkeys(piece for piece in found if piece not in self.words and _means_something(piece))
-        return ReadPrompt(" ".join(piece for piece in found if piece in self.words), tuple(unknown))
+        text = " ".join(piece for piece in found if piece in self.words)
+        tokens = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ReadPrompt(text, tuple(unknown), len(tokens) >= MAX_TOKENS)
 
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token numbers [B, L] and a mask [B, L], True where there is a token; L is at most `MAX_TOKENS`.
 
         A prompt's end beyond that is left out. An empty prompt is the start token alone.
         """
-        rows = [[self._start, *e.ids][:MAX_TOKENS] for e in self._encode_known(prompts)]
+        known = [self.read(prompt).text for prompt in prompts]
+        encoded = self.tokenizer.encode_batch(known, add_special_tokens=False)
+        rows = [[self._start, *e.ids][:MAX_TOKENS] for e in encoded]
         tokens = torch.full((len(rows), max(map(len, rows), default=1)), self._padding)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
         return tokens, tokens != self._padding
-
-    def _encode_known(self, prompts: Sequence[str]):
-        return self.tokenizer.encode_batch([self.read(prompt).text for prompt in prompts], add_special_tokens=False)
 
 
 class TextEncoder(nn.Module):

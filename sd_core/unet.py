@@ -21,9 +21,12 @@ from torch import Tensor, nn
 WIDTHS = {"tiny": 16, "small": 32, "base": 48, "large": 96}  # the dial: channels are multiples of this
 WIDTH_MULTIPLES = (1, 2, 4, 4)  # of each level, the finest first
 BLOCKS = (1, 2, 2, 2)  # of each level, on the way down and again on the way up; the finest is the dearest
+# Repairing is work on fine detail, so a restorer does more of it there; see benchmarks/LOG.md.
+RESTORER_WIDTH_MULTIPLES, RESTORER_BLOCKS = (1.5, 2, 3, 4), (2, 2, 2, 2)
 ATTENDING = (False, False, True, True)
 HEAD_CHANNELS = 32
 NOISE_FREQUENCIES = 32
+SILU_GAIN = 1.68  # SiLU lets 1 / SILU_GAIN of a normal variable's strength through
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,12 @@ class UNetConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        return tuple(WIDTHS[self.size] * multiple for multiple in WIDTH_MULTIPLES)
+        multiples = RESTORER_WIDTH_MULTIPLES if self.hint_channels else WIDTH_MULTIPLES
+        return tuple(round(WIDTHS[self.size] * multiple) for multiple in multiples)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return RESTORER_BLOCKS if self.hint_channels else BLOCKS
 
     @property
     def embedding_channels(self) -> int:
@@ -178,6 +186,17 @@ class NoiseEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
 
 
+def keep_variance(module: nn.Module) -> None:
+    """Starts a convolution so that what leaves it is as strong as what enters it, which without norms nothing else sees
+    to: torch's own start lets a signal fade to a third with each one, and then the network is almost linear."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        inputs = module.in_channels
+        if isinstance(module, nn.Conv2d):
+            inputs *= module.weight[0, 0].numel()
+        nn.init.normal_(module.weight, std=inputs**-0.5)
+        nn.init.zeros_(module.bias)
+
+
 class UNet(nn.Module):
     """See the file's docstring. Built from a `UNetConfig`; the output layer starts at zero."""
 
@@ -190,7 +209,7 @@ class UNet(nn.Module):
 
         def level(index: int) -> Level:
             attended = context if ATTENDING[index] else 0
-            return Level(widths[index], BLOCKS[index], embedding, attended, config.normalised)
+            return Level(widths[index], config.blocks[index], embedding, attended, config.normalised)
 
         self.noise_embedding = NoiseEmbedding(embedding)
         self.prompt_embedding = nn.Linear(context, embedding) if context else None
@@ -201,9 +220,15 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in top_and_middle)
         self.decoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
+        if not config.normalised:
+            self.apply(keep_variance)
+            for block in self.modules():
+                if isinstance(block, ResidualBlock):
+                    block.conv1.weight.data.mul_(SILU_GAIN)
+                    zeroed(block.conv2)
         self.head = nn.Sequential(
             PixelNorm(widths[0]) if config.normalised else nn.Identity(),
-            nn.SiLU(),
+            nn.SiLU() if config.normalised else nn.Identity(),  # what is to be repaired is linear in what is seen
             zeroed(nn.Conv2d(widths[0], patch_values, 3, padding=1)),
         )
 

@@ -25,7 +25,7 @@ CHINESE_NOTES = {
 add_words({f"note_{key}": (english, CHINESE_NOTES.get(key, english)) for key, english in NOTES.items()})
 add_words({
     "before_after": ("Before | After", "修复前 | 修复后"),
-    "candidates_label": ("Candidates: choose one", "候选结果：点击选择"),
+    "candidates_label": ("Candidates: click on the one you like best.", "候选结果：点击选择您最喜欢的。"),
     "disagreement": ("Where the candidates disagree", "候选结果的分歧之处"),
     "disagreement_info": (
         "Bright places differ from candidate to candidate: they were invented rather than recovered.",
@@ -49,6 +49,7 @@ class Comparing:
     compare: gr.ImageSlider
     status: gr.HTML
     box: gr.Column
+    gallery_note: gr.HTML
     gallery: gr.Gallery
     heat: gr.Image
     heat_note: gr.HTML
@@ -71,8 +72,13 @@ def build_comparing() -> tuple[Comparing, gr.Button, gr.Button]:
     status = gr.HTML(f'<div class="sd-status">{T("ready")}</div>', elem_id="restore-status")
     with gr.Column(visible=False, elem_id="repair-result") as box:
         facts = gr.HTML(elem_id="closeness")
+        with gr.Row():
+            small = dict(size="sm", min_width=130)
+            download = gr.DownloadButton(T("download_restored"), elem_id="download-restored", **small)
+            go_on = gr.Button(T("keep_going"), elem_id="keep-going", **small)
+        gallery_note = gr.HTML(note(T("candidates_label")), visible=False)
         gallery = gr.Gallery(
-            label=T("candidates_label"), columns=8, height="auto", object_fit="contain", interactive=False,
+            show_label=False, columns=8, height="auto", object_fit="contain", interactive=False,
             visible=False, buttons=[], allow_preview=False, elem_id="candidate-gallery",
         )  # fmt: skip
         heat = gr.Image(
@@ -80,13 +86,9 @@ def build_comparing() -> tuple[Comparing, gr.Button, gr.Button]:
             buttons=["download", "fullscreen"], elem_id="heat",
         )  # fmt: skip
         heat_note = gr.HTML(note(T("disagreement_info")), visible=False)
-        with gr.Row():
-            small = dict(size="sm", min_width=130)
-            download = gr.DownloadButton(T("download_restored"), elem_id="download-restored", **small)
-            go_on = gr.Button(T("keep_going"), elem_id="keep-going", **small)
     undo = gr.Button(T("undo"), size="sm", visible=False, elem_id="restore-undo")
     comparing = Comparing(
-        preview, compare, status, box, gallery, heat, heat_note, facts, download, gr.State(), gr.State(0)
+        preview, compare, status, box, gallery_note, gallery, heat, heat_note, facts, download, gr.State(), gr.State(0)
     )
     return comparing, go_on, undo
 
@@ -110,6 +112,7 @@ def update(parts: Comparing, shown: Shown, request: gr.Request) -> dict:
         changes |= {
             parts.preview: gr.Image(visible=False),
             parts.box: gr.Column(visible=True),
+            parts.gallery_note: gr.HTML(visible=several),
             parts.gallery: gr.Gallery(list(done.shown) if several else None, selected_index=0, visible=several),
             parts.heat: gr.Image(done.heat, visible=several),
             parts.heat_note: gr.HTML(visible=several),

@@ -157,18 +157,21 @@ def _bad_start(request: gr.Request) -> None:
 
 
 def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str) -> str:
-    """A note in HTML about the words of the prompts that the model does not know; empty if there are none."""
+    """A note in HTML about words of the prompts that the model does not know, or about a prompt too long for it."""
     try:
         vocabulary = shelf.load(model).vocabulary if model else None
     except ValueError:  # the page says so when it is asked to draw
         vocabulary = None
     if vocabulary is None:
         return ""
-    unknown = dict.fromkeys(word for text in (prompt, negative) for word in vocabulary.read(text or "").unknown)
-    if not unknown:
-        return ""
-    words = " ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown)
-    return f'<div class="sd-note">{T("left_out")} {words}</div>'
+    both = [vocabulary.read(text or "") for text in (prompt, negative)]
+    unknown = dict.fromkeys(word for read in both for word in read.unknown)
+    note = ""
+    if unknown:
+        note = T("left_out") + " " + " ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown)
+    elif any(read.cut for read in both):
+        note = T("prompt_cut")
+    return f'<div class="sd-note">{note}</div>' if note else ""
 
 
 def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:

@@ -10,8 +10,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from sd_core.originals import Original, open_original, read_mask, save_mask
-from sd_core.proxies import MARKED_SIDE, framed, full_mask, holes, proxy, proxy_mask, unframed
+from sd_core.originals import open_original, read_mask, save_mask
+from sd_core.proxies import MARKED_SIDE, framed, full_mask, holes, proxy_mask, unframed
 from sd_core.shelf import Shelf
 from tabs.opened import Opened
 from tabs.repairing import propose
@@ -102,15 +102,14 @@ def build_marking() -> Marking:
     return Marking(hint, box, editor, find, clear, upload, download, file, said, gr.State())
 
 
-def canvas(original: Original, folder: Path, mask: np.ndarray | None = None) -> dict:
-    """What the editor shows: the picture's copy, and marks, bool [H, W] at the picture's own size.
+def canvas(copy: Image.Image, folder: Path, mask: np.ndarray | None = None) -> dict:
+    """What the editor shows: a picture's copy (`proxy`), and marks, bool [H, W] at the picture's own size.
 
     All pictures come in a square frame: marks that reach the editor before its canvas has their size are put in the
     wrong place, so all canvases are of one size.
     """
-    copy = framed(proxy(original), MARGIN_COLOUR)
     path = folder / ("canvas.png" if copy.mode == "RGBA" else "canvas.jpg")
-    copy.save(path, quality=QUALITY)
+    framed(copy, MARGIN_COLOUR).save(path, quality=QUALITY)
     layers = []
     if mask is not None and mask.any():
         marks = framed(Image.fromarray(proxy_mask(mask)).convert("L"), 0)
@@ -158,7 +157,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
             words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
             folder = SESSIONS.of(request).new_folder()
             changes = {
-                parts.editor: canvas(original, folder, mask | found),
+                parts.editor: canvas(Image.open(current.copy), folder, mask | found),
                 parts.exact: keep_mask(mask | found, folder),
                 parts.note: note(words),
             }
@@ -170,7 +169,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
         yield changes | {parts.find: gr.Button(interactive=True)}
 
     def on_clear(current: Opened, request: gr.Request):
-        empty = canvas(open_original(current.path), SESSIONS.of(request).new_folder())
+        empty = canvas(Image.open(current.copy), SESSIONS.of(request).new_folder())
         return empty, None, note(say(request, "mark_info"))
 
     def on_mask(current: Opened, file: dict, request: gr.Request):
@@ -179,7 +178,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
             mask = read_mask(file["path"], current.size)
             folder = SESSIONS.of(request).new_folder()
             words = note(say(request, "mask_read", share=100 * mask.mean()))
-            return canvas(open_original(current.path), folder, mask), keep_mask(mask, folder), words
+            return canvas(Image.open(current.copy), folder, mask), keep_mask(mask, folder), words
         except ValueError as error:
             raise plain_error(error) from error
 

@@ -27,7 +27,6 @@ from tabs.status import Status, note
 from tabs.streaming import plain_error
 from tabs.words import T, add_words, say
 
-SQUARE_SIDE = 512  # pixels, of the copy on which the square is shown
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
@@ -104,17 +103,17 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         folder = SESSIONS.of(request).new_folder()
         mine = made.get(digest(path), Made(path, None))
         mask = read_mask(mine.mask, original.size) if mine.mask else None
-        copy = str(folder / "square.png")
-        proxy(original, SQUARE_SIDE).save(copy)
+        copy = proxy(original)
+        copy.save(folder / "copy.png", compress_level=2)
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
         return arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False) | {
-            opened: Opened(path, original.size, original.has_alpha, copy),
+            opened: Opened(path, original.size, original.has_alpha, str(folder / "copy.png")),
             facts: note(" ".join(notes)),
             marking.hint: gr.HTML(visible=False),
             marking.box: gr.Column(visible=True),
-            marking.editor: canvas(original, folder, mask),
+            marking.editor: canvas(copy, folder, mask),
             marking.exact: mine.mask and str(mine.mask),
             marking.note: note(say(request, "marked_known" if mine.mask else "mark_info")),
             go: gr.Button(interactive=True),

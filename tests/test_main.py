@@ -100,13 +100,93 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
 
 
 def test_a_mistake_at_the_shell_shows_no_traceback():
-    result = subprocess.run(
-        [sys.executable, "-m", "sd_core", "generate", "red", "--count", "0"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+    code, errors = shell("generate", "red", "--count", "0")
+    assert code == 2
+    assert "Traceback" not in errors
 
 
 def test_help_names_every_command(run):
     result = run("--help")
     assert all(command in result.output for command in ("generate", "restore", "train", "data"))
+
+
+# Repairing
+
+
+@pytest.fixture
+def restorer_folder(restorer, tmp_path):
+    checkpoint.save(restorer, tmp_path / "restorer")
+    return tmp_path / "restorer"
+
+
+def shell(*words: object) -> tuple[int, str]:
+    """Exit code and error output of the real command."""
+    command = [sys.executable, "-m", "sd_core", *map(str, words)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return result.returncode, result.stderr
+
+
+def damaged_picture(path: Path, size: tuple[int, int] = (40, 30)) -> np.ndarray:
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def mask_picture(path: Path, size: tuple[int, int] = (40, 30)) -> np.ndarray:
+    mask = np.zeros((size[1], size[0]), bool)
+    mask[5:15, 8:20] = True
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    return mask
+
+
+def test_restore_with_a_mask_changes_only_what_it_marks(run, restorer_folder, tmp_path):
+    before, mask = damaged_picture(tmp_path / "a.png"), mask_picture(tmp_path / "mask.png")
+    out = tmp_path / "new" / "fixed.png"
+    result = run(
+        "restore", tmp_path / "a.png", "--mask", tmp_path / "mask.png", "--out", out, "--model", restorer_folder
+    )
+    assert result.exit_code == 0, result.output
+    after = np.asarray(Image.open(out))
+    assert (after[~mask] == before[~mask]).all()
+    assert (after[mask] != before[mask]).any()
+
+
+def test_restore_without_a_mask_cleans_and_enlarges_the_whole_picture(run, restorer_folder, tmp_path):
+    damaged_picture(tmp_path / "a.png")
+    out = tmp_path / "fixed.png"
+    result = run("restore", tmp_path / "a.png", "--out", out, "--upscale", 2, "--model", restorer_folder)
+    assert result.exit_code == 0, result.output
+    assert Image.open(out).size == (80, 60)
+
+
+def test_restore_repairs_a_folder_and_goes_on_where_it_was(run, restorer_folder, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    damaged_picture(tmp_path / "in" / "a.png")
+    damaged_picture(tmp_path / "in" / "deep" / "b.png")
+    words = ("restore", tmp_path / "in", "--out", tmp_path / "out", "--model", restorer_folder)
+    assert run(*words).exit_code == 0
+    first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    assert (tmp_path / "out" / "deep" / "b.png").exists()
+    damaged_picture(tmp_path / "in" / "c.png")
+    assert run(*words).exit_code == 0
+    assert (tmp_path / "out" / "c.png").exists()
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first
+
+
+def test_one_bad_picture_does_not_stop_a_folder_but_is_told(restorer_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    damaged_picture(tmp_path / "in" / "b.png")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    code, errors = shell("restore", tmp_path / "in", "--out", tmp_path / "out", "--model", restorer_folder)
+    assert code == 2
+    assert "a.png" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "out" / "b.png").exists()
+
+
+@pytest.mark.parametrize("out", ["a.png", "fixed.jpg"])
+def test_restore_neither_overwrites_its_input_nor_writes_lossy_files(restorer_folder, tmp_path, out):
+    damaged_picture(tmp_path / "a.png")
+    code, errors = shell("restore", tmp_path / "a.png", "--out", tmp_path / out, "--model", restorer_folder)
+    assert code == 2
+    assert len(errors.strip().splitlines()) == 1

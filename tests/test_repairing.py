@@ -9,6 +9,7 @@ from PIL import Image
 
 from sd_core import checkpoint
 from sd_core.originals import Original, open_original
+from sd_core.proxies import proxy
 from sd_core.shelf import Shelf
 from tabs.choosing import Chosen, model_choices, moved
 from tabs.damaging import digest, make_damaged
@@ -110,8 +111,7 @@ def test_holes_in_a_picture_are_proposed_besides_what_the_model_finds(shelf, tmp
 
 
 def test_marks_put_on_the_canvas_are_read_from_it(tmp_path):
-    original = Original(np.full((40, 56, 3), 9, np.uint8))
-    value = canvas(original, tmp_path, a_mask())
+    value = canvas(proxy(Original(np.full((40, 56, 3), 9, np.uint8))), tmp_path, a_mask())
     layers = [Image.open(layer) for layer in value["layers"]]
     assert value["composite"] is None
     assert (marked(value | {"layers": layers}, (56, 40), None) == a_mask()).all()

@@ -181,3 +181,9 @@ def test_padding_in_a_batch_does_not_change_a_prompts_encoding(words, encoder):
 def test_the_order_of_words_matters_to_the_encoder(words, encoder):
     context = encoder(*words.encode(["red hair blue background", "blue hair red background"]))
     assert not torch.allclose(context.pooled[0], context.pooled[1], atol=1e-3)
+
+
+def test_a_prompt_longer_than_the_model_reads_says_so(words):
+    known = sorted(words.words)[0]
+    assert not words.read(known).cut
+    assert words.read(" ".join([known] * 1000)).cut

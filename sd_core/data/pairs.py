@@ -31,7 +31,7 @@ MOST_REDUCED = 2.5
 OVERLAID = 0.4  # share of crops with an overlay that imitates painting
 UNDAMAGED, NOISY, LOST = 0.1, 0.3, 0.25  # shares of pairs: clean, noise alone, lost places alone; the rest is mixed
 SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
-MASK_TOLD = 0.6  # share of mixed pairs whose mask the restorer is told
+MASK_TOLD = 0.7  # share of pairs with lost places whose mask the restorer is told
 SLOPPY = 4  # pixels by which a person's mask is larger than the damage, at most
 MOST_NOISE = 60.0  # sigma on the scale 0-255
 
@@ -144,10 +144,12 @@ def damaged_pair(clean: Tensor, generator: torch.Generator) -> Pair:
         return Pair(clean, noisy, nothing, nothing if told is not None else None, told)
     if kind < UNDAMAGED + NOISY + LOST:
         result = damage.damaged(clean, lost_places(generator), generator)
-        return Pair(clean, result.picture, result.mask, sloppy(result.mask, generator), 0.0)
-    result = damage.damaged(clean, mixed(generator), generator)
+        level = 0.0  # the rest is clean
+    else:
+        result = damage.damaged(clean, mixed(generator), generator)
+        level = None
     told = sloppy(result.mask, generator) if uniform(generator, 0, 1) < MASK_TOLD and result.mask.any() else None
-    return Pair(clean, result.picture, result.mask, told, None)
+    return Pair(clean, result.picture, result.mask, told, None if told is None else level)
 
 
 def sloppy(mask: Tensor, generator: torch.Generator) -> Tensor:

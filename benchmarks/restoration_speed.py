@@ -1,0 +1,70 @@
+"""How long a repair takes in one step, and how much memory: each size in a process of its own.
+
+python -m benchmarks.restoration_speed
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import common
+from sd_core import checkpoint
+from sd_core.restoration import RestoreRequest, restore
+
+CASES = {  # width, height, pixels across of a scratch (None: the whole picture), target
+    "512×512": (512, 512, None, "1 s"),
+    "2000×2000": (2000, 2000, None, "linear in pixels"),
+    "40 megapixels": (8000, 5000, None, "at most 3 GB"),
+    "a 50-pixel scratch on 4000×3000": (4000, 3000, 50, "3 s"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("--model", type=Path, default=checkpoint.CHECKPOINTS / "restorer")
+    parser.add_argument("--case", choices=CASES, help="measure this alone, in this process, and print it as JSON")
+    options = parser.parse_args(arguments)
+    if options.case:
+        print(json.dumps(measured(options)))
+        return
+    rows = []
+    for case, (width, height, _, target) in CASES.items():
+        command = [sys.executable, "-m", "benchmarks.restoration_speed", "--case", case]
+        command += ["--model", str(options.model), "--device", str(options.device)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        speed = width * height / found["seconds"] / 1e6
+        rows.append([case, f"{found['seconds']:.2f} s", f"{speed:.2f}", f"{found['gigabytes']:.2f} GB", target])
+    header = ["picture", "one step", "megapixels/s", "peak memory of the process", "target"]
+    text = common.table(header, rows)
+    command = "python -m benchmarks.restoration_speed"
+    common.report("restoration-speed", "Restoring: time and memory", command, text, options.device, options.results)
+
+
+def measured(options) -> dict[str, float]:
+    """Seconds of a repair, the model being loaded and warm, and the process's peak memory."""
+    width, height, scratch, _ = CASES[options.case]
+    model = checkpoint.load(options.model, options.device)
+    picture = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8)
+    if scratch:
+        mask = torch.zeros(height, width, dtype=torch.bool)
+        mask[1500:1503, 2000 : 2000 + scratch] = True
+        request = RestoreRequest(mask=mask)
+    else:
+        request = RestoreRequest(whole=True)
+    for _ in restore(model, picture[:512, :512], RestoreRequest(whole=True)):
+        pass
+    started = time.perf_counter()
+    for _ in restore(model, picture, request):
+        pass
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""A whole folder of pictures repaired, one file after the other.
+
+It can be stopped at any time and started again: what is done is left alone, and nothing half written is ever seen.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import get_ident
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from sd_core.data.files import FolderFiles
+from sd_core.images import FORMATS
+from sd_core.originals import Original, open_original, read_mask
+
+Repair = Callable[[Original, np.ndarray | None], Original]
+"""Repairs one picture: (original, mask bool [H, W], or None for the whole picture) -> repaired."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        file: the picture.
+        target: where its repaired copy is, or would have been.
+        state: done; skipped: nothing was to do; or failed.
+        reason: why it was skipped or failed, in one sentence; empty when done.
+        index, count: that this is file `index` (from 0) of `count`.
+    """
+
+    file: Path
+    target: Path
+    state: Literal["done", "skipped", "failed"]
+    reason: str
+    index: int
+    count: int
+
+
+def repair_folder(
+    source: Path | str, out: Path | str, repair: Repair, masks: Path | str | None = None, again: bool = False
+) -> Iterator[Outcome]:
+    """Repairs every picture in a folder and below.
+
+    The copies are PNGs of the same relative names: x/a.jpg becomes x/a.png. Where a second file would get that name
+    (a.jpg beside a.png), those which are no PNGs become a.jpg.png. What is done is known by the copy's name alone, so
+    that a picture which comes later and gets the name of an old copy counts as done. `out` may lie inside `source`,
+    and is then no part of it. Hidden files, and what has no suffix of a picture, are left out.
+
+    Args:
+        source: the folder to repair. Nothing in it is written to.
+        out: the folder for the copies; it is made if there is none.
+        repair: what to do with each picture.
+        masks: a folder with a mask for each picture, of the same name as its copy. A picture without one is skipped.
+        again: repairs again what is in `out` already.
+
+    Yields:
+        An `Outcome` for each picture, in the order of their names. One that fails does not stop the rest.
+
+    Raises:
+        ValueError: at once, where folders are missing or `out` could overwrite an input.
+    """
+    source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
+    _check_folders(source, out, masks)
+    inside = [folder.resolve() for folder in (out, masks) if folder is not None]
+    names = [
+        name
+        for name in FolderFiles(source).names
+        if PurePosixPath(name).suffix.lower() in _suffixes()
+        and not any((source / name).parent.resolve().is_relative_to(folder) for folder in inside)
+    ]
+    return _outcomes(source, out, _targets(names), repair, masks, again)
+
+
+def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
+    for folder in (source, masks):
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"There is no folder {folder}.")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; the repaired pictures need a folder.")
+    there, to = source.resolve(), out.resolve()
+    if there.is_relative_to(to):
+        raise ValueError(f"The repaired pictures could replace those in {source}; choose another folder for them.")
+    if masks is not None:
+        marks = masks.resolve()
+        if marks.is_relative_to(to) or to.is_relative_to(marks):
+            raise ValueError(f"The repaired pictures could replace masks in {masks}; choose another folder for them.")
+        if there.is_relative_to(marks):
+            raise ValueError(f"The masks in {masks} and the pictures in {source} need folders of their own.")
+
+
+def _suffixes() -> frozenset[str]:
+    Image.init()
+    return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS)
+
+
+def _targets(names: list[str]) -> dict[str, str]:
+    """The name of each file's copy. Names that differ in case alone count as the same, as they do on some systems."""
+    plain = {name: str(PurePosixPath(name).with_suffix(".png")) for name in names}
+    wanted = Counter(target.casefold() for target in plain.values())
+    targets = {name: name for name in names if plain[name] == name}
+    taken = {target.casefold() for target in targets}
+    for name in names:
+        if name in targets:
+            continue
+        target = plain[name] if wanted[plain[name].casefold()] == 1 else f"{name}.png"
+        number = 2
+        while target.casefold() in taken:
+            target, number = f"{name}-{number}.png", number + 1
+        targets[name] = target
+        taken.add(target.casefold())
+    return {name: targets[name] for name in names}
+
+
+def _outcomes(
+    source: Path, out: Path, targets: dict[str, str], repair: Repair, masks: Path | None, again: bool
+) -> Iterator[Outcome]:
+    for index, (name, target_name) in enumerate(targets.items()):
+        target = out / target_name
+        mask = None if masks is None else masks / target_name
+        if target.exists() and not again:
+            state, reason = "skipped", "It is there already."
+        elif mask is not None and not mask.exists():
+            state, reason = "skipped", f"There is no mask {mask}."
+        else:
+            state, reason = "done", ""
+            try:
+                _repair_one(source / name, target, out, repair, mask)
+            except Exception as error:  # whatever is wrong with one picture, the others are still to be repaired
+                state, reason = "failed", _sentence(error)
+        yield Outcome(source / name, target, state, reason, index, len(targets))
+
+
+def _repair_one(file: Path, target: Path, out: Path, repair: Repair, mask: Path | None) -> None:
+    original = open_original(file)
+    repaired = repair(original, None if mask is None else read_mask(mask, original.size))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{target.parent} is a link to another folder; nothing is written there.")
+    new = target.with_name(f".{os.getpid()}-{get_ident()}.new")  # hidden, and of this worker alone
+    try:
+        repaired.save(new)
+        os.replace(new, target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, as one line: our own errors as they are, others with their kind."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."

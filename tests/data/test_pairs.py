@@ -1,0 +1,100 @@
+"""Pairs to learn restoration from: what is clean stays clean, and what is told is true."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sd_core.data import DataError
+from sd_core.data.painting import painted_over
+from sd_core.data.pairs import CleanPictures, crop, open_clean, sloppy
+
+
+@pytest.fixture(scope="module")
+def clean() -> CleanPictures:
+    random = np.random.default_rng(0)
+    smooth = [
+        np.asarray(Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize((200, 150))) for _ in range(3)
+    ]
+    return CleanPictures("smooth", tuple(smooth))
+
+
+@pytest.fixture(scope="module")
+def pairs(clean):
+    return [clean.pair(32, torch.Generator().manual_seed(i)) for i in range(300)]
+
+
+def test_a_pair_comes_from_its_generator_alone(clean):
+    first, second = (clean.pair(32, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first.damaged, second.damaged)
+    assert torch.equal(first.clean, second.clean)
+
+
+def test_pairs_have_the_shapes_and_range_of_pictures(pairs):
+    for pair in pairs:
+        assert pair.clean.shape == pair.damaged.shape == (3, 32, 32)
+        assert pair.mask.shape == (1, 32, 32)
+        assert pair.clean.abs().max() <= 1
+
+
+def test_about_one_pair_in_ten_is_undamaged(pairs):
+    share = sum(torch.equal(p.clean, p.damaged) for p in pairs) / len(pairs)
+    assert 0.05 < share < 0.2
+
+
+def test_a_told_mask_covers_what_is_lost(pairs):
+    told = [p for p in pairs if p.told_mask is not None and p.mask.any()]
+    assert len(told) > 50
+    assert all((p.told_mask >= p.mask).all() for p in told)
+
+
+def test_a_told_noise_level_is_the_true_one(pairs):
+    noisy = [p for p in pairs if p.told_sigma]
+    assert len(noisy) > 20
+    for pair in noisy:
+        inside = pair.clean.abs() < 1 - 3 * pair.told_sigma  # where no file clips it
+        if inside.sum() > 1000:
+            assert (pair.damaged - pair.clean)[inside].std() == pytest.approx(pair.told_sigma, rel=0.12)
+
+
+def test_some_damage_must_be_found_and_some_is_told(pairs):
+    lost = [p for p in pairs if p.mask.any()]
+    assert 0.1 < sum(p.told_mask is None for p in lost) / len(lost) < 0.6
+
+
+def test_crops_come_at_the_pictures_own_scale_or_smaller(clean):
+    for seed in range(20):
+        piece = crop(clean.pictures[0], 64, torch.Generator().manual_seed(seed))
+        assert piece.shape == (3, 64, 64)
+
+
+def test_painting_keeps_shape_and_range_and_changes_the_picture():
+    flat = torch.zeros(3, 48, 48)
+    for seed in range(30):
+        painted = painted_over(flat, torch.Generator().manual_seed(seed))
+        assert painted.shape == flat.shape
+        assert painted.abs().max() <= 1
+        assert not torch.equal(painted, flat)
+
+
+def test_a_persons_mask_is_no_smaller_than_the_damage():
+    mask = torch.zeros(1, 20, 20)
+    mask[:, 8:10, 8:10] = 1
+    grown = [sloppy(mask, torch.Generator().manual_seed(s)) for s in range(20)]
+    assert all((g >= mask).all() for g in grown)
+    assert len({float(g.sum()) for g in grown}) > 2
+
+
+def test_pictures_keep_their_own_size_and_small_ones_are_skipped(tmp_path):
+    for name, size in (("a", (90, 70)), ("b", (300, 80)), ("small", (20, 200))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    found = open_clean(str(tmp_path))
+    assert sorted(p.shape for p in found.pictures) == [(70, 90, 3), (80, 300, 3)]
+    assert {s.file for s in found.skipped} == {"small.png", "broken.jpg"}
+
+
+def test_nothing_to_learn_from_is_told_in_one_sentence(tmp_path):
+    Image.new("RGB", (10, 10)).save(tmp_path / "tiny.png")
+    with pytest.raises(DataError, match="No picture of at least 64×64"):
+        open_clean(str(tmp_path))

@@ -1,0 +1,183 @@
+"""Repairing with a restorer: what is not to be changed is not, tiles leave no seams, and a seed gives its picture."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sd_core import restoration
+from sd_core.images import MAX_PIXELS
+from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas
+from sd_core.tiles import windows
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+def marked(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    row, column = (int(torch.randint(n, (), generator=generator)) for n in (height, width))
+    mask[row : row + 1 + height // 3, column : column + 1 + width // 4] = True
+    return mask
+
+
+def last(*args) -> restoration.Restoring:
+    *_, item = restore(*args)
+    return item
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    def shorter(height, width):
+        return windows(height, width, tile=32, margin=16)
+
+    monkeypatch.setattr(restoration, "windows", shorter)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(8, 70), st.integers(8, 70), st.integers(0, 10**6), st.integers(1, 3))
+def test_outside_the_mask_nothing_changes_at_any_size(height, width, seed, steps):
+    model, original, mask = some_restorer(), picture(height, width, seed), marked(height, width, seed)
+    (repaired,) = last(model, original, RestoreRequest(mask=mask, steps=steps)).pictures
+    assert torch.equal(repaired[~mask], original[~mask])
+    assert not torch.equal(repaired[mask], original[mask])
+
+
+_MODEL = None
+
+
+def some_restorer():
+    """One restorer for all examples of a property: hypothesis calls a test many times for one fixture."""
+    global _MODEL
+    if _MODEL is None:
+        from sd_core.training import new_restorer
+
+        _MODEL = new_restorer("tiny", 32, 0).eval().requires_grad_(False)
+        torch.manual_seed(0)
+        for parameter in _MODEL.parameters():
+            if not parameter.any():
+                parameter.copy_(0.05 * torch.randn_like(parameter))
+    return _MODEL
+
+
+def test_what_lies_under_the_mask_does_not_matter():
+    original, mask = picture(40, 50), marked(40, 50)
+    scribbled = torch.where(mask[..., None], 255 - original, original)
+    first, second = (last(some_restorer(), p, RestoreRequest(mask=mask)).pictures[0] for p in (original, scribbled))
+    assert torch.equal(first, second)
+
+
+def test_a_fresh_restorer_leaves_a_picture_as_it_is():
+    from sd_core.training import new_restorer
+
+    fresh, original = new_restorer("tiny", 32, 0), picture(33, 47)
+    assert torch.equal(last(fresh, original, RestoreRequest(whole=True)).pictures[0], original)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_with_a_margin_as_wide_as_the_network_sees_tiles_are_the_whole(steps, monkeypatch):
+    request, original = RestoreRequest(whole=True, steps=steps), picture(40, 900)
+    answers = []
+    for tile in (1024, 256):
+        monkeypatch.setattr(restoration, "windows", lambda h, w, tile=tile: windows(h, w, tile, margin=208))
+        answers.append(last(some_restorer(), original, request).pictures[0].int())
+    whole, tiled = answers
+    assert (tiled - whole).abs().max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_seed_gives_its_picture_again(steps):
+    request = RestoreRequest(whole=True, steps=steps, seed=5)
+    first, second = (last(some_restorer(), picture(24, 30), request).pictures[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_candidates_follow_their_seeds_and_differ():
+    model, original, mask = some_restorer(), picture(24, 30), marked(24, 30)
+    both = last(model, original, RestoreRequest(mask=mask, steps=3, candidates=2, seed=5)).pictures
+    alone = last(model, original, RestoreRequest(mask=mask, steps=3, seed=6)).pictures
+    assert torch.equal(both[1], alone[0])
+    assert not torch.equal(both[0], both[1])
+    where = disagreement(both)
+    assert where[mask].max() > 0
+    assert where[~mask].max() == 0
+
+
+def test_one_step_has_but_one_answer():
+    assert len(last(some_restorer(), picture(16, 16), RestoreRequest(whole=True, candidates=4)).pictures) == 1
+
+
+def test_strength_goes_from_nothing_to_more_than_the_models_own():
+    original = picture(24, 24)
+    none, full, double = (
+        last(some_restorer(), original, RestoreRequest(whole=True, strength=s)).pictures[0].float() for s in (0, 1, 2)
+    )
+    assert torch.equal(none, original.float())
+    assert (double - none).abs().mean() > 1.2 * (full - none).abs().mean() > 0
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_enlarged_picture_is_that_much_larger(factor):
+    (repaired,) = last(some_restorer(), picture(20, 25), RestoreRequest(whole=True, upscale=factor)).pictures
+    assert repaired.shape == (20 * factor, 25 * factor, 3)
+
+
+def test_what_would_grow_too_large_is_refused():
+    side = int(MAX_PIXELS**0.5)
+    with pytest.raises(ValueError, match="million pixels"):
+        enlarged(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(side, side, 3), 2)
+
+
+def test_every_tile_of_every_step_is_told(small_tiles):
+    events = list(restore(some_restorer(), picture(40, 64), RestoreRequest(whole=True, steps=2, candidates=2)))
+    assert [e.index for e in events] == [*range(1, 17), 16]
+    assert {e.count for e in events} == {16}
+    assert [len(e.pictures) for e in events] == [0] * 8 + [1] * 8 + [2]
+    assert all(e.preview.dtype == torch.uint8 for e in events)
+
+
+def test_a_walk_begins_where_the_most_faithful_answer_comes_from():
+    assert walk_sigmas(1).tolist() == [80, 0]
+    many = walk_sigmas(6)
+    assert len(many) == 7
+    assert many[0] == 80
+    assert many[1] == pytest.approx(restoration.WALK_FROM)
+    assert many[-1] == 0
+    assert (many.diff() < 0).all()
+
+
+def test_damage_is_looked_for_at_any_size(monkeypatch):
+    monkeypatch.setattr(restoration, "FIND_PIXELS", 500)
+    mask = find_damage(some_restorer(), picture(33, 47))
+    assert mask.shape == (33, 47)
+    assert mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "Mark the damage first"),
+        ({"mask": torch.zeros(20, 20, dtype=torch.bool)}, "Mark the damage first"),
+        ({"mask": torch.ones(5, 5, dtype=torch.bool)}, "differ in size"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_one_sentence(options, words):
+    with pytest.raises(ValueError, match=words):
+        list(restore(some_restorer(), picture(20, 20), RestoreRequest(**options)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 0}, {"candidates": 9}, {"strength": 3}, {"sigma": 300}, {"upscale": 3}, {"whole": False, "upscale": 2}],
+)
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="must be between|enlarged"):
+        RestoreRequest(**{"whole": True, **options})
+
+
+def test_a_generator_is_refused(generator):
+    with pytest.raises(ValueError, match="choose a restorer"):
+        list(restore(generator, picture(8, 8), RestoreRequest(whole=True)))
