@@ -143,9 +143,14 @@ def on_white(image: Image.Image) -> Image.Image:
 def comparable(before: Original, after: Original) -> tuple[Image.Image, Image.Image]:
     """Copies of two states of a picture, RGB and of the same size, to be laid over one another."""
     old, new = (on_white(proxy(picture, COMPARED_SIDE)) for picture in (before, after))
-    factor = max(1, LOOKED_AT // max(new.size))
-    size = new.width * factor, new.height * factor
-    return old.resize(size, Image.Resampling.BICUBIC), new.resize(size, Image.Resampling.BICUBIC)
+    new = looked_at(new)
+    return old.resize(new.size, Image.Resampling.BICUBIC), new
+
+
+def looked_at(image: Image.Image) -> Image.Image:
+    """The picture, enlarged smoothly where it has but few pixels."""
+    factor = max(1, LOOKED_AT // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
 def outlined(image: Image.Image, left: int, top: int, side: int) -> Image.Image:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from sd_core.damage import to_unit
 from sd_core.denoiser import Denoiser
+from sd_core.filling import FILL_STEPS, fill
 from sd_core.images import to_float, to_image, to_pixels
 from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.restoration import Restoring
@@ -60,6 +62,37 @@ class Square:
         image = to_image(part).resize((self.side, self.side), Image.Resampling.BICUBIC)
         whole[self.span] = torch.from_numpy(np.array(image))
         return whole
+
+
+def fill_square(
+    model: Denoiser,
+    picture: Tensor,
+    mask: Tensor,
+    square: Square,
+    prompt: str = "",
+    steps: int = FILL_STEPS,
+    seed: int = 0,
+    candidates: int = 1,
+) -> Iterator[Restoring]:
+    """Draws what is missing in a square of a picture anew with a generator.
+
+    Args:
+        picture, mask: uint8 [H, W, 3], sRGB, and bool [H, W]: where it is missing.
+        model, square, prompt, steps, seed, candidates: as for `fill` and `clean_square`.
+
+    Raises:
+        ValueError: nothing is missing in the square; or as `fill`.
+    """
+    resolution = model.config.resolution
+    missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)[0, 0] > 0
+    if not missing.any():
+        raise ValueError("Nothing is marked in the square; move the square, or mark what is missing in it.")
+    inside = torch.zeros_like(mask)
+    inside[square.span] = mask[square.span]
+    part = square.taken(picture, resolution)
+    for step in fill(model, part, missing, prompt, steps, candidates, seed):
+        pictures = (torch.where(inside[..., None], square.put_back(picture, p), picture) for p in step.pictures)
+        yield Restoring(step.index, step.count, step.preview, tuple(pictures))
 
 
 def clean_square(

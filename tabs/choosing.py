@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from sd_core.checkpoint import CheckpointError
+from sd_core.filling import FILL_STEPS
 from sd_core.generation import MAX_SEED
 from sd_core.proxies import outlined
 from sd_core.restoration import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
@@ -25,8 +26,8 @@ add_words({
     "restorer_model": ("Model", "模型"),
     "restorer_choice": ("{name}: any damage, any size", "{name}：任何损坏，任何尺寸"),
     "generator_choice": (
-        "{name}: noise, in pictures of its kind ({size}×{size})",
-        "{name}：去除同类图片的噪声（{size}×{size}）",
+        "{name}: missing parts and noise, in pictures of its kind ({size}×{size})",
+        "{name}：补画缺失或去除噪声，限同类图片（{size}×{size}）",
     ),
     "repair_what": ("Repair", "修复方式"),
     "repair_marked": ("Repair marked areas only", "只修复标出的区域"),
@@ -102,12 +103,12 @@ class Chosen:
         square = None
         if generator:
             square = Square.within(opened.size, self.across / 100, self.down / 100, self.share / 100)
-        cleaning = generator or self.what == "whole"
+        cleaning = self.what == "whole"
         return Wanted(
             opened.path,
             self.model,
             mask,
-            whole=self.what == "whole",
+            whole=cleaning,
             strength=self.strength,
             sigma=(self.sigma or None) if cleaning else None,
             upscale=self.upscale if cleaning else 1,
@@ -195,13 +196,13 @@ def arranged(
     choices: Choices, boxes: Boxes, generator: bool, what: str, has_alpha: bool, fill: bool | None = None
 ) -> dict:
     """Shows the settings that matter for this kind of repair, hides the others, and sets `fill` unless that is None."""
-    cleaning = what == "whole" and not generator
+    whole = what == "whole"
     value = {} if fill is None else {"value": fill}
     return {
-        choices.what: gr.Radio(value=what, visible=not generator),
-        choices.fill: gr.Checkbox(visible=not generator and not cleaning and has_alpha, **value),
-        choices.sigma: gr.Slider(visible=generator or cleaning),
-        boxes.whole: gr.Column(visible=cleaning),
+        choices.what: gr.Radio(value=what),
+        choices.fill: gr.Checkbox(visible=not whole and has_alpha, **value),
+        choices.sigma: gr.Slider(visible=whole),
+        boxes.whole: gr.Column(visible=whole and not generator),
         boxes.square: gr.Column(visible=generator),
     }
 
@@ -227,7 +228,9 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
     """What changes as one chooses. `opened` holds an `Opened`."""
 
     def on_arrange(model: str | None, what: str, current: Opened | None):
-        return arranged(choices, boxes, is_generator(shelf, model), what, bool(current and current.has_alpha))
+        generator = is_generator(shelf, model)
+        usual = FILL_STEPS if generator and what == "marked" else 1
+        return arranged(choices, boxes, generator, what, bool(current and current.has_alpha)) | {choices.steps: usual}
 
     def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
         if current is None:
@@ -239,7 +242,7 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
         with Image.open(current.copy) as copy:
             return moved(event.index, copy.size, share)
 
-    settings = [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
+    settings = [choices.what, choices.fill, choices.sigma, choices.steps, boxes.whole, boxes.square]
     gr.on(
         [choices.model.change, choices.what.change],
         on_arrange,

@@ -1,6 +1,6 @@
 """Repairs a picture for a visitor and tells how it goes: what the Restore tab and its API have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from sd_core.images import fit_picture, open_picture, save_png, to_float, to_ima
 from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.originals import Original, open_original
-from sd_core.proxies import comparable, full_mask, heat_map, holes, thumbnail
+from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
 from sd_core.restoration import RestoreRequest, Restoring, disagreement, find_damage, restore
 from sd_core.shelf import Shelf
-from sd_core.squares import Square, clean_square
+from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
 from tabs.sessions import SESSIONS
 from tabs.status import Status
@@ -33,9 +33,10 @@ class Wanted:
 
     Attributes:
         picture: a file.
-        model: a restorer, or a generator, which removes noise in a square.
+        model: a restorer, or a generator, which works on a square.
         mask: bool [H, W], where the picture is lost; None for nowhere.
-        whole, strength, sigma, upscale, steps, candidates, seed: as for `RestoreRequest`.
+        whole, strength, sigma, upscale, steps, candidates, seed: as for `RestoreRequest`. A generator removes noise
+            if it is `whole`, and else draws anew what the mask marks.
         fill: makes what is transparent inside the mask opaque.
         prompt: what the picture shows, for a generator.
         square: where a generator works; None for the largest in the middle.
@@ -93,45 +94,52 @@ def repair(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]
     before the first candidate was finished."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     original = open_original(wanted.picture)
-    work, changed = _job(shelf, wanted, original)
+    job = _job(shelf, wanted, original)
     newest = None
-    stream = session.start(Stream(work, line_for(shelf.device)))
-    for item, line, preview in follow(stream, session, status, lambda item: to_image(item.preview)):
+    stream = session.start(Stream(job.work, line_for(shelf.device)))
+    for item, line, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
         newest = item
         yield Shown(line, preview)
     finished = newest.pictures if newest else ()
-    repaired = _keep(session.new_folder(), original, finished, changed, wanted) if finished else None
-    if len(finished) == (wanted.candidates if wanted.steps > 1 else 1):
+    repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
+    if len(finished) == job.answers:
         yield Shown(status.done(), repaired=repaired)
     else:
         yield Shown(status.stopped(newest.index if newest else 0, newest.count if newest else 1), repaired=repaired)
 
 
-def _job(shelf: Shelf, wanted: Wanted, original: Original):
-    """The work, as an sd_core generator to be made in the job's thread, and the mask of what it may change (None: all).
-
-    Each kind of repair is one branch here.
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Attributes:
+    work: makes the sd_core generator, in the job's thread.
+    changed: bool [H, W], what it may change; None for all.
+    answers: how many candidates it ends with.
     """
+
+    work: Callable[[], Iterator[Restoring]]
+    changed: np.ndarray | None
+    answers: int
+
+
+def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
+    """Each kind of repair is one branch here."""
     rgb = torch.from_numpy(original.rgb())
-    if shelf.describe(wanted.model).model.kind == "generator":
-        square = wanted.square or Square.within(original.size)
-
-        def clean() -> Iterator[Restoring]:
-            model = shelf.load(wanted.model)
-            yield from clean_square(
-                model, rgb, square, wanted.sigma, wanted.prompt, wanted.steps, wanted.seed, wanted.candidates
-            )
-
-        return clean, square.mask(original.size)
-    request = RestoreRequest(
-        None if wanted.mask is None else torch.from_numpy(wanted.mask), wanted.whole, wanted.sigma, wanted.strength,
-        wanted.upscale, wanted.steps, wanted.candidates, wanted.seed,
-    )  # fmt: skip
-
-    def work() -> Iterator[Restoring]:
-        yield from restore(shelf.load(wanted.model), rgb, request)
-
-    return work, None if wanted.whole else wanted.mask
+    mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
+    answers = wanted.candidates if wanted.steps > 1 else 1
+    how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
+    if shelf.describe(wanted.model).model.kind == "restorer":
+        request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
+        changed = None if wanted.whole else wanted.mask
+        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, answers)
+    square = wanted.square or Square.within(original.size)
+    inside = square.mask(original.size)
+    if wanted.whole:
+        cleaned = (rgb, square, wanted.sigma, wanted.prompt)
+        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, answers)
+    if mask is None:
+        raise ValueError("Mark what is missing first.")
+    drawn = (rgb, mask, square, wanted.prompt)
+    return _Job(lambda: fill_square(shelf.load(wanted.model), *drawn, **how), inside & wanted.mask, wanted.candidates)
 
 
 def _keep(

@@ -154,11 +154,12 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         if not chose.model:
             raise ValueError(say(request, "no_model"))
         mask = marked(editor, current.size, exact)
-        generator = is_generator(shelf, chose.model)
-        if not mask.any() and chose.what == "marked" and not generator:
+        if not mask.any() and chose.what == "marked":
             raise ValueError(say(request, "no_marks"))
         mine = made.get(digest(current.path))
-        return chose.wanted(current, mask if mask.any() else None, generator, mine and mine.original)
+        return chose.wanted(
+            current, mask if mask.any() else None, is_generator(shelf, chose.model), mine and mine.original
+        )
 
     def busy(yes: bool) -> dict:
         return {go: gr.Button(visible=not yes), stop: gr.Button(visible=yes)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sd_core.squares import Square, clean_square
+from sd_core.squares import Square, clean_square, fill_square
 
 
 def picture(height=30, width=50):
@@ -49,3 +49,20 @@ def test_one_step_has_one_answer(generator):
 
 def test_the_mask_of_a_square_is_the_square():
     assert np.argwhere(Square(2, 1, 3).mask((8, 6))).tolist() == [[r, c] for r in (1, 2, 3) for c in (2, 3, 4)]
+
+
+def test_only_what_is_missing_in_the_square_is_drawn_anew(generator):
+    whole, square = picture(), Square(20, 4, 16)
+    mask = torch.zeros(30, 50, dtype=torch.bool)
+    mask[:10, :30] = True
+    *_, last = fill_square(generator, whole, mask, square, steps=2, candidates=2)
+    inside = mask.numpy() & square.mask((50, 30))
+    assert len(last.pictures) == 2
+    for drawn in last.pictures:
+        changed = (drawn != whole).any(-1).numpy()
+        assert changed[inside].mean() > 0.5 and not changed[~inside].any()
+
+
+def test_a_square_without_marks_is_refused_in_one_sentence(generator):
+    with pytest.raises(ValueError, match="move the square"):
+        list(fill_square(generator, picture(), torch.zeros(30, 50, dtype=torch.bool), Square(0, 0, 8)))

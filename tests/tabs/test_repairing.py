@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core import checkpoint
 from sd_core.originals import Original, open_original
 from sd_core.proxies import proxy
 from sd_core.shelf import Shelf
@@ -23,10 +22,8 @@ VISITOR = SimpleNamespace(session_hash="tests of repairing", headers={})
 
 
 @pytest.fixture
-def shelf(tmp_path, restorer, generator):
-    for name, model in (("restorer", restorer), ("squares", generator)):
-        checkpoint.save(model, tmp_path / "models" / name)
-    yield Shelf(tmp_path / "models", tmp_path / "runs", torch.device("cpu"))
+def shelf(checkpoints, tmp_path):
+    yield Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
     SESSIONS.close()
 
 
@@ -60,8 +57,7 @@ def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(shelf
 def test_candidates_differ_and_the_map_says_where(shelf, picture):
     wanted = Wanted(picture, "restorer", a_mask(), steps=2, candidates=3)
     repaired = last(repair(VISITOR, shelf, wanted)).repaired
-    assert len(repaired.paths) == len(repaired.shown) == 3
-    assert len({digest(path) for path in repaired.paths}) > 1
+    assert len({digest(path) for path in repaired.paths}) == 3 == len(repaired.shown)
     heat = np.asarray(Image.open(repaired.heat).convert("L")).astype(int)
     assert heat[a_mask()].mean() > heat[~a_mask()].mean()
 
@@ -73,12 +69,27 @@ def test_a_whole_picture_is_enlarged_with_its_alpha(shelf, picture):
     assert [Image.open(file).size for file in compared(repaired, 0)] == [(448, 320)] * 2
 
 
-def test_a_generator_changes_its_square_only(shelf, picture):
-    wanted = Wanted(picture, "squares", sigma=30)
+def test_a_generator_cleans_its_square_only(shelf, picture):
+    wanted = Wanted(picture, "characters", whole=True, sigma=30)
     repaired = last(repair(VISITOR, shelf, wanted)).repaired
     before, after = open_original(picture).pixels, open_original(repaired.paths[0]).pixels
     assert (before[:, :8] == after[:, :8]).all() and (before[:, 8:48] != after[:, 8:48]).any()
-    assert Image.open(remove_noise_small(VISITOR, shelf, wanted)).size == (8, 8)
+
+
+def test_a_generator_draws_what_is_missing_in_its_square(shelf, picture):
+    wanted = Wanted(picture, "characters", a_mask(), steps=2, candidates=2)
+    repaired = last(repair(VISITOR, shelf, wanted)).repaired
+    before = open_original(picture).pixels
+    for path in repaired.paths:
+        after = open_original(path).pixels
+        assert (before[~a_mask()] == after[~a_mask()]).all() and (before != after)[a_mask()].any()
+    with pytest.raises(ValueError, match="Mark what is missing"):
+        last(repair(VISITOR, shelf, Wanted(picture, "characters")))
+
+
+def test_noise_is_removed_at_a_models_own_size(shelf, picture):
+    small = remove_noise_small(VISITOR, shelf, Wanted(picture, "characters", steps=2))
+    assert Image.open(small).size == (16, 16)
 
 
 def test_what_the_app_damaged_is_measured_against_the_original(shelf, picture, tmp_path):
@@ -137,8 +148,8 @@ def test_settings_that_are_not_shown_have_no_effect():
     assert (marked_only.sigma, marked_only.upscale, marked_only.seed, marked_only.fill) == (None, 1, 0, True)
     cleaned = choice(what="whole").wanted(opened, None, False, None)
     assert (cleaned.sigma, cleaned.upscale, cleaned.whole, cleaned.square) == (20, 4, True, None)
-    drawn = choice(model="squares").wanted(opened, None, True, None)
-    assert drawn.sigma == 20 and (drawn.square.left, drawn.square.top, drawn.square.side) == (18, 10, 20)
+    drawn = choice(model="characters").wanted(opened, a_mask(), True, None)
+    assert drawn.sigma is None and (drawn.square.left, drawn.square.top, drawn.square.side) == (18, 10, 20)
 
 
 def test_a_click_moves_the_square_there_and_not_over_the_border():
@@ -148,4 +159,4 @@ def test_a_click_moves_the_square_there_and_not_over_the_border():
 
 
 def test_restorers_are_offered_first(shelf):
-    assert [name for _, name in model_choices(shelf)] == ["restorer", "squares"]
+    assert [name for _, name in model_choices(shelf)] == ["restorer", "characters"]
