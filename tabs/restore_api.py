@@ -53,10 +53,8 @@ def build_api(shelf: Shelf) -> None:
 
         Args:
             picture: The damaged picture, in any usual format, up to 40 million pixels.
-            mask: A black-and-white picture of the same size, white where the picture is damaged. Empty: the damage is
-                looked for when the mode is "marked".
-            mode: "marked" repairs only what is marked, and leaves every other pixel exactly as it is; "whole" cleans
-                all of it of noise, blur, compression and fading.
+            mask: Of the same size, white where the picture is damaged; none: damage is looked for in mode "marked".
+            mode: "marked" leaves all but the damage exactly as it is; "whole" removes noise, blur, compression, fading.
             strength: Of cleaning the whole picture, 0 to 2; 1 is what the model finds right.
             noise_level: Of the picture, on the scale 0-255, for cleaning the whole; 0 has it judged.
             upscale: 1, 2 or 4 times larger, for cleaning the whole picture.
