@@ -23,7 +23,6 @@ MAX_LEVEL = 150  # of the noise slider, on the scale 0-255
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
-    "restorer_model": ("Model", "模型"),
     "restorer_choice": ("{name}: any damage, any size", "{name}：任何损坏，任何尺寸"),
     "generator_choice": (
         "{name}: missing parts and noise, in pictures of its kind ({size}×{size})",
@@ -33,7 +32,6 @@ add_words({
     "repair_marked": ("Repair marked areas only", "只修复标出的区域"),
     "repair_whole": ("Clean the whole picture", "清理整张图片"),
     "fill_transparent": ("What is transparent there is missing: fill it", "其中的透明处是缺失：予以填补"),
-    "clean_strength": ("Strength", "强度"),
     "clean_strength_info": ("1 is what the model finds right", "1 为模型自动判断的强度"),
     "noise_level_label": ("Noise level", "噪声强度"),
     "noise_level_info": ("On the scale 0-255; 0 finds it automatically", "范围 0-255；0 表示自动判断"),
@@ -133,13 +131,13 @@ class Boxes:
 
 def build_choices(shelf: Shelf) -> tuple[Choices, Boxes]:
     models = model_choices(shelf)
-    model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("restorer_model"), elem_id="restorer")
+    model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("model"), elem_id="restorer")
     ways = [(T("repair_marked"), "marked"), (T("repair_whole"), "whole")]
     what = gr.Radio(ways, value="marked", label=T("repair_what"), elem_id="repair-what")
     fill = gr.Checkbox(False, label=T("fill_transparent"), visible=False, elem_id="fill")
     with gr.Column(visible=False) as whole_box:
         strength = gr.Slider(
-            0, MAX_STRENGTH, 1, step=0.05, label=T("clean_strength"), info=T("clean_strength_info"), elem_id="strength"
+            0, MAX_STRENGTH, 1, step=0.05, label=T("strength"), info=T("clean_strength_info"), elem_id="strength"
         )
         scales = [(T("upscale_none") if scale == 1 else f"{scale}×", scale) for scale in UPSCALES]
         upscale = gr.Radio(scales, value=1, label=T("upscale"), elem_id="upscale")
@@ -228,9 +226,11 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
     """What changes as one chooses. `opened` holds an `Opened`."""
 
     def on_arrange(model: str | None, what: str, current: Opened | None):
-        generator = is_generator(shelf, model)
-        usual = FILL_STEPS if generator and what == "marked" else 1
-        return arranged(choices, boxes, generator, what, bool(current and current.has_alpha)) | {choices.steps: usual}
+        return arranged(choices, boxes, is_generator(shelf, model), what, bool(current and current.has_alpha))
+
+    def on_other(model: str | None, what: str):
+        """Another kind of repair is chosen: the steps that it usually takes."""
+        return FILL_STEPS if what == "marked" and is_generator(shelf, model) else 1
 
     def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
         if current is None:
@@ -242,7 +242,7 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
         with Image.open(current.copy) as copy:
             return moved(event.index, copy.size, share)
 
-    settings = [choices.what, choices.fill, choices.sigma, choices.steps, boxes.whole, boxes.square]
+    settings = [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     gr.on(
         [choices.model.change, choices.what.change],
         on_arrange,
@@ -250,6 +250,8 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
         settings,
         **QUIET,
     )
+    kind = [choices.model, choices.what]
+    gr.on([part.input for part in kind], on_other, kind, choices.steps, **QUIET)  # not when the page itself sets them
     place = [choices.across, choices.down, choices.share]
     gr.on(
         [opened.change, *(slider.change for slider in place)], on_square, [opened, *place], boxes.shown,

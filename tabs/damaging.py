@@ -33,7 +33,6 @@ add_words({f"damage_{kind}": words for kind, words in NAMES.items()})
 add_words({
     "damage_for_me": ("Damage a picture for me", "为我损坏一张图片"),
     "damage_kind": ("Damage", "损坏类型"),
-    "damage_strength": ("Strength", "强度"),
     "damage_info": (
         "Then the result can be measured against the original; at most 2048 pixels a side are kept",
         "这样就能把结果与原图比较；每边最多保留 2048 像素",
@@ -92,7 +91,7 @@ def build_damaging() -> Damaging:
             [(T(f"damage_{kind}"), kind) for kind in DIALS], value="scratches", label=T("damage_kind"),
             info=T("damage_info"), elem_id="damage-kind",
         )  # fmt: skip
-        strength = gr.Slider(0, 1, 0.5, step=0.05, label=T("damage_strength"), elem_id="damage-strength")
+        strength = gr.Slider(0, 1, 0.5, step=0.05, label=T("strength"), elem_id="damage-strength")
         seed = gr.Number(0, label=T("seed"), info=T("damage_seed"), precision=0, minimum=0, elem_id="damage-seed")
         go = gr.Button(T("damage_for_me"), size="sm", elem_id="damage-go")
     return Damaging(kind, strength, seed, go)

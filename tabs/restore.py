@@ -94,21 +94,23 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
         if not upload:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
+        path = upload["path"]
         try:
-            path = upload["path"]
             original = open_original(path)
-        except ValueError as error:
-            gr.Warning(str(error))
+            copy = proxy(original)
+        except Exception as error:  # told in one sentence
+            gr.Warning(plain_error(error).message)
             return nothing | {picture: None}
         folder = SESSIONS.of(request).new_folder()
         mine = made.get(digest(path), Made(path, None))
         mask = read_mask(mine.mask, original.size) if mine.mask else None
-        copy = proxy(original)
         copy.save(folder / "copy.png", compress_level=2)
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
-        return arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False) | {
+        shown = begun(comparing) | {comparing.status: Status(request).ready()}
+        shown |= arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False)
+        return shown | {
             opened: Opened(path, original.size, original.has_alpha, str(folder / "copy.png")),
             facts: note(" ".join(notes)),
             marking.hint: gr.HTML(visible=False),
@@ -177,8 +179,9 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         return before[-1], before[:-1], gr.Button(visible=len(before) > 1)
 
     tab.select(on_open, choices.model, [choices.model, gallery], **QUIET)
+    results = list(vars(comparing).values())
     shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture]
-    shown += [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
+    shown += [*results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
         **QUIET,
@@ -191,7 +194,6 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     )
     gallery.select(on_example, known, [picture, known], **QUIET)
     inputs = [opened, known, marking.editor, marking.exact, *choices.inputs()]
-    results = list(vars(comparing).values())
     go.click(on_restore, inputs, [go, stop, *results], concurrency_limit=None, **QUIET)
     stop.click(_stop, None, None, queue=False, **QUIET)
     comparing.gallery.select(on_candidate, comparing.repaired, results, **QUIET)

@@ -196,6 +196,17 @@ def test_a_generator_cleans_a_square(tab: Page):
     expect(tab.locator("#closeness")).to_contain_text("PSNR")
 
 
+def test_a_generated_picture_is_sent_here(page: Page):
+    field = page.locator("#count input[type=number]").first
+    field.fill("1")
+    field.press("Tab")
+    page.locator("#generate").click()
+    page.locator("#send-to-restore").click()
+    expect(page.locator("#picture-facts")).to_contain_text("64×64")
+    expect(page.locator("#mask-editor canvas").first).to_be_visible()
+    expect(page.locator("#restore-go")).to_be_enabled()
+
+
 def test_the_tab_speaks_chinese(browser: Browser, address: str):
     context = browser.new_context(locale="zh-CN")
     chinese = context.new_page()
