@@ -58,6 +58,12 @@ add_words({
     "mask_read": ("The mask marks {share:.1f}% of the picture.", "蒙版标出了图片的 {share:.1f}%。"),
 })  # fmt: skip
 
+# Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
+SETTLED_JS = """async () => {
+    const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+    for (let i = 0; i < 100 && !window.editor?.background_image; i++) await wait(100);
+    await wait(500);
+}"""
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click(), 200)"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gradio as gr
+from PIL import Image
 
 from sd_core.originals import open_original, read_mask
 from sd_core.proxies import proxy
@@ -18,7 +19,7 @@ from tabs.comparing import begun, build_comparing, chosen, update
 from tabs.controls import whole
 from tabs.damaging import Made, build_damaging, digest, make_damaged
 from tabs.examples import examples
-from tabs.marking import build_marking, canvas, marked, wire_marking
+from tabs.marking import SETTLED_JS, build_marking, canvas, marked, wire_marking
 from tabs.opened import Opened
 from tabs.repairing import Repaired, Wanted, repair
 from tabs.restore_api import build_api
@@ -103,7 +104,6 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             return nothing | {picture: None}
         folder = SESSIONS.of(request).new_folder()
         mine = made.get(digest(path), Made(path, None))
-        mask = read_mask(mine.mask, original.size) if mine.mask else None
         copy.save(folder / "copy.png", compress_level=2)
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
@@ -115,11 +115,21 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             facts: note(" ".join(notes)),
             marking.hint: gr.HTML(visible=False),
             marking.box: gr.Column(visible=True),
-            marking.editor: canvas(copy, folder, mask),
+            marking.editor: canvas(copy, folder),
             marking.exact: mine.mask and str(mine.mask),
-            marking.note: note(say(request, "marked_known" if mine.mask else "mark_info")),
-            go: gr.Button(interactive=True),
+            marking.note: note(say(request, "mark_info")),
+            go: gr.Button(interactive=False),
         }
+
+    def on_settled(current: Opened | None, exact: str | None, request: gr.Request):
+        """The canvas has its picture: now the marks that are known already can follow."""
+        if current is None:
+            return {go: gr.Button(interactive=False)}
+        if exact is None:
+            return {go: gr.Button(interactive=True)}
+        marks = canvas(Image.open(current.copy), SESSIONS.of(request).new_folder(), read_mask(exact, current.size))
+        words = note(say(request, "marked_known"))
+        return {go: gr.Button(interactive=True), marking.editor: marks, marking.note: words}
 
     def on_damage(current: Opened | None, kind: str, strength: float, seed: float, made: dict, request: gr.Request):
         """Damages the picture, or once more the original of one that was damaged before."""
@@ -182,10 +192,13 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     results = list(vars(comparing).values())
     shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture]
     shown += [*results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
-    picture.change(
+    put = picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
         **QUIET,
     )  # fmt: skip
+    put.success(None, js=SETTLED_JS, **QUIET).then(
+        on_settled, [opened, marking.exact], [go, marking.editor, marking.note], **QUIET
+    )
     gr.on([picture.upload, picture.clear], lambda: ([], gr.Button(visible=False)), None, [history, undo], **QUIET)
     wire_marking(marking, shelf, opened, choices.model, choices.fill)
     wire_choices(choices, boxes, shelf, opened)
