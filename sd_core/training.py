@@ -115,6 +115,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """A sample grid is being drawn; `index` of `count` denoising steps are done."""
+
+    step: int
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The accelerator's memory was too small for a batch, which is split into `parts` from now on."""
+
+    step: int
+    parts: int
+
+
+@dataclass(frozen=True)
 class Samples:
     """Pictures [N, 3, R, R] drawn from the same seeds and prompts every time."""
 
@@ -135,7 +152,7 @@ class Finished:
     step: int
 
 
-Event = Progress | Samples | Saved | Finished
+Event = Progress | Sampling | Samples | Saved | Split | Finished
 
 
 @dataclass(frozen=True)
@@ -290,12 +307,28 @@ class Trainer:
         left = (self.config.steps - step) / self.config.cooldown if self.config.cooldown else 1.0
         return self.config.learning_rate * warm * min(1.0, left)
 
-    def _advance(self) -> tuple[Tensor, Tensor]:
-        """One step. Returns its loss and the norm of its gradient, still on the device."""
-        config = self.config
+    def _split(self) -> bool:
+        """Halves the part of a batch that is worked on at a time. False if that cannot be done."""
+        parts = 2 * self.config.accumulate
+        if self.peers.count > 1 or self.config.batch % parts:  # the other processes would wait for this one's gradients
+            return False
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(self.step)
+            optimizer.zero_grad(set_to_none=True)
+        torch.accelerator.empty_cache()
+        self.config = replace(self.config, accumulate=parts)
+        return True
+
+    def _gradient(self) -> Tensor | None:
+        """Sets the gradient of a step. Returns its loss; None if there was not enough memory."""
+        try:
+            return self._gradient_in_parts()
+        except torch.OutOfMemoryError:
+            if not self._split():
+                raise
+        return None
+
+    def _gradient_in_parts(self) -> Tensor:
+        config = self.config
         total = torch.zeros((), device=self.device)
         for i, microbatch in enumerate(self._microbatches(self.step)):
             last = i == config.accumulate - 1
@@ -303,13 +336,23 @@ class Trainer:
                 loss = self.objective(*microbatch) / config.accumulate
                 loss.backward()
             total += loss.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        return total
+
+    def _advance(self) -> tuple[Tensor, Tensor] | None:
+        """One step. Returns its loss and the norm of its gradient, still on the device; None if it must be tried again,
+        with the batch in smaller parts."""
+        loss = self._gradient()
+        if loss is None:
+            return None
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._update_ema()
-        return total, norm
+        return loss, norm
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -329,7 +372,9 @@ class Trainer:
         since = time.perf_counter()
         speed = 0.0
         while self.step < self.config.steps:
-            loss, norm = self._advance()
+            while (advanced := self._advance()) is None:
+                yield Split(self.step, self.config.accumulate)
+            loss, norm = advanced
             losses.append(loss)
             norms.append(norm)
             due_sample = self._due(self.config.sample_every)
@@ -345,7 +390,7 @@ class Trainer:
             if due_save:
                 yield Saved(self.step)
             if due_sample:
-                yield self.samples()
+                yield from self.sampling()
             if due_save or due_sample:
                 since = time.perf_counter()
         yield Finished(self.step)
@@ -386,14 +431,23 @@ class Trainer:
 
     def samples(self) -> Samples:
         """A grid's pictures from the averaged weights, for the same seeds and prompts every time."""
+        *_, last = self.sampling()
+        return last
+
+    def sampling(self) -> Iterator[Sampling | Samples]:
+        """Draws a grid step by step, and then yields it. It may be closed before."""
         prompts = self.sample_prompts()
         resolution = self.model.config.resolution
         sigmas = karras_sigmas(SAMPLE_STEPS)
         noise = draw_noise(picture_generators(list(range(len(prompts)))), (3, resolution, resolution), self.device)
-        with torch.no_grad(), autocast(self.device, self.config.bf16):
+        with autocast(self.device, self.config.bf16):
             guided = Guided(self.ema, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
-            *_, last = dpmpp_2m(guided, noise * sigmas[0], sigmas.to(self.device))
-        return Samples(self.step, last.x.float().cpu(), prompts)
+        steps = dpmpp_2m(guided, noise * sigmas[0], sigmas.to(self.device))
+        for _ in range(SAMPLE_STEPS):
+            with autocast(self.device, self.config.bf16):  # left before whoever looks on goes on
+                last = next(steps)
+            yield Sampling(self.step, last.index, last.count)
+        yield Samples(self.step, last.x.float().cpu(), prompts)
 
     # State
 

@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from sd_core.data.files import open_files
+from sd_core.run_queue import ask, enqueue
 from sd_core.runs import Run, RunError
 from sd_core.shelf import Shelf
 from tabs.sessions import SESSIONS
@@ -78,11 +79,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
             if wanted.data == "own":
                 _check_archive(wanted.archive, request)
             run = wanted.create(shelf)
-            try:
-                run.start()
-            except RunError:  # another one is running: this one was never there
-                run.delete()
-                raise
+            enqueue(run)
         except Exception as error:  # told in one sentence
             raise plain_error(error) from error
         gr.Info(say(request, "run_started", name=run.name))
@@ -94,7 +91,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
                 if name is None:
                     raise RunError(say(request, "no_run"))
                 run = Run(shelf.runs / name)
-                run.start() if wish == "run" else run.wish(wish)
+                enqueue(run) if wish == "run" else ask(run, wish)
             except (RunError, OSError) as error:
                 raise plain_error(error) from error
             return look(name, seen, request)

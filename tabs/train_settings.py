@@ -7,7 +7,8 @@ import gradio as gr
 from sd_core.checkpoint import CheckpointError
 from sd_core.data.characters import STYLES
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
-from sd_core.runs import Run, RunConfig, RunError, new_name
+from sd_core.run_config import RunConfig
+from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
 from sd_core.training import TrainingConfig
 from sd_core.unet import WIDTHS

@@ -65,7 +65,7 @@ class Standing:
             status = run.status()
         except RunError as error:
             return cls(run.name, Status("failed", str(error)), False, "failed")
-        starting = status.state == "queued" and run.is_starting()
+        starting = status.state == "queued" and run.is_worked_on()
         working = starting or status.state == "running"
         state = "starting" if starting else status.state
         if working and run.wished() != "run":

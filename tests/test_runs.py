@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import sd_core.runs as runs
-from sd_core import checkpoint
+from sd_core import checkpoint, run_queue
 from sd_core.checkpoint import CheckpointError
 from sd_core.data import DataError, pack
+from sd_core.run_config import RunConfig
 from sd_core.run_worker import work
-from sd_core.runs import Run, RunConfig, RunError, Status, new_name
+from sd_core.runs import Run, RunError, Status, new_name
 from sd_core.training import Progress, Saved, TrainingConfig
 
 PROGRAM = Path(__file__).parent.parent
@@ -219,17 +219,6 @@ def test_two_workers_never_work_on_one_run(make, monkeypatch):
     assert not run.is_worked_on()
 
 
-def test_only_one_run_at_a_time_is_started(make):
-    first, second = make("first"), make("second")
-    working = work(first)
-    next(working)
-    with pytest.raises(RunError, match="first is running"):
-        second.start()
-    with pytest.raises(RunError, match="already"):
-        first.start()
-    working.close()
-
-
 def test_looking_at_a_run_does_not_keep_a_worker_out(make):
     run = make()
     finish(run)
@@ -288,7 +277,7 @@ def test_a_damaged_config_is_told_in_one_sentence(make):
     with pytest.raises(RunError, match=r"config\.json is damaged"):
         run.config()
     with pytest.raises(RunError):
-        run.start()
+        run_queue.enqueue(run)
 
 
 def test_a_damaged_state_fails_the_run_in_one_sentence(make):
@@ -367,25 +356,3 @@ def test_ctrl_c_pauses(make):
         process.wait()
     assert run.status().state == "paused"
     assert checkpoint.load(run.checkpoint)
-
-
-def test_the_page_starts_a_polite_process_and_tells_of_its_violent_end(make):
-    run = make()
-    run.start()
-    process = runs._processes[run.folder.resolve()]
-    assert run.is_starting()
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) >= runs.NICENESS
-    with pytest.raises(RunError, match="already"):
-        run.start()
-    process.kill()
-    until(lambda: run.status().state == "failed")
-    assert "SIGKILL" in run.status().reason
-    assert not run.is_starting()
-
-
-def test_a_process_that_dies_at_once_says_why(make, monkeypatch):
-    run = make()
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    run.start()
-    until(lambda: run.status().state == "failed")
-    assert "ended early" in run.status().reason

@@ -7,7 +7,8 @@ import torch
 
 from sd_core.checkpoint import CheckpointError
 from sd_core.data import pack
-from sd_core.runs import Run, RunConfig, RunError, Status
+from sd_core.run_config import RunConfig
+from sd_core.runs import Run, RunError, Status
 from sd_core.shelf import Shelf
 from sd_core.training import TrainingConfig
 from tabs.train_settings import PRESETS, Values
