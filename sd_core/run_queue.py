@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sd_core.runs import SURE_SECONDS, Run, RunError
 
-NICENESS = 10  # of processes that nobody waits for at a prompt: whoever uses the page comes first
+NICENESS = 10  # of processes that nobody waits for at a prompt, by default: whoever uses the page comes first
 KEEP_SECONDS = 0.5  # between two looks of the keeper
 TURN_SECONDS = 0.5  # between two looks of a process that waits for its turn
 QUEUE = ".queue"  # the folder, beside the runs, of the queue's locks
@@ -251,10 +251,13 @@ def _last_words(run: Run, code: int) -> str:
 
 
 def _be_polite() -> None:
+    """Yields to others as much as the environment variable SD_CORE_NICENESS says, from 0 to 19."""
+    said = os.environ.get("SD_CORE_NICENESS") or ""
+    niceness = min(19, int(said)) if said.isascii() and said.isdigit() else NICENESS
     with suppress(OSError, AttributeError):  # a system without priorities
-        os.nice(NICENESS)
+        os.nice(niceness)
     with suppress(OSError):  # Linux weighs whole sessions against one another, whatever the niceness inside them
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 if __name__ == "__main__":
