@@ -39,14 +39,12 @@ def _sampled(file: Path, most: int) -> list[dict]:
         size = os.fstat(opened.fileno()).st_size
         for i in range(most):
             _add(found, opened, i * size // most)
-        for line in reversed(range(size - REACH, size, REACH // 8)):  # the last whole line
-            if _add(found, opened, line):
-                break
+        _add_last(found, opened, size)
     return [found[begin] for begin in sorted(found)]
 
 
-def _add(found: dict[int, dict], opened, position: int) -> bool:
-    """Adds the last whole line that ends within REACH of `position`, or the first of the file."""
+def _add(found: dict[int, dict], opened, position: int) -> None:
+    """Adds the first whole line that begins after `position`, or at the beginning of the file."""
     opened.seek(position)
     text = opened.read(REACH)
     begin = text.find(b"\n") + 1 if position else 0
@@ -54,7 +52,20 @@ def _add(found: dict[int, dict], opened, position: int) -> bool:
     values = _values(text[begin:end]) if end > begin else None
     if values is not None:
         found[position + begin] = values
-    return values is not None
+
+
+def _add_last(found: dict[int, dict], opened, size: int) -> None:
+    """Adds the last whole line of the file."""
+    start = max(0, size - REACH)
+    opened.seek(start)
+    text = opened.read(REACH)
+    end = len(text)
+    while (end := text.rfind(b"\n", 0, end)) >= 0:
+        begin = text.rfind(b"\n", 0, end) + 1
+        values = _values(text[begin:end]) if begin or not start else None
+        if values is not None:
+            found[start + begin] = values
+            return
 
 
 def _end(opened, step: int) -> int:

@@ -254,7 +254,7 @@ class _Worker:
             self.run.note(f"Left out {skipped.file}: {skipped.reason}.")
         if len(pictures.skipped) > MOST_NAMED:
             self.run.note(f"Left out {len(pictures.skipped) - MOST_NAMED:,} more.")
-        due = trainer.step > 0 and trainer.step % self.config.training.sample_every == 0
+        due = trainer.step > 0 and trainer.is_sample_due()
         if due and not self._sample_file(trainer.step).exists():
             for event in trainer.sampling():
                 self._keep(event, trainer)

@@ -257,13 +257,13 @@ class Run:
         Raises:
             RunError: it is being worked on.
         """
+        if not (self.folder / "config.json").exists():
+            raise RunError(f"There is no run named {self.name} any more.")
         lock = self.lock()
         try:
             lock.acquire(timeout=SURE_SECONDS)
         except Timeout:
             raise RunError(f"{self.name} is being worked on. Stop it first.") from None
-        except OSError:
-            raise RunError(f"There is no run named {self.name} any more.") from None
         gone = self.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
         try:
             self.folder.rename(gone)  # at once: nobody finds half a run

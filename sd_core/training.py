@@ -42,6 +42,7 @@ WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
 LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
 LOG_STEPS = 20
 SAMPLE_STEPS = 20
+SAMPLE_FIRST = 25  # steps: before, there is nothing but noise to see
 SAMPLE_GUIDANCE = 2.0
 
 
@@ -62,7 +63,7 @@ class TrainingConfig:
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
-        sample_every, save_every: steps between sample grids and saves.
+        sample_every, save_every: steps between sample grids, the first of which come at shorter intervals, and saves.
     """
 
     steps: int = 4000
@@ -377,7 +378,7 @@ class Trainer:
             loss, norm = advanced
             losses.append(loss)
             norms.append(norm)
-            due_sample = self._due(self.config.sample_every)
+            due_sample = self.is_sample_due()
             due_save = self._due(self.config.save_every)
             if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or self.step == 1:
                 mean_loss, mean_norm = self._mean(losses), float(torch.stack(norms).mean())
@@ -401,6 +402,12 @@ class Trainer:
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
+
+    def is_sample_due(self) -> bool:
+        """Whether a grid belongs to this step: every `sample_every`, more often at first, and at the end."""
+        every = self.config.sample_every
+        early = (every >> k for k in range(1, every.bit_length()))
+        return self._due(every) or any(self.step == step >= SAMPLE_FIRST for step in early)
 
     def _mean(self, losses: list[Tensor]) -> float:
         mean = torch.stack(losses).mean()

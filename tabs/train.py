@@ -13,6 +13,7 @@ from sd_core.run_queue import enqueue, ensure_keeper
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
 from tabs import train_after, train_compare, train_samples, train_steer
+from tabs.chart import line_chart
 from tabs.streaming import plain_error
 from tabs.train_compare import Comparison, build_comparison
 from tabs.train_data import staged
@@ -21,13 +22,11 @@ from tabs.train_runs import build_runs, run_list
 from tabs.train_samples import SamplesView, build_samples, wire_samples
 from tabs.train_settings import Values, build_settings, starts_of_today
 from tabs.train_steer import Steering, build_steering, wire_steering
-from tabs.watching import READ, all_standings, curve, status_line
+from tabs.watching import READ, all_standings, loss_curves, status_line
 from tabs.words import T, add_words, say
 
 POLL_SECONDS = 2.0
 LOG_LINES = 60
-CURVE_COLOURS = ("#a5b4fc", "#6366f1")  # indigo, of each point and of the smoothed curve
-HIDDEN_CHART = gr.update(visible="hidden")  # a chart that is not in the page never comes back
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
@@ -37,8 +36,7 @@ add_words({
         "训练在独立进程中进行：关闭页面后再回来，训练仍在继续。同一时间只进行一个训练，其余排队等候。",
     ),
     "start_training": ("Start training", "开始训练"),
-    "loss_logarithmic": ("Loss (log10): pale each point, strong smoothed", "损失（log10）：浅色为原始，深色为平滑"),
-    "loss_linear": ("Loss: pale each point, strong smoothed", "损失：浅色为原始，深色为平滑"),
+    "loss_curve": ("Loss", "损失"),
     "scale_logarithmic": ("logarithmic", "对数"),
     "scale_linear": ("linear", "线性"),
     "log": ("Log", "日志"),
@@ -71,7 +69,7 @@ class _Watch:
     status: gr.HTML
     steering: Steering
     scale: gr.Radio
-    plot: gr.LinePlot
+    plot: gr.HTML
     samples: SamplesView
     after: train_after.After
     log: gr.Textbox
@@ -161,11 +159,7 @@ def _build_watch(shelf: Shelf) -> _Watch:
     # Their values are no keys of words.py: Gradio would translate even those.
     scales = [(T("scale_logarithmic"), "logarithmic"), (T("scale_linear"), "linear")]
     scale = gr.Radio(scales, value="logarithmic", container=False, elem_id="loss-scale")
-    plot = gr.LinePlot(
-        x="step", y="loss", color="series", x_title=" ", y_title=" ", height=300,
-        label=T("loss_logarithmic"), color_title="", buttons=["fullscreen", "export"], visible="hidden",
-        elem_id="loss",
-    )  # fmt: skip
+    plot = gr.HTML(elem_id="loss")
     samples = build_samples()
     chosen = gr.State("")
     after = train_after.build_after(shelf, chosen)
@@ -189,7 +183,7 @@ def _news(
     if run is None:
         empty = {watch.runs: "", watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>'}
         if seen.run:  # the last one was deleted
-            empty |= {watch.plot: HIDDEN_CHART, watch.samples.picture: gr.Image(None, visible=False), watch.log: ""}
+            empty |= {watch.plot: "", watch.samples.picture: gr.Image(None, visible=False), watch.log: ""}
         return empty | train_steer.news(watch.steering, None, False) | {watch.chosen: "", watch.seen: Seen()}
     standings = all_standings(runs)
     standing = standings[run.name]
@@ -209,22 +203,11 @@ def _news(
         news |= train_compare.news(watch.comparison, list(names))
     step = standing.status.step
     if step != seen.step or scale != seen.scale:
-        news[watch.plot] = _chart(run, scale, seen.step <= 0 or scale != seen.scale, visitor) if step else HIDDEN_CHART
+        curves = loss_curves(run.metrics(READ), visitor)
+        news[watch.plot] = line_chart(curves, say(visitor, "loss_curve"), scale == "logarithmic")
     if fresh:
         news |= train_after.news(watch.after)
     if hash(log) != seen.log:
         news[watch.log] = log
     news[watch.seen] = Seen(run.name, hash(listed), names, step, scale, len(grids), hash(log))
     return news
-
-
-def _chart(run: Run, scale: str, anew: bool, visitor: gr.Request):
-    """The loss curve. It is drawn `anew` where it was not shown, and with another scale: a series that the first frame
-    lacks is never drawn, and their names are in the visitor's language. Else its value changes, without a flicker."""
-    names = say(visitor, "series_raw"), say(visitor, "series_smooth")
-    frame = curve(run.metrics(READ), *names, logarithmic=scale == "logarithmic")
-    if not anew:
-        return frame
-    return gr.LinePlot(
-        frame, color_map=dict(zip(names, CURVE_COLOURS, strict=True)), label=say(visitor, f"loss_{scale}")
-    )

@@ -7,12 +7,12 @@ from PIL import Image
 
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
+from tabs.chart import line_chart
 from tabs.sessions import SESSIONS
-from tabs.watching import READ, losses_of, rows, smoothed
+from tabs.watching import COLOURS, READ, losses_of, smoothed, thin_curve
 from tabs.words import T, add_words, say
 
-MOST = 4
-COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ec4899")
+MOST = len(COLOURS)
 WIDTH = 512  # pixels, of each grid
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
@@ -20,7 +20,6 @@ add_words({
     "compare": ("Compare runs", "对比训练"),
     "compare_runs": ("Runs to compare, up to four", "要对比的训练（最多四个）"),
     "compare_loss": ("Smoothed loss", "平滑损失"),
-    "compare_log": ("Smoothed loss (log10)", "平滑损失（log10）"),
     "compare_samples": ("Their newest samples", "各自最新的样本"),
     "compare_caption": ("{name}, {step:,} steps", "{name}，{step:,} 步"),
 })  # fmt: skip
@@ -39,10 +38,7 @@ def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
         picked = gr.Dropdown(
             [], multiselect=True, max_choices=MOST, label=T("compare_runs"), elem_id="compare-pick"
         )  # fmt: skip
-        chart = gr.LinePlot(
-            x="step", y="loss", color="series", x_title=" ", y_title=" ", height=280, label=T("compare_log"),
-            color_title="", visible="hidden", buttons=["fullscreen", "export"], elem_id="compare-chart",
-        )  # fmt: skip
+        chart = gr.HTML(elem_id="compare-chart")
         grids = gr.Gallery(
             label=T("compare_samples"), columns=2, height="auto", object_fit="contain", interactive=False,
             visible=False, buttons=["download", "fullscreen"], elem_id="compare-grids",
@@ -51,17 +47,13 @@ def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
     def on_pick(names: list[str], scale: str, visitor: gr.Request):
         runs = [Run(shelf.runs / name) for name in names or [] if (shelf.runs / name).is_dir()][:MOST]
         if not runs:
-            return gr.LinePlot(visible="hidden"), gr.Gallery(visible=False)
-        curves = {}
-        for run in runs:
-            steps, losses = losses_of(run.metrics(READ), scale == "logarithmic")
-            curves[run.name] = steps, smoothed(losses)
-        colours = dict(zip(curves, COLOURS, strict=False))  # new ones have the chart drawn anew, with every series
-        label = say(visitor, "compare_log" if scale == "logarithmic" else "compare_loss")
-        return (
-            gr.LinePlot(rows(curves), color_map=colours, label=label, visible=True),
-            gr.Gallery(_grids(runs, visitor), columns=2 if len(runs) != 3 else 3, visible=True),
-        )
+            return "", gr.Gallery(visible=False)
+        curves = []
+        for run, colour in zip(runs, COLOURS, strict=False):
+            steps, losses = losses_of(run.metrics(READ))
+            curves.append(thin_curve(run.name, steps, smoothed(losses), colour))
+        chart = line_chart(curves, say(visitor, "compare_loss"), scale == "logarithmic")
+        return chart, gr.Gallery(_grids(runs, visitor), columns=3 if len(runs) == 3 else 2, visible=True)
 
     gr.on([picked.change, scale.input], on_pick, [picked, scale], [chart, grids], **QUIET)
     return Comparison(picked)

@@ -21,7 +21,7 @@ QUIET = dict(show_progress="hidden", api_visibility="private")
 add_words({
     "pause": ("Pause", "暂停"),
     "resume": ("Resume", "继续"),
-    "longer": ("Train longer", "延长训练"),
+    "longer": ("Train longer, by this many steps:", "延长训练，增加步数："),
     "longer_by": ("More steps", "增加步数"),
     "longer_bad": ("More steps must be a whole number from 1 to {most:,}.", "增加的步数必须是 1 到 {most:,} 的整数。"),
     "delete": ("Delete …", "删除……"),
@@ -60,11 +60,11 @@ def build_steering() -> Steering:
         stop = gr.Button(T("stop"), variant="stop", elem_id="train-stop", **small)
         delete = gr.Button(T("delete"), elem_id="train-delete", **small)
     with gr.Row(elem_id="longer-row"):
-        more = gr.Number(
-            MORE_STEPS, label=T("longer_by"), precision=0, minimum=1, maximum=MOST_STEPS, min_width=100,
-            elem_id="train-more",
-        )  # fmt: skip
         longer = gr.Button(T("longer"), elem_id="train-longer", **small)
+        more = gr.Number(
+            MORE_STEPS, label=T("longer_by"), precision=0, minimum=1, maximum=MOST_STEPS, min_width=90,
+            container=False, elem_id="train-more",
+        )  # fmt: skip
     with gr.Group(visible=False, elem_id="delete-sure") as sure:
         question = gr.HTML(padding=True)
         with gr.Row():

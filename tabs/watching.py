@@ -1,18 +1,18 @@
 """What the page says of a run, read from its folder: its state in words, and its curves thinned for a chart."""
 
 import html
-import math
 from dataclasses import asdict, dataclass
 
 import gradio as gr
-import pandas as pd
 
 from sd_core.run_queue import free_places, waiting
 from sd_core.runs import Run, RunError, Status
+from tabs.chart import Curve
 from tabs.status import bar_line
 from tabs.words import add_words, say
 
-POINTS = 400  # of each curve: a chart with thousands does not draw
+POINTS = 400  # of each curve: more than a chart has pixels for are of no use
+COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ec4899")
 READ = 2000  # metric lines looked at, spread over the whole run
 HALF_LIFE = 0.02  # of the smoothed curve, as a share of the run
 
@@ -99,32 +99,23 @@ def all_standings(runs: list[Run]) -> dict[str, Standing]:
     return {run.name: Standing.of(run, queue, free) for run in runs}
 
 
-def curve(lines: list[dict], raw: str, smooth: str, logarithmic: bool = True) -> pd.DataFrame:
-    """The loss over the steps as a chart's rows: both curves thinned, both present even when there is nothing.
-
-    Args:
-        lines: of `Run.metrics`.
-        raw, smooth: the names of the two curves.
-        logarithmic: log10 of the loss, since the chart itself knows linear scales only.
-    """
-    steps, losses = losses_of(lines, logarithmic)
-    return rows({raw: (steps, losses), smooth: (steps, smoothed(losses))})
+def loss_curves(lines: list[dict], visitor: gr.Request | None) -> list[Curve]:
+    """The loss over the steps, as logged and smoothed, from lines of `Run.metrics`."""
+    steps, losses = losses_of(lines)
+    raw, smooth = say(visitor, "series_raw"), say(visitor, "series_smooth")
+    return [thin_curve(raw, steps, losses, COLOURS[0], True), thin_curve(smooth, steps, smoothed(losses), COLOURS[0])]
 
 
-def losses_of(lines: list[dict], logarithmic: bool) -> tuple[list[int], list[float]]:
-    """The steps and losses of metric lines that can be drawn."""
-    kept = [line for line in lines if isinstance(line.get("loss"), int | float) and line["loss"] > 0]
-    return [line["step"] for line in kept], [math.log10(v["loss"]) if logarithmic else v["loss"] for v in kept]
+def losses_of(lines: list[dict]) -> tuple[list[int], list[float]]:
+    """The steps and losses of metric lines that have one."""
+    kept = [line for line in lines if isinstance(line.get("loss"), int | float)]
+    return [line["step"] for line in kept], [line["loss"] for line in kept]
 
 
-def rows(series: dict[str, tuple[list[int], list[float]]]) -> pd.DataFrame:
-    """A chart's rows of some curves, each thinned; one without points has a row all the same."""
-    found = []
-    for name, (steps, values) in series.items():
-        points = thinned(list(zip(steps, values, strict=True)))
-        found += [(step, round(value, 4), name) for step, value in points] or [(0, None, name)]
-    frame = pd.DataFrame(found, columns=["step", "loss", "series"])
-    return frame.astype({"loss": float})  # a chart that began with a column of None takes all that follows for names
+def thin_curve(name: str, steps: list[int], values: list[float], colour: str, faint: bool = False) -> Curve:
+    """A curve of at most `POINTS` points."""
+    points = thinned(list(zip(steps, values, strict=True)))
+    return Curve(name, [step for step, _ in points], [value for _, value in points], colour, faint)
 
 
 def thinned(points: list, most: int = POINTS) -> list:
