@@ -206,7 +206,7 @@ def build_settings(shelf: Shelf, limits: Limits) -> Settings:
         prompts = gr.Textbox(
             label=T("sample_prompts"), info=T("sample_prompts_info"), lines=2, max_lines=16, elem_id="train-prompts"
         )
-        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0)
+        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0, elem_id="train-seed")
         flips = gr.Checkbox(True, label=T("flips"), container=True)
         name = gr.Textbox(label=T("run_name"), info=T("run_name_info"), max_lines=1, elem_id="run-name")
     settings = Settings(
