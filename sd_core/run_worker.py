@@ -136,7 +136,7 @@ class _Worker:
             if leaving:
                 self.end()
                 return
-        if self.keeper and trainer.step not in (0, self.saved_step):  # somebody lowered the total of steps
+        if self.keeper and trainer.step not in (0, self.saved_step):  # the total was lowered, or the last save killed
             self._save(trainer, pictures)
         self.end("finished")
 
@@ -238,8 +238,11 @@ class _Worker:
                 raise RunError(
                     f"The saved state of {run.name} is damaged; start a new run from its checkpoint instead."
                 ) from error
-            self.saved_step = trainer.step
+            with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
+                self.saved_step = checkpoint.describe(run.checkpoint).origin.steps
         if self.keeper:
+            for unfinished in (*run.folder.glob("*.new"), *(run.folder / "samples").glob("*.new")):
+                unfinished.unlink()
             metric_lines.cut(run.folder / "metrics.jsonl", trainer.step)
             for sample in run.samples():
                 if not sample.stem.isdigit() or int(sample.stem) > trainer.step:

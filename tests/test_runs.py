@@ -331,6 +331,20 @@ def test_tensorboard_hears_of_everything_where_it_is_installed(make, monkeypatch
     assert ("loss", 1) in told and ("samples", 6) in told and ("learning_rate", 6) in told
 
 
+def test_a_kill_between_saving_the_state_and_the_model_leaves_no_old_model(make, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run = make()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        for event in work(run):
+            if isinstance(event, Progress) and event.step == STEPS - 1:
+                patch.setattr(checkpoint, "save", killed)
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    assert finish(run).status().state == "finished"
+    assert checkpoint.describe(run.checkpoint).origin.steps == STEPS
+
+
 def test_a_deleted_run_leaves_nothing_behind(make, tmp_path):
     run = finish(make())
     run.delete()
