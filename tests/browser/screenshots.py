@@ -14,6 +14,9 @@ from conftest import PATIENCE_MS, serve
 from find_chromium import OPTIONS, chromium
 from playwright.sync_api import Page, expect, sync_playwright
 
+from sd_core.run_queue import ask
+from sd_core.runs import Run
+
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "dark"},
@@ -41,14 +44,23 @@ def restore(page: Page) -> None:
 
 
 def train(page: Page) -> None:
+    """A run at work: the first look starts it, the others see the same one."""
     page.get_by_role("tab").nth(2).click()
     page.locator("#train-go").wait_for()
+    page.wait_for_timeout(3000)
+    if not page.locator("#runs [data-run]").count():
+        page.locator("#train-resolution label").first.click()
+        page.locator("#train-go").click()
+    expect(page.locator("#samples img")).to_be_visible()
+    expect(page.locator("#loss polyline")).to_have_count(2)
 
 
 @contextmanager
 def app():
     with tempfile.TemporaryDirectory() as folder:
         yield from serve(Path(folder))
+        for run in Run.all(Path(folder) / "runs"):  # they outlive the app
+            ask(run, "stop")
 
 
 def main(target: Path) -> None:
