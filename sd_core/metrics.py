@@ -1,12 +1,17 @@
 """How close pictures are: PSNR and SSIM to a known original, and the Fréchet distance between two sets."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sd_core.images import to_float
+
 DATA_RANGE = 2.0  # pictures lie in [-1, 1]
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # of Wang et al. 2004, section III-C
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+BAND = 256  # rows of a large picture that are compared at once
 
 
 def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
@@ -46,6 +51,31 @@ def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).flatten(1).mean(1).float()
+
+
+def closeness(picture: Tensor, original: Tensor) -> tuple[float, float]:
+    """PSNR in dB and SSIM of one picture. In bands, so that a large picture needs little memory.
+
+    Args:
+        picture, original: uint8 [H, W, 3], of at least 11×11 pixels.
+
+    Raises:
+        ValueError: they differ in size, or are smaller than that.
+    """
+    if picture.shape != original.shape:
+        raise ValueError("Pictures to compare must have the same size.")
+    rows = len(picture) - SSIM_WINDOW + 1  # where a window begins
+    similar = 0.0
+    error = 0.0
+    for top in range(0, max(rows, 1), BAND):
+        count = min(BAND, rows - top)
+        a, b = (to_float(p[top : top + count + SSIM_WINDOW - 1])[None] for p in (picture, original))
+        similar += float(ssim(a, b)) * count
+        last = top + count >= rows
+        own = slice(None) if last else slice(0, count)
+        error += float((a[:, :, own] - b[:, :, own]).double().square().sum())
+    error /= picture.numel()
+    return float("inf") if error == 0 else 10 * math.log10(DATA_RANGE**2 / error), similar / rows
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

@@ -1,10 +1,12 @@
 """Does a request for a visitor and tells how it goes: what the Generate tab, a walk and the API have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import gradio as gr
+from PIL import Image
 
 from sd_core.film import Film
 from sd_core.generation import GenerationRequest, generate, interpolate, save_pictures, walk_noises
@@ -14,6 +16,8 @@ from sd_core.shelf import Shelf
 from tabs.sessions import SESSIONS, Batch, Session
 from tabs.status import Status
 from tabs.streaming import Stream, Waiting, line_for
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def draw(
     stream = session.start(Stream(work, line_for(shelf.device)))
     session.film = film
     step = None
-    for newest, line, preview in follow(stream, session, status):
+    for newest, line, preview in follow(stream, session, status, _guess):
         step = newest
         yield Shown(line, preview)
     if step is None or step.index < step.count:
@@ -62,13 +66,24 @@ def draw(
     yield Shown(status.done(), batch=session.batch, ended=True)
 
 
-def follow(stream: Stream, session: Session, status: Status) -> Iterator[tuple[Step | None, str, Path | None]]:
-    """How a walk goes: its newest step if there is one yet, the status line, and the file of a new preview, if any."""
+def _guess(step: Step) -> Image.Image:
+    return grid(to_pixels(step.denoised))
+
+
+def follow(
+    stream: Stream, session: Session, status: Status, picture: Callable[[T], Image.Image]
+) -> Iterator[tuple[T | None, str, Path | None]]:
+    """How a job goes: its newest item if there is one yet, the status line, and the file of a new preview, if any.
+
+    Args:
+        stream: of items that say with `index` and `count` how far they are.
+        picture: what to show of an item.
+    """
     step = None
     for item in stream:
         if not isinstance(item, Waiting):
             step = item
-            yield step, status.step(step.index, step.count), session.preview(grid(to_pixels(step.denoised)))
+            yield step, status.step(step.index, step.count), session.preview(picture(step))
         elif step is None:
             yield None, status.waiting(item.before), None
         else:

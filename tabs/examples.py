@@ -1,33 +1,62 @@
-"""Pictures to try the Restore tab on: characters that no model was trained on, drawn and damaged when first needed."""
+"""Pictures to try the Restore tab on: characters that no model was trained on, and something like a photograph, drawn
+and damaged when first needed."""
 
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+import torch
 
-EXAMPLE_SIZE = 64  # pixels, as the released characters; another model sees them resized
-ENLARGED = 3  # times, in the gallery, so that the grain is seen
-DRAWN = (  # style, a seed held out for evaluation, noise level on the scale 0-255
-    ("adventurer", 21, 25),
-    ("lorelei", 7, 40),
-    ("big-smile", 12, 50),
-    ("toon-head", 33, 60),
-    ("personas", 4, 75),
-    ("pixel-art", 18, 60),
-)
+from sd_core.images import to_float, to_pixels
+from sd_core.originals import Original
+from tabs.damaging import Made, make_damaged
+
+SHOWN_SIDE = 256  # pixels, in the gallery
 
 
 @dataclass(frozen=True)
 class Example:
-    """Files: the noisy picture, the original, and an enlarged copy to show; and the noise level."""
+    """A damaged picture, the kind of its damage, and a small copy to show."""
 
-    noisy: Path
-    original: Path
+    made: Made
+    kind: str
     shown: Path
-    sigma: float
 
+
+def _drawn(style: str, seed: int, side: int, details: int = 0) -> np.ndarray:
+    """A character, with so many overlays of fine detail: shading, hair, glow, texture, small text."""
+    from sd_core.data.characters import character, render
+    from sd_core.data.painting import painted_over
+
+    picture = to_float(torch.from_numpy(render(character(style, seed).svg, side).copy()))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(details):
+        picture = painted_over(picture, generator)
+    return to_pixels(picture).numpy()
+
+
+def _photographed(seed: int, width: int, height: int) -> np.ndarray:
+    from sd_core.data.scenery import landscape
+
+    return landscape(seed, width, height)
+
+
+# Drawing, damage, its strength. All seeds are held out for evaluation. The last is of the size at which the released
+# characters are, for the models that draw those.
+EXAMPLES: tuple[tuple[Callable[[], np.ndarray], str, float], ...] = (
+    (partial(_drawn, "adventurer", 21, 512, 1), "scratches", 0.45),
+    (partial(_drawn, "lorelei", 7, 384), "scribbles", 0.4),
+    (partial(_drawn, "toon-head", 33, 384, 2), "gaussian_noise", 0.6),
+    (partial(_drawn, "big-smile", 12, 384, 1), "jpeg", 0.7),
+    (partial(_photographed, 2, 480, 320), "tears", 0.5),
+    (partial(_drawn, "personas", 4, 384, 1), "holes", 0.3),
+    (partial(_drawn, "micah", 9, 384, 1), "low_resolution", 0.6),
+    (partial(_drawn, "adventurer", 5, 64), "gaussian_noise", 0.7),
+)
 
 _lock = threading.Lock()
 _examples: list[Example] = []
@@ -40,20 +69,17 @@ def examples() -> list[Example]:
     with _lock:
         if not _examples:
             _folder = _folder or tempfile.TemporaryDirectory(prefix="sd-examples-")
-            _examples.extend(_draw(Path(_folder.name), i, *drawn) for i, drawn in enumerate(DRAWN))
+            _examples.extend(_make(Path(_folder.name), number) for number in range(len(EXAMPLES)))
         return list(_examples)
 
 
-def _draw(folder: Path, number: int, style: str, seed: int, sigma: float) -> Example:
-    from sd_core.data.characters import character, render
-    from tabs.repairing import add_noise
+def _make(folder: Path, number: int) -> Example:
+    from sd_core.proxies import thumbnail
 
-    work = folder / f"{number}-{style}"
+    draw, kind, strength = EXAMPLES[number]
+    work = folder / str(number)
     work.mkdir(exist_ok=True)
-    drawn = work / "drawn.png"
-    Image.fromarray(render(character(style, seed).svg, EXAMPLE_SIZE)).save(drawn)
-    noisy, original = add_noise(str(drawn), EXAMPLE_SIZE, sigma, seed, work)
+    made = make_damaged(Original(draw()), kind, strength, number, work)
     shown = work / "shown.png"
-    with Image.open(noisy) as picture:
-        picture.resize((EXAMPLE_SIZE * ENLARGED,) * 2, Image.Resampling.NEAREST).save(shown)
-    return Example(noisy, original, shown, sigma)
+    thumbnail(made.picture, SHOWN_SIDE).save(shown)
+    return Example(made, kind, shown)

@@ -19,7 +19,7 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
         "variation_of", "variation_strength", "strength",
     )]  # fmt: skip
 
-    def restore(path: str, model: str | None, request: gr.Request):
+    def on_settings(path: str, model: str | None, request: gr.Request):
         try:
             settings = read_parameters(path)
             again = request_again(settings)
@@ -51,5 +51,7 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
             controls.strength: again.strength,
         }
 
-    file.upload(restore, [file, controls.model], [file, *restored], show_progress="hidden", api_visibility="private")
+    file.upload(
+        on_settings, [file, controls.model], [file, *restored], show_progress="hidden", api_visibility="private"
+    )
     return file

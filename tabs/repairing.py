@@ -1,54 +1,83 @@
-"""Removes noise for a visitor and tells how it goes: what the Restore tab and its API have in common."""
+"""Repairs a picture for a visitor and tells how it goes: what the Restore tab and its API have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.damage import GaussianNoise, to_levels, to_unit
-from sd_core.images import fit_picture, grid, open_picture, save_png, to_float, to_pixels
-from sd_core.metrics import psnr
+from sd_core.damage import to_unit
+from sd_core.images import fit_picture, open_picture, save_png, to_float, to_image, to_pixels
+from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.noise_removal import estimate_sigma, remove_noise
+from sd_core.originals import Original, open_original
+from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
+from sd_core.restoration import RestoreRequest, Restoring, disagreement, find_damage, restore
 from sd_core.shelf import Shelf
+from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
 from tabs.sessions import SESSIONS
 from tabs.status import Status
-from tabs.streaming import Stream, line_for
+from tabs.streaming import Stream, Waiting, line_for
 
-COMPARED_WIDTH = 512  # pixels, of the enlarged copies that are laid over one another
+SHOWN_SIDE = 320  # pixels, of a candidate in the gallery
+MAP_SIDE = 1024  # pixels, of the map of disagreement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wanted:
     """What a person asks for.
 
     Attributes:
         picture: a file.
-        sigma: its noise level on the scale 0-255, or None to have it measured.
-        steps: 1 for the most faithful result, more for more detail.
-        prompt, seed: as for generating.
+        model: a restorer, or a generator, which works on a square.
+        mask: bool [H, W], where the picture is lost; None for nowhere.
+        whole, strength, sigma, upscale, steps, candidates, seed: as for `RestoreRequest`. A generator removes noise
+            if it is `whole`, and else draws anew what the mask marks.
+        fill: makes what is transparent inside the mask opaque.
+        prompt: what the picture shows, for a generator.
+        square: where a generator works; None for the largest in the middle.
         original: the file of the picture without damage, where the app did the damage.
     """
 
     picture: str
+    model: str
+    mask: np.ndarray | None = None
+    whole: bool = False
+    strength: float = 1.0
     sigma: float | None = None
+    upscale: int = 1
     steps: int = 1
-    prompt: str = ""
+    candidates: int = 1
     seed: int = 0
+    fill: bool = False
+    prompt: str = ""
+    square: Square | None = None
     original: str | None = None
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """A finished repair: the file to take home, enlarged copies of before and after, and, where the original is known,
-    how close both are to it (PSNR in dB)."""
+    """A finished repair: files.
 
-    path: Path
-    compared: tuple[Path, Path]
-    ratios: tuple[float, float] | None
+    Attributes:
+        before: of the picture as it was.
+        paths: of the candidates, to take home.
+        shown: small copies of them.
+        heat: the map of where candidates disagree, if there are several.
+        original: as in `Wanted`.
+        notes: keys of `originals.NOTES`.
+    """
+
+    before: str
+    paths: tuple[str, ...]
+    shown: tuple[str, ...]
+    heat: str | None
+    original: str | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,59 +87,133 @@ class Shown:
     status: str
     preview: Path | None = None
     repaired: Repaired | None = None
-    ended: bool = False
 
 
-def fitted(path: str, resolution: int) -> Tensor:
-    """A file's picture [3, R, R] as a model of that resolution sees it."""
-    return to_float(fit_picture(open_picture(path), resolution))
-
-
-def measured(path: str, resolution: int) -> float:
-    """The noise level of a file's picture as a model sees it, on the scale 0-255."""
-    return round(to_levels(estimate_sigma(fitted(path, resolution))), 1)
-
-
-def add_noise(path: str, resolution: int, sigma: float, seed: int, folder: Path) -> tuple[Path, Path]:
-    """Writes the picture as a model sees it, with and without noise, to `folder`. Returns (noisy, original)."""
-    clean = fitted(path, resolution)
-    noisy = GaussianNoise(sigma)(clean, torch.Generator().manual_seed(seed)).picture
-    paths = folder / "noisy.png", folder / "original.png"
-    for picture, file in zip((noisy, clean), paths, strict=True):
-        save_png(to_pixels(picture), file)
-    return paths
-
-
-def repair(visitor: gr.Request, shelf: Shelf, model: str, wanted: Wanted) -> Iterator[Shown]:
-    """Repairs a picture in the visitor's session. Its last item has `ended`, and `repaired` unless it was stopped."""
+def repair(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
+    """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
+    before the first candidate was finished."""
     session, status = SESSIONS.of(visitor), Status(visitor)
-    resolution = shelf.describe(model).model.resolution
-    picture = fitted(wanted.picture, resolution)
+    original = open_original(wanted.picture)
+    job = _job(shelf, wanted, original)
+    newest = None
+    stream = session.start(Stream(job.work, line_for(shelf.device)))
+    for item, line, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
+        newest = item
+        yield Shown(line, preview)
+    finished = newest.pictures if newest else ()
+    repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
+    if len(finished) == job.answers:
+        yield Shown(status.done(), repaired=repaired)
+    else:
+        yield Shown(status.stopped(newest.index if newest else 0, newest.count if newest else 1), repaired=repaired)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Attributes:
+    work: makes the sd_core generator, in the job's thread.
+    changed: bool [H, W], what it may change; None for all.
+    answers: how many candidates it ends with.
+    """
+
+    work: Callable[[], Iterator[Restoring]]
+    changed: np.ndarray | None
+    answers: int
+
+
+def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
+    """Each kind of repair is one branch here."""
+    rgb = torch.from_numpy(original.rgb())
+    mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
+    answers = wanted.candidates if wanted.steps > 1 else 1
+    how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
+    if shelf.describe(wanted.model).model.kind == "restorer":
+        request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
+        changed = None if wanted.whole else wanted.mask
+        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, answers)
+    square = wanted.square or Square.within(original.size)
+    inside = square.mask(original.size)
+    if wanted.whole:
+        cleaned = (rgb, square, wanted.sigma, wanted.prompt)
+        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, answers)
+    if mask is None:
+        raise ValueError("Mark what is missing first.")
+    drawn = (rgb, mask, square, wanted.prompt)
+    return _Job(lambda: fill_square(shelf.load(wanted.model), *drawn, **how), inside & wanted.mask, wanted.candidates)
+
+
+def _keep(
+    folder: Path, original: Original, pictures: tuple[Tensor, ...], changed: np.ndarray | None, wanted: Wanted
+) -> Repaired:
+    """Writes the candidates, each uint8 [H, W, 3], as files."""
+    stem = Path(wanted.picture).stem.removesuffix("-restored")[:80] or "picture"
+    paths, shown = [], []
+    for number, picture in enumerate(pictures, 1):
+        number_in_name = f"-{number}" if len(pictures) > 1 else ""
+        paths.append(folder / f"{stem}-restored{number_in_name}.png")
+        original.repaired(picture.numpy(), changed, wanted.fill and not wanted.whole).save(paths[-1])
+        shown.append(folder / f"shown-{number}.png")
+        thumbnail(paths[-1], SHOWN_SIDE).save(shown[-1])
+    heat = None
+    if len(pictures) > 1:
+        heat = folder / "disagreement.png"
+        every = -(-max(pictures[0].shape[:2]) // MAP_SIDE)
+        heat_map(disagreement([picture[::every, ::every] for picture in pictures]).numpy()).save(heat)
+    return Repaired(
+        wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
+        original.notes,
+    )  # fmt: skip
+
+
+def compared(repaired: Repaired, number: int) -> tuple[str, str]:
+    """Files of the picture before, and of a candidate, at equal sizes, to be laid over one another."""
+    path = Path(repaired.paths[number])
+    files = tuple(str(path.with_name(f"{side}-{number}.png")) for side in ("before", "after"))
+    if not Path(files[1]).exists():
+        images = comparable(open_original(repaired.before), open_original(path))
+        for image, file in zip(images, files, strict=True):
+            image.save(file, compress_level=2)
+    return files
+
+
+def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """How close (PSNR in dB, SSIM) the picture was to the original before, and how close the candidate is. None where
+    nobody knows the original, or the candidate has another size."""
+    if repaired.original is None:
+        return None
+    truth, before, after = (
+        torch.from_numpy(open_original(path).rgb())
+        for path in (repaired.original, repaired.before, repaired.paths[number])
+    )
+    if not truth.shape == before.shape == after.shape or min(truth.shape[:2]) < SSIM_WINDOW:
+        return None
+    return closeness(before, truth), closeness(after, truth)
+
+
+def propose(visitor: gr.Request, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
+    """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end."""
+    rgb = torch.from_numpy(original.rgb())
+
+    def work():
+        yield find_damage(shelf.load(model), rgb).numpy() | full_mask(holes(original), original.size)
+
+    yield from SESSIONS.of(visitor).start(Stream(work, line_for(shelf.device)))
+
+
+def remove_noise_small(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Path | None:
+    """Removes noise from a picture's centre, at a generator's own size. Returns the file, or None if it was stopped."""
+    session = SESSIONS.of(visitor)
+    picture = to_float(fit_picture(open_picture(wanted.picture), shelf.describe(wanted.model).model.resolution))
     sigma = estimate_sigma(picture) if wanted.sigma is None else to_unit(wanted.sigma)
 
     def work():
-        yield from remove_noise(shelf.load(model), picture, sigma, wanted.prompt, wanted.steps, wanted.seed)
+        yield from remove_noise(shelf.load(wanted.model), picture, sigma, wanted.prompt, wanted.steps, wanted.seed)
 
     step = None
-    for newest, line, preview in follow(session.start(Stream(work, line_for(shelf.device))), session, status):
-        step = newest
-        yield Shown(line, preview)
+    for item in session.start(Stream(work, line_for(shelf.device))):
+        step = step if isinstance(item, Waiting) else item
     if step is None or step.index < step.count:
-        yield Shown(status.stopped(step.index if step else 0, step.count if step else wanted.steps), ended=True)
-        return
-    repaired = _keep(session.new_folder(), to_pixels(picture)[None], to_pixels(step.x), wanted.original, resolution)
-    yield Shown(status.done(), repaired=repaired, ended=True)
-
-
-def _keep(folder: Path, before: Tensor, after: Tensor, original: str | None, resolution: int) -> Repaired:
-    """Writes what a repair gives; `before` and `after` are uint8 [1, R, R, 3]."""
-    path = folder / "restored.png"
-    save_png(after[0], path)
-    compared = folder / "before.png", folder / "after.png"
-    for pixels, file in zip((before, after), compared, strict=True):
-        grid(pixels, width=COMPARED_WIDTH).save(file)
-    ratios = None
-    if original:
-        truth = fitted(original, resolution)[None]
-        ratios = tuple(float(psnr(to_float(pixels), truth)) for pixels in (before, after))
-    return Repaired(path, compared, ratios)
+        return None
+    path = session.new_folder() / "restored.png"
+    save_png(to_pixels(step.x)[0], path)
+    return path

@@ -1,16 +1,109 @@
-"""The Restore tab for programs: a named endpoint for `gradio_client`, HTTP and MCP."""
+"""The Restore tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
 
 import gradio as gr
+import numpy as np
 
+from sd_core.originals import open_original, read_mask, save_mask
 from sd_core.shelf import Shelf
 from tabs.controls import whole
-from tabs.repairing import Wanted, repair
-from tabs.streaming import plain_error
+from tabs.repairing import Wanted, propose, remove_noise_small, repair
+from tabs.sessions import SESSIONS
+from tabs.streaming import Waiting, plain_error
 from tabs.words import say
 
 
 def build_api(shelf: Shelf) -> None:
-    """Adds the endpoint /remove_noise, without anything to see."""
+    """Adds the endpoints /restore, /find_damage and /remove_noise, without anything to see."""
+
+    def chosen(model: str, kind: str, request: gr.Request) -> str:
+        names = shelf.names(kind)
+        if not (model or names):
+            raise ValueError(say(request, "no_restorer" if kind == "restorer" else "no_model"))
+        return model or names[0]
+
+    def path_of(upload: dict | None, request: gr.Request) -> str:
+        """The file as it was sent: Gradio itself would fail at one that is no picture, and not say why."""
+        if not upload:
+            raise ValueError(say(request, "no_upload"))
+        return upload["path"]
+
+    def found_in(picture: str, model: str, request: gr.Request) -> np.ndarray:
+        found = None
+        for item in propose(request, shelf, model, open_original(picture)):
+            found = found if isinstance(item, Waiting) else item
+        if found is None:
+            raise gr.Error("The job was stopped before its end.", print_exception=False)
+        return found
+
+    def restore(
+        picture: str,
+        mask: str | None = None,
+        mode: str = "marked",
+        strength: float = 1,
+        noise_level: float = 0,
+        upscale: float = 1,
+        fill_transparent: bool = False,
+        steps: float = 1,
+        candidates: float = 1,
+        seed: float = 0,
+        model: str = "",
+        request: gr.Request = None,
+    ) -> list[str]:
+        """Repairs a damaged picture of any size and returns it as PNG files, one per candidate.
+
+        Args:
+            picture: The damaged picture, in any usual format, up to 40 million pixels.
+            mask: Of the same size, white where the picture is damaged; none: damage is looked for in mode "marked".
+            mode: "marked" leaves all but the damage exactly as it is; "whole" removes noise, blur, compression, fading.
+            strength: Of cleaning the whole picture, 0 to 2; 1 is what the model finds right.
+            noise_level: Of the picture, on the scale 0-255, for cleaning the whole; 0 has it judged.
+            upscale: 1, 2 or 4 times larger, for cleaning the whole picture.
+            fill_transparent: Whether transparent places inside the mask are missing and to be filled.
+            steps: 1 for the most faithful result, up to 50 for more detail, part of which is invented.
+            candidates: How many different answers, 1 to 8; with 1 step there is but one.
+            seed: Of the first candidate; another seed gives other details when there is more than 1 step.
+            model: A restorer's name; empty for the first one.
+
+        Returns:
+            The candidates, as PNG files at the picture's full size, with its alpha and colour profile.
+        """
+        try:
+            if mode not in ("marked", "whole"):
+                raise ValueError(f'The mode must be "marked" or "whole", not "{mode}".')
+            path, name = path_of(picture, request), chosen(model, "restorer", request)
+            marks = None
+            if mask:
+                marks = read_mask(mask["path"], open_original(path).size)
+            elif mode == "marked":
+                marks = found_in(path, name, request)
+            wanted = Wanted(
+                path, name, marks, mode == "whole", strength, noise_level or None, whole(upscale), whole(steps),
+                whole(candidates), whole(seed), fill_transparent,
+            )  # fmt: skip
+            *_, last = repair(request, shelf, wanted)
+        except Exception as error:
+            raise plain_error(error) from error
+        if last.repaired is None:
+            raise gr.Error("The job was stopped before its end.", print_exception=False)
+        return list(last.repaired.paths)
+
+    def find_damage(picture: str, model: str = "", request: gr.Request = None) -> str:
+        """Finds where a picture is scratched, scribbled over or missing.
+
+        Args:
+            picture: The damaged picture.
+            model: A restorer's name; empty for the first one.
+
+        Returns:
+            A mask as a PNG of the picture's size, white where it seems to be damaged.
+        """
+        try:
+            mask = found_in(path_of(picture, request), chosen(model, "restorer", request), request)
+            path = SESSIONS.of(request).new_folder() / "mask.png"
+            save_mask(mask, path)
+            return str(path)
+        except Exception as error:
+            raise plain_error(error) from error
 
     def remove_noise(
         picture: str,
@@ -21,7 +114,7 @@ def build_api(shelf: Shelf) -> None:
         model: str = "",
         request: gr.Request = None,
     ) -> str:
-        """Removes noise from a picture of the kind a model was trained on, and returns it as a PNG.
+        """Removes noise from a picture of the kind a generator was trained on, and returns it as a PNG.
 
         Args:
             picture: The noisy picture; its centre is fitted to the model's own resolution.
@@ -35,25 +128,33 @@ def build_api(shelf: Shelf) -> None:
             The restored picture, as a PNG file at the model's resolution.
         """
         try:
-            names = shelf.names()
-            if not names:
-                raise ValueError(say(request, "no_model"))
-            if not picture:
-                raise ValueError(say(request, "no_upload"))
-            wanted = Wanted(picture, sigma or None, whole(steps), prompt, whole(seed))
-            *_, last = repair(request, shelf, model or names[0], wanted)
+            path, name = path_of(picture, request), chosen(model, "generator", request)
+            wanted = Wanted(path, name, sigma=sigma or None, prompt=prompt, steps=whole(steps), seed=whole(seed))
+            restored = remove_noise_small(request, shelf, wanted)
         except Exception as error:
             raise plain_error(error) from error
-        if last.repaired is None:
+        if restored is None:
             raise gr.Error("The job was stopped before its end.", print_exception=False)
-        return str(last.repaired.path)
+        return str(restored)
 
     with gr.Group(visible=False):
-        result = gr.Image(label="Restored", type="filepath")
-        picture = gr.Image(type="filepath", image_mode=None, label="Picture")
-        sigma, steps, seed = gr.Number(0, label="Noise level"), gr.Number(1, label="Steps"), gr.Number(0, label="Seed")
+        picture, mask = (
+            gr.Image(type="filepath", image_mode=None, format="png", label=label) for label in ("Picture", "Mask")
+        )
+        mode, fill = gr.Textbox("marked", label="Mode"), gr.Checkbox(False, label="Fill transparent")
+        strength, sigma = gr.Number(1, label="Strength"), gr.Number(0, label="Noise level")
+        upscale, steps = gr.Number(1, label="Upscale"), gr.Number(1, label="Steps")
+        candidates, seed = gr.Number(1, label="Candidates"), gr.Number(0, label="Seed")
         prompt, model = gr.Textbox("", label="Prompt"), gr.Textbox("", label="Model")
-        gr.Button().click(
-            remove_noise, [picture, sigma, steps, prompt, seed, model], result, api_name="remove_noise",
-            concurrency_limit=None,
+        pictures = gr.Gallery(label="Candidates", type="filepath")
+        result = gr.Image(label="Result", type="filepath")
+        hidden = gr.Button()
+        free = dict(concurrency_limit=None, preprocess=False)
+        hidden.click(
+            restore, [picture, mask, mode, strength, sigma, upscale, fill, steps, candidates, seed, model], pictures,
+            api_name="restore", **free,
         )  # fmt: skip
+        hidden.click(find_damage, [picture, model], result, api_name="find_damage", **free)
+        hidden.click(
+            remove_noise, [picture, sigma, steps, prompt, seed, model], result, api_name="remove_noise", **free
+        )

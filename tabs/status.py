@@ -19,6 +19,11 @@ def bar_line(text: str, share: float | None = None) -> str:
     return f'<div class="sd-status" aria-live="polite">{bar}<span>{text}</span></div>'
 
 
+def note(text: str) -> str:
+    """A remark in HTML, read aloud when it changes."""
+    return f'<div class="sd-note" aria-live="polite">{text}</div>'
+
+
 class Status:
     """Times a job and tells its visitor about it, in HTML."""
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from sd_core.metrics import frechet_distance, psnr, ssim
+from sd_core.images import to_float
+from sd_core.metrics import closeness, frechet_distance, psnr, ssim
 
 
 def pictures(seed: int, height: int = 24, width: int = 33) -> torch.Tensor:
@@ -97,3 +98,19 @@ def test_frechet_distance_refuses_sets_that_cannot_be_compared():
         frechet_distance(torch.zeros(4, 3), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="at least two"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(4, 3))
+
+
+def test_closeness_of_a_large_picture_in_bands_is_that_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randint(0, 256, (600, 40, 3), dtype=torch.uint8, generator=generator)
+    b = (a.float() * 0.8 + 20).to(torch.uint8)
+    b[300:] = 0
+    in_bands = closeness(a, b)
+    at_once = psnr(to_float(a)[None], to_float(b)[None]), ssim(to_float(a)[None], to_float(b)[None])
+    assert in_bands == pytest.approx([float(value) for value in at_once], rel=1e-5)
+    assert closeness(a, a) == (math.inf, pytest.approx(1))
+
+
+def test_closeness_of_pictures_of_unlike_size_is_refused():
+    with pytest.raises(ValueError, match="same size"):
+        closeness(torch.zeros(20, 20, 3, dtype=torch.uint8), torch.zeros(20, 21, 3, dtype=torch.uint8))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from find_chromium import OPTIONS, chromium
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120
@@ -19,8 +19,9 @@ PATIENCE_MS = 120_000  # a slow machine is no failure
 expect.set_options(timeout=PATIENCE_MS)
 
 
-def serve(folder: Path) -> Iterator[str]:
-    """The app as a process of its own, with runs and uploads under `folder`: its address."""
+def serve(folder: Path, settings: dict[str, str] | None = None) -> Iterator[str]:
+    """The app as a process of its own, with runs and uploads under `folder`, and with environment variables as it is
+    told: its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,6 +32,7 @@ def serve(folder: Path) -> Iterator[str]:
         "SD_CORE_RUNS": str(folder / "runs"),
         "SD_CORE_DEVICE": "cpu",
         "SD_CORE_NICENESS": "0",  # trainings that yield to all else would keep the tests waiting on a busy machine
+        **(settings or {}),
     }
     address = f"http://127.0.0.1:{port}"
     with open(folder / "app.log", "wb") as log:
@@ -77,3 +79,16 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     opened.locator("#generate").wait_for()
     yield opened
     context.close()
+
+
+def download(page: Page, element: str) -> bytes:
+    """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
+    repeated as a person would."""
+    for patience in (5_000, 10_000, 20_000):
+        try:
+            with page.expect_download(timeout=patience) as caught:
+                page.locator(f"#{element}").click()
+            return caught.value.path().read_bytes()
+        except TimeoutError:
+            continue
+    raise AssertionError(f"#{element} downloaded nothing.")

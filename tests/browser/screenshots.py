@@ -35,12 +35,22 @@ def generate(page: Page) -> None:
     expect(page.locator("#gallery img")).to_have_count(16)
 
 
-def restore(page: Page) -> None:
+def mark(page: Page) -> None:
     page.get_by_role("tab").nth(1).click()
-    page.locator("#restore-examples button, #restore-examples img").first.click()
-    expect(page.locator("#noise-found")).not_to_be_empty()
+    page.locator("#restore-examples img").first.click()
+    expect(page.locator("#mark-note")).to_contain_text("marked already")
+    page.wait_for_timeout(3000)  # for the canvas
+
+
+def restore(page: Page) -> None:
+    for element, value in (("detail", 4), ("candidates", 4)):
+        field = page.locator(f"#{element} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
     page.locator("#restore-go").click()
-    expect(page.locator("#compare img").first).to_be_visible()
+    expect(page.locator("#candidate-gallery img")).to_have_count(4)
+    expect(page.locator("#heat img")).to_be_visible()
+    page.locator("#compare").scroll_into_view_if_needed()
 
 
 def train(page: Page) -> None:
@@ -72,7 +82,7 @@ def main(target: Path) -> None:
             page.set_default_timeout(PATIENCE_MS)
             page.goto(address)
             page.locator("#generate").wait_for()
-            for name, use in {"generate": generate, "restore": restore, "train": train}.items():
+            for name, use in {"generate": generate, "mark": mark, "restore": restore, "train": train}.items():
                 use(page)
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1000)

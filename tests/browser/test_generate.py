@@ -4,8 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from conftest import download
 from PIL import Image
-from playwright.sync_api import Browser, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Page, expect
 
 from sd_core.images import Parameters
 
@@ -36,19 +37,6 @@ def draw(page: Page, prompt: str = PROMPT, count: int = 4, seed: int = 11) -> No
     page.locator("#generate").click()
     expect(page.locator("#gallery img")).to_have_count(count)
     expect(page.locator("#generate")).to_be_visible()
-
-
-def download(page: Page, element: str) -> bytes:
-    """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
-    repeated as a person would."""
-    for patience in (5_000, 10_000, 20_000):
-        try:
-            with page.expect_download(timeout=patience) as caught:
-                page.locator(f"#{element}").click()
-            return caught.value.path().read_bytes()
-        except TimeoutError:
-            continue
-    raise AssertionError(f"#{element} downloaded nothing.")
 
 
 def shown(page: Page) -> str:

@@ -8,17 +8,23 @@ import torch
 from sd_core import checkpoint
 from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.text import Vocabulary
+from sd_core.training import new_restorer
 
 CAPTIONS = ("adventurer with long red hair, glasses, on a blue background", "lorelei with short black hair, beard")
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory, awaken):
-    """A folder with one untrained 16×16 model, "characters"."""
+    """A folder with an untrained 16×16 generator, "characters", and a "restorer" that changes pictures a little."""
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
     model = awaken(Denoiser(ModelConfig.generator("tiny", 16), Vocabulary.learn(CAPTIONS)))
     checkpoint.save(model, folder / "characters", checkpoint.Origin(examples=CAPTIONS))
+    restorer = new_restorer("tiny", 16, 0)
+    with torch.no_grad():
+        for parameter in list(restorer.parameters())[-2:]:  # the last layer, which is 0 before training
+            parameter.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
+    checkpoint.save(restorer, folder / "restorer")
     return folder
 
 

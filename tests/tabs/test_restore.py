@@ -1,26 +1,22 @@
-"""The Restore tab: what it measures and adds, what a repair leaves behind, and its endpoint."""
+"""The Restore tab: its examples, its words, and its endpoints."""
 
 import numpy as np
 import pytest
-import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from sd_core.shelf import Shelf
+from sd_core.damage_dial import DIALS
+from sd_core.originals import NOTES, open_original, save_mask
 from tabs import examples
-from tabs.repairing import Wanted, add_noise, measured, repair
+from tabs.comparing import CHINESE_NOTES
+from tabs.damaging import NAMES
 from tabs.sessions import SESSIONS
 
 
 @pytest.fixture
 def client(served):
     return Client(served, verbose=False, analytics_enabled=False)
-
-
-@pytest.fixture
-def shelf(checkpoints, tmp_path):
-    return Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
 
 
 @pytest.fixture
@@ -42,59 +38,89 @@ def pixels(path):
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def test_added_noise_is_measured_again(grey, tmp_path):
-    noisy, original = add_noise(grey, 64, 30, 0, tmp_path)
-    assert measured(str(noisy), 64) == pytest.approx(30, rel=0.15)
-    assert measured(str(original), 64) < 1
-    assert pixels(noisy).shape == (64, 64, 3)
-
-
-def test_a_repair_shows_previews_and_leaves_a_file_and_two_equal_copies(shelf, grey, tmp_path):
-    noisy, original = add_noise(grey, 16, 40, 0, tmp_path)
-    shown = list(repair(None, shelf, "characters", Wanted(str(noisy), steps=3, original=str(original))))
-    assert any(item.preview for item in shown)
-    last = shown[-1]
-    assert last.ended
-    assert pixels(last.repaired.path).shape == (16, 16, 3)
-    before, after = (pixels(path) for path in last.repaired.compared)
-    assert before.shape == after.shape
-    assert all(ratio > 0 for ratio in last.repaired.ratios)
-
-
-def test_without_an_original_nothing_is_said_of_closeness(shelf, grey):
-    *_, last = repair(None, shelf, "characters", Wanted(grey))
-    assert last.repaired.ratios is None
-
-
-def test_at_level_0_the_picture_stays_as_it_is(shelf, tmp_path):
-    random = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    Image.fromarray(random).save(tmp_path / "any.png")
-    *_, last = repair(None, shelf, "characters", Wanted(str(tmp_path / "any.png"), sigma=0, steps=5))
-    assert np.array_equal(pixels(last.repaired.path), random)
-
-
 def test_the_examples_are_drawn_when_first_needed_and_know_their_originals(served):
     drawn = examples.examples()
-    assert len(drawn) == len(examples.DRAWN)
+    assert len(drawn) == len(examples.EXAMPLES)
     assert examples.examples() == drawn
+    assert len({example.kind for example in drawn}) >= 7, "damaged in different ways"
     for example in drawn:
-        assert measured(str(example.noisy), examples.EXAMPLE_SIZE) == pytest.approx(example.sigma, rel=0.25)
-        assert pixels(example.original).shape == pixels(example.noisy).shape
+        before, after = pixels(example.made.original), pixels(example.made.picture)
+        assert before.shape == after.shape and (before != after).any()
+        assert (example.made.mask is None) == (example.made.what == "whole")
 
 
-def test_the_endpoint_is_documented(client):
-    endpoint = client.view_api(return_format="dict")["named_endpoints"]["/remove_noise"]
-    names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-    assert names == ["picture", "sigma", "steps", "prompt", "seed", "model"]
+def test_every_damage_and_every_note_has_a_name_in_both_languages():
+    assert set(NAMES) == set(DIALS) and set(CHINESE_NOTES) == set(NOTES)
 
 
-def test_the_endpoint_gives_a_png_at_the_models_size(client, grey):
+@pytest.mark.parametrize(
+    ("endpoint", "names"),
+    [
+        ("/restore", "picture mask mode strength noise_level upscale fill_transparent steps candidates seed model"),
+        ("/find_damage", "picture model"),
+        ("/remove_noise", "picture sigma steps prompt seed model"),
+    ],
+)
+def test_the_endpoints_are_documented(client, endpoint, names):
+    described = client.view_api(return_format="dict")["named_endpoints"][endpoint]
+    assert [parameter["parameter_name"] for parameter in described["parameters"]] == names.split()
+
+
+def test_restore_changes_what_is_marked_and_nothing_else(client, grey, tmp_path):
+    mask = np.zeros((48, 64), bool)
+    mask[5:9, 7:30] = True
+    save_mask(mask, tmp_path / "mask.png")
+    answers = client.predict(
+        picture=handle_file(grey), mask=handle_file(str(tmp_path / "mask.png")), steps=2, candidates=2,
+        api_name="/restore",
+    )  # fmt: skip
+    assert len(answers) == 2
+    for answer in answers:
+        before, after = open_original(grey).pixels, open_original(answer["image"]).pixels
+        assert (before[~mask] == after[~mask]).all() and (before != after)[mask].any()
+
+
+def test_restore_cleans_and_enlarges_a_whole_picture(client, grey):
+    answers = client.predict(picture=handle_file(grey), mask=None, mode="whole", upscale=2, api_name="/restore")
+    assert [pixels(answer["image"]).shape for answer in answers] == [(96, 128, 3)]
+
+
+def test_damage_is_found_as_a_mask_of_the_pictures_size(client, grey):
+    with Image.open(client.predict(picture=handle_file(grey), api_name="/find_damage")) as mask:
+        assert mask.size == (64, 48) and set(mask.convert("L").tobytes()) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"mode": "gently"}, "must be"),
+        ({"mode": "whole", "upscale": 3}, "enlarged"),
+        ({"mode": "whole", "candidates": 9}, "candidates"),
+        ({"model": "nobody"}, "no model"),
+        ({"picture": None}, "Choose a picture"),
+    ],
+)
+def test_restore_refuses_in_one_sentence(client, grey, wrong, said):
+    with pytest.raises(AppError, match=said):
+        client.predict(**({"picture": handle_file(grey), "mask": None} | wrong), api_name="/restore")
+
+
+@pytest.mark.parametrize("endpoint", ["/restore", "/find_damage", "/remove_noise"])
+def test_a_file_that_is_no_picture_is_named_without_its_path(client, tmp_path, endpoint):
+    (tmp_path / "letter.png").write_text("Dear reader")
+    with pytest.raises(AppError, match="is not a picture") as caught:
+        wrong = {"mask": None} if endpoint == "/restore" else {}
+        client.predict(picture=handle_file(str(tmp_path / "letter.png")), **wrong, api_name=endpoint)
+    assert "/tmp" not in str(caught.value)
+
+
+def test_remove_noise_gives_a_png_at_the_models_size(client, grey):
     path = client.predict(picture=handle_file(grey), sigma=25, steps=2, api_name="/remove_noise")
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (16, 16))
 
 
-def test_the_endpoint_gives_the_same_for_the_same_seed(client, grey):
+def test_remove_noise_gives_the_same_for_the_same_seed(client, grey):
     paths = [
         client.predict(picture=handle_file(grey), sigma=60, steps=3, seed=s, api_name="/remove_noise")
         for s in (1, 1, 2)
@@ -112,6 +138,6 @@ def test_the_endpoint_gives_the_same_for_the_same_seed(client, grey):
         ({"steps": 2.5}, "whole"),
     ],
 )
-def test_the_endpoint_refuses_in_one_sentence(client, grey, wrong, said):
+def test_remove_noise_refuses_in_one_sentence(client, grey, wrong, said):
     with pytest.raises(AppError, match=said):
         client.predict(picture=handle_file(grey), **wrong, api_name="/remove_noise")

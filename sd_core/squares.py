@@ -1,0 +1,131 @@
+"""A square of a larger picture, for models that work at one size: taken out, worked on, put back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sd_core.damage import to_unit
+from sd_core.denoiser import Denoiser
+from sd_core.filling import FILL_STEPS, fill
+from sd_core.images import to_float, to_image, to_pixels
+from sd_core.noise_removal import estimate_sigma, remove_noise
+from sd_core.restoration import Restoring
+
+
+@dataclass(frozen=True)
+class Square:
+    """Rows `top` to `top + side` and columns `left` to `left + side` of a picture."""
+
+    left: int
+    top: int
+    side: int
+
+    @classmethod
+    def within(cls, size: tuple[int, int], across: float = 0.5, down: float = 0.5, share: float = 1.0) -> "Square":
+        """A square inside a picture of (width, height).
+
+        Args:
+            across, down: where it lies: 0 is at the left or top, 1 at the right or bottom, 0.5 in the middle.
+            share: its side as a share of the picture's shorter side.
+
+        Raises:
+            ValueError: one of them is not between 0 and 1.
+        """
+        if not all(0 <= value <= 1 for value in (across, down, share)):
+            raise ValueError("The square's place and size must be between 0 and 100%.")
+        side = max(1, round(min(size) * share))
+        return cls(round((size[0] - side) * across), round((size[1] - side) * down), side)
+
+    @property
+    def span(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """bool [H, W] for a picture of (width, height): True in the square."""
+        mask = np.zeros(size[::-1], bool)
+        mask[self.span] = True
+        return mask
+
+    def taken(self, picture: Tensor, resolution: int) -> Tensor:
+        """What of uint8 [H, W, 3] lies in it, as uint8 [R, R, 3]."""
+        part = to_image(picture[self.span].contiguous())
+        return torch.from_numpy(np.array(part.resize((resolution, resolution), Image.Resampling.LANCZOS)))
+
+    def put_back(self, picture: Tensor, part: Tensor) -> Tensor:
+        """A copy of uint8 [H, W, 3] with uint8 [R, R, 3] in its place, enlarged or reduced to fit."""
+        whole = picture.clone()
+        image = to_image(part).resize((self.side, self.side), Image.Resampling.BICUBIC)
+        whole[self.span] = torch.from_numpy(np.array(image))
+        return whole
+
+
+def fill_square(
+    model: Denoiser,
+    picture: Tensor,
+    mask: Tensor,
+    square: Square,
+    prompt: str = "",
+    steps: int = FILL_STEPS,
+    seed: int = 0,
+    candidates: int = 1,
+) -> Iterator[Restoring]:
+    """Draws what is missing in a square of a picture anew with a generator.
+
+    Args:
+        picture, mask: uint8 [H, W, 3], sRGB, and bool [H, W]: where it is missing.
+        model, square, prompt, steps, seed, candidates: as for `fill` and `clean_square`.
+
+    Raises:
+        ValueError: nothing is missing in the square; or as `fill`.
+    """
+    resolution = model.config.resolution
+    missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)[0, 0] > 0
+    if not missing.any():
+        raise ValueError("Nothing is marked in the square; move the square, or mark what is missing in it.")
+    inside = torch.zeros_like(mask)
+    inside[square.span] = mask[square.span]
+    part = square.taken(picture, resolution)
+    for step in fill(model, part, missing, prompt, steps, candidates, seed):
+        pictures = (torch.where(inside[..., None], square.put_back(picture, p), picture) for p in step.pictures)
+        yield Restoring(step.index, step.count, step.preview, tuple(pictures))
+
+
+def clean_square(
+    model: Denoiser,
+    picture: Tensor,
+    square: Square,
+    sigma: float | None = None,
+    prompt: str = "",
+    steps: int = 1,
+    seed: int = 0,
+    candidates: int = 1,
+) -> Iterator[Restoring]:
+    """Removes noise from a square of a picture with a generator.
+
+    Args:
+        model: a generator, frozen as `checkpoint.load` gives it.
+        picture: uint8 [H, W, 3], sRGB.
+        square: where.
+        sigma: its noise level on the scale 0-255, None to have it measured.
+        prompt, steps: as for `remove_noise`.
+        seed: of the first candidate; the others' follow it. With 1 step there is but one.
+
+    Raises:
+        ValueError: as `remove_noise`.
+    """
+    part = square.taken(picture, model.config.resolution)
+    noisy = to_float(part)
+    level = estimate_sigma(noisy) if sigma is None else to_unit(sigma)
+    candidates = candidates if steps > 1 else 1
+    finished: list[Tensor] = []
+    for number in range(candidates):
+        for step in remove_noise(model, noisy, level, prompt, steps, seed + number):
+            done, count = number * step.count + step.index, candidates * step.count
+            yield Restoring(done, count, to_pixels(step.denoised)[0], tuple(finished))
+        finished.append(square.put_back(picture, to_pixels(step.x)[0]))
+    yield Restoring(count, count, to_pixels(step.x)[0], tuple(finished))

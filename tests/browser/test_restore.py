@@ -1,0 +1,220 @@
+"""The Restore tab as a person uses it, in a real browser, with a restorer whose weights are chance: what it paints is
+nonsense, so that one sees where it painted."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, download, serve
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from sd_core import checkpoint
+from sd_core.originals import save_mask
+from sd_core.training import new_restorer
+
+pytestmark = pytest.mark.browser
+
+WIDTH, HEIGHT = 2300, 2040
+ALPHA = 180  # of the picture's upper half
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The app with a restorer and with the released character model."""
+    folder = tmp_path_factory.mktemp("restore")
+    restorer = new_restorer("tiny", 16, 0)
+    with torch.no_grad():
+        for parameter in list(restorer.parameters())[-2:]:  # the last layer, which is 0 before training
+            parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
+    checkpoint.save(restorer, folder / "models" / "restorer")
+    shutil.copytree(ROOT / "checkpoints" / "characters", folder / "models" / "characters")
+    yield from serve(folder, {"SD_CORE_CHECKPOINTS": str(folder / "models")})
+
+
+@pytest.fixture
+def tab(page: Page) -> Page:
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#restore-picture input[type=file]").first.wait_for(state="attached")
+    return page
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """A smooth RGBA picture with a profile and a green line across it."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    pixels = np.stack([rows // 9, columns // 10, (rows + columns) // 19, np.full_like(rows, 255)], -1).astype(np.uint8)
+    pixels[: HEIGHT // 2, :, 3] = ALPHA
+    pixels[1000:1010, 300:1900, :3] = (0, 255, 0)
+    path = tmp_path_factory.mktemp("damaged") / "my picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def upload(page: Page, path: Path) -> None:
+    page.locator("#restore-picture input[type=file]").first.set_input_files(path)
+
+
+def opened(page: Page, path: Path) -> None:
+    upload(page, path)
+    expect(page.locator("#restore-go")).to_be_enabled()
+    page.locator("#mask-editor canvas").first.wait_for()
+    page.wait_for_timeout(3000)  # the canvas shows nothing to wait for when it has its picture
+
+
+def upload_mask(page: Page, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#mask-upload").click()
+    chooser.value.set_files(path)
+
+
+def stroke(page: Page, at: float = 0.45) -> None:
+    """A horizontal stroke across the middle of the canvas."""
+    box = page.locator("#mask-editor canvas").first.bounding_box()
+    y = box["y"] + box["height"] * at
+    page.mouse.move(box["x"] + box["width"] * 0.35, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.65, y, steps=6)
+    page.mouse.up()
+
+
+def restored(page: Page) -> Image.Image:
+    page.locator("#restore-go").click()
+    expect(page.locator("#compare img").first).to_be_visible()
+    expect(page.locator("#restore-go")).to_be_visible()
+    return Image.open(io.BytesIO(download(page, "download-restored")))
+
+
+def mask_of(page: Page) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(download(page, "mask-download")))) > 0
+
+
+def test_only_what_is_under_the_stroke_changes(tab: Page, damaged: Path):
+    opened(tab, damaged)
+    stroke(tab)
+    result = np.asarray(restored(tab))
+    before, mask = np.asarray(Image.open(damaged)), mask_of(tab)
+    assert result.shape == before.shape == (HEIGHT, WIDTH, 4)
+    assert 0.002 < mask.mean() < 0.1, "the stroke, at the picture's full size"
+    assert (result[~mask] == before[~mask]).all(), "nothing else changed, alpha included"
+    assert (result[mask][:, :3] != before[mask][:, :3]).any(-1).mean() > 0.9
+    rows, columns = np.nonzero(mask)
+    assert np.ptp(columns) > 4 * np.ptp(rows), "it lies where the mouse went"
+
+    slider, handle = tab.locator("#compare"), tab.locator("#compare .inner").first
+    box, grip = slider.bounding_box(), handle.bounding_box()
+    tab.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.25, grip["y"] + 5, steps=5)
+    tab.mouse.up()
+    assert handle.bounding_box()["x"] < grip["x"] - 50, "the slider follows the mouse"
+
+
+def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[1001:1004, 301:1899:2] = True  # finer than the canvas
+    save_mask(mask, tmp_path / "mask.png")
+    opened(tab, damaged)
+    upload_mask(tab, tmp_path / "mask.png")
+    expect(tab.locator("#mark-note")).to_contain_text("mask marks")
+    tab.wait_for_timeout(3000)
+    assert (mask_of(tab) == mask).all()
+    result = np.asarray(restored(tab))
+    before = np.asarray(Image.open(damaged))
+    assert (result[~mask] == before[~mask]).all() and (result[mask] != before[mask]).any()
+
+    stroke(tab, at=0.7)
+    more = mask_of(tab)
+    assert (more[:1200] == mask[:1200]).all(), "what was not painted on stays to the pixel"
+    assert more[1200:].any()
+    tab.locator("#clear-marks").click()
+    tab.wait_for_timeout(2000)
+    assert not mask_of(tab).any()
+
+
+def test_a_mask_of_another_size_is_refused(tab: Page, damaged: Path, tmp_path):
+    save_mask(np.ones((40, 50), bool), tmp_path / "mask.png")
+    opened(tab, damaged)
+    upload_mask(tab, tmp_path / "mask.png")
+    expect(tab.get_by_test_id("toast-body").first).to_contain_text("must have the same size")
+
+
+def test_a_file_that_is_no_picture_gives_one_sentence(tab: Page, tmp_path):
+    path = tmp_path / "letter.png"
+    path.write_text("Dear reader")
+    upload(tab, path)
+    toast = tab.get_by_test_id("toast-body").first
+    expect(toast).to_contain_text("is not a picture")
+    assert "/" not in toast.inner_text() and "Traceback" not in toast.inner_text()
+    expect(tab.locator("#restore-go")).to_be_disabled()
+
+
+def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
+    tab.locator("#restore-examples img").first.click()
+    expect(tab.locator("#mark-note")).to_contain_text("marked already")
+    tab.wait_for_timeout(3000)
+    for element, value in (("detail", 2), ("candidates", 3)):
+        field = tab.locator(f"#{element} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
+    restored(tab)
+    expect(tab.locator("#closeness")).to_contain_text("PSNR")
+    expect(tab.locator("#candidate-gallery img")).to_have_count(3)
+    expect(tab.locator("#heat img")).to_be_visible()
+    first = download(tab, "download-restored")
+    after = tab.locator("#compare img").last
+    shown = after.get_attribute("src")
+    tab.locator("#candidate-gallery button").nth(2).click()
+    expect(after).not_to_have_attribute("src", shown)
+    assert download(tab, "download-restored") != first
+
+    tab.locator("#keep-going").click()
+    expect(tab.locator("#restore-undo")).to_be_visible()
+    expect(tab.locator("#mark-note")).to_contain_text("Paint over")
+    tab.locator("#restore-undo").click()
+    expect(tab.locator("#mark-note")).to_contain_text("marked already")
+    expect(tab.locator("#restore-undo")).to_be_hidden()
+
+
+def test_damage_is_found_on_request(tab: Page, damaged: Path):
+    opened(tab, damaged)
+    tab.locator("#find-damage").click()
+    expect(tab.locator("#mark-note")).to_contain_text("damage")
+    expect(tab.locator("#find-damage")).to_be_enabled()
+
+
+def test_a_generator_cleans_a_square(tab: Page):
+    tab.locator("#restore-examples img").nth(7).click()
+    expect(tab.locator("#picture-facts")).to_contain_text("64×64")
+    tab.locator("#restorer input").click()
+    tab.get_by_role("option", name="characters").click()
+    expect(tab.locator("#square-shown img")).to_be_visible()
+    assert restored(tab).size == (64, 64)
+    expect(tab.locator("#closeness")).to_contain_text("PSNR")
+
+
+def test_a_generated_picture_is_sent_here(page: Page):
+    field = page.locator("#count input[type=number]").first
+    field.fill("1")
+    field.press("Tab")
+    page.locator("#generate").click()
+    page.locator("#send-to-restore").click()
+    expect(page.locator("#picture-facts")).to_contain_text("64×64")
+    expect(page.locator("#mask-editor canvas").first).to_be_visible()
+    expect(page.locator("#restore-go")).to_be_enabled()
+
+
+def test_the_tab_speaks_chinese(browser: Browser, address: str):
+    context = browser.new_context(locale="zh-CN")
+    chinese = context.new_page()
+    chinese.goto(address)
+    chinese.get_by_role("tab").nth(1).click()
+    expect(chinese.locator("#restore-go")).to_have_text("修复")
+    chinese.locator("#restore-examples img").first.click()
+    expect(chinese.locator("#find-damage")).to_have_text("自动查找损坏")
+    expect(chinese.locator("#mark-note")).to_contain_text("损坏处已标出")
+    expect(chinese.locator("#repair-what")).to_contain_text("只修复标出的区域")
+    context.close()
