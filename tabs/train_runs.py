@@ -29,6 +29,7 @@ add_words({
     "runs": ("Runs", "训练列表"),
     "own_pictures": ("own pictures", "自己的图片"),
     "age_ago": ("{age} ago", "{age} 前"),
+    "age_now": ("just now", "刚刚"),
     "more_runs": ("and {count} older ones", "以及 {count} 个更早的训练"),
 })  # fmt: skip
 
@@ -52,7 +53,8 @@ def _card(run: Run, standing: Standing, chosen: bool, visitor: gr.Request | None
     picture = _thumbnail(run)
     image = f'<img src="{picture}" alt="">' if picture else '<span class="sd-empty"></span>'
     state = standing.state if not standing.working else "working"
-    ago = say(visitor, "age_ago", age=age(time.time() - made))
+    old = time.time() - made
+    ago = say(visitor, "age_ago", age=age(old)) if old >= 60 else say(visitor, "age_now")
     about = " · ".join(html.escape(text) for text in (data, size, ago) if text)
     return (
         f'<button type="button" role="option" aria-selected="{str(chosen).lower()}" class="sd-run" '

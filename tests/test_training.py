@@ -490,6 +490,23 @@ def test_samples_come_from_the_same_noise_every_time(pictures):
     assert torch.equal(first.pictures, again.pictures)
 
 
+def test_samples_come_at_growing_intervals(pictures):
+    trainer, due = new_trainer(pictures, sample_every=200, steps=700), []
+    for trainer.step in range(1, 701):
+        due += [trainer.step] * trainer.is_sample_due()
+    assert due == [25, 50, 100, 200, 400, 600, 700]
+
+
+def test_samples_can_be_left_half_drawn(pictures):
+    trainer = new_trainer(pictures)
+    expected = trainer.samples().pictures
+    drawing = trainer.sampling()
+    assert next(drawing).index == 1
+    drawing.close()
+    assert torch.is_grad_enabled()
+    assert torch.equal(trainer.samples().pictures, expected)
+
+
 def test_samples_are_drawn_with_the_averaged_weights(pictures):
     trainer = new_trainer(pictures)
     before = trainer.samples().pictures

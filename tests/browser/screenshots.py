@@ -14,9 +14,6 @@ from conftest import PATIENCE_MS, serve
 from find_chromium import OPTIONS, chromium
 from playwright.sync_api import Page, expect, sync_playwright
 
-from sd_core.run_queue import ask
-from sd_core.runs import Run
-
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "dark"},
@@ -69,8 +66,6 @@ def train(page: Page) -> None:
 def app():
     with tempfile.TemporaryDirectory() as folder:
         yield from serve(Path(folder))
-        for run in Run.all(Path(folder) / "runs"):  # they outlive the app
-            ask(run, "stop")
 
 
 def main(target: Path) -> None:
@@ -87,6 +82,8 @@ def main(target: Path) -> None:
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1000)
                 page.screenshot(path=target / f"{name}-{look}.png", full_page=look == "phone")
+        page.locator("#train-stop").click()  # or the training would outlive the app
+        expect(page.locator("#train-status")).to_contain_text("Stopped")
         browser.close()
 
 
