@@ -1,6 +1,6 @@
 """What a training will take on this machine: parameters, memory and time, measured by a few steps of it.
 
-    python -m sd_core.probe SIZE RESOLUTION BATCH
+    python -m sd_core.probe KIND SIZE RESOLUTION BATCH
 
 measures in this process and prints JSON; `probe` has that done by a process of its own, whose memory can be told from
 the caller's and whose end gives it back.
@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 from sd_core.data import PictureSet
+from sd_core.data.pairs import CleanPictures
 from sd_core.device import best_device, describe, memory_taken
-from sd_core.training import SAMPLE_STEPS, Peers, Progress, Trainer, TrainingConfig, new_generator
+from sd_core.lessons import SAMPLE_STEPS
+from sd_core.training import Peers, Progress, Trainer, TrainingConfig, new_generator, new_restorer
 
 FEW, MORE = 4, 12  # pictures a step that are measured on a CPU; from both follows what a whole batch takes
 ENOUGH_SECONDS = 1.5  # of steps, for one measurement
@@ -49,13 +51,13 @@ class Estimate:
         return steps * self.step + grids * answers * FORWARD * self.picture
 
 
-def probe(size: str, resolution: int, batch: int) -> Estimate:
+def probe(kind: str, size: str, resolution: int, batch: int) -> Estimate:
     """Measures in a process of its own, for some seconds.
 
     Raises:
         ProbeFailed: it cannot be done, or not in time.
     """
-    command = [sys.executable, "-m", "sd_core.probe", size, str(resolution), str(batch)]
+    command = [sys.executable, "-m", "sd_core.probe", kind, size, str(resolution), str(batch)]
     try:
         done = subprocess.run(
             command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=PATIENCE
@@ -69,14 +71,14 @@ def probe(size: str, resolution: int, batch: int) -> Estimate:
     return Estimate(**json.loads(done.stdout))
 
 
-def measure(size: str, resolution: int, batch: int) -> Estimate:
+def measure(kind: str, size: str, resolution: int, batch: int) -> Estimate:
     """The same in this process."""
     device = best_device()
     parts = (batch,) if device.type != "cpu" or batch <= MORE else (FEW, MORE)
     points = []
     began = time.monotonic()
     for part in parts:
-        trainer = _trainer(size, resolution, part, device)
+        trainer = _trainer(kind, size, resolution, part, device)
         points.append((part, _step_seconds(trainer), memory_taken(device)))
         if time.monotonic() - began > MOST_SECONDS:
             break
@@ -97,11 +99,15 @@ def measure(size: str, resolution: int, batch: int) -> Estimate:
     )
 
 
-def _trainer(size: str, resolution: int, batch: int, device: torch.device) -> Trainer:
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, resolution, resolution, 3), dtype=np.uint8)
-    pictures = PictureSet("noise", pixels, ("a picture of a few words",) * batch, mirrorable=True)
+def _trainer(kind: str, size: str, resolution: int, batch: int, device: torch.device) -> Trainer:
     never = 1_000_000
     config = TrainingConfig(steps=never, batch=batch, save_every=never, sample_every=never)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, resolution, resolution, 3), dtype=np.uint8)
+    if kind == "restorer":
+        return Trainer(
+            new_restorer(size, resolution, 0), CleanPictures("noise", tuple(pixels)), config, device, Peers()
+        )
+    pictures = PictureSet("noise", pixels, ("a picture of a few words",) * batch, mirrorable=True)
     return Trainer(new_generator(pictures, size, 0), pictures, config, device, Peers())
 
 
@@ -121,4 +127,4 @@ def _step_seconds(trainer: Trainer) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
+    print(json.dumps(asdict(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))))

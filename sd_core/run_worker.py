@@ -209,7 +209,9 @@ class _Worker:
         inside = self.run.folder / config.data
         source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
         if config.kind == "restorer":
-            pictures = open_clean(source, count=config.count, smallest=config.resolution)
+            pictures = open_clean(
+                source, count=config.count, smallest=config.resolution, progress=tell if alone else None
+            )
         else:
             pictures = open_data(
                 source,

@@ -20,7 +20,8 @@ from tabs.train_data import staged
 from tabs.train_limits import Limits, new_browser, own
 from tabs.train_runs import build_runs, run_list
 from tabs.train_samples import SamplesView, build_samples, wire_samples
-from tabs.train_settings import Values, build_settings, starts_of_today
+from tabs.train_settings import Values, build_settings
+from tabs.train_start import starts_of_today
 from tabs.train_steer import Steering, build_steering, wire_steering
 from tabs.watching import READ, all_standings, loss_curves, status_line
 from tabs.words import T, add_words, say

@@ -12,11 +12,12 @@ from sd_core.probe import ProbeFailed, probe
 from sd_core.run_config import RunConfig
 from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
-from sd_core.training import TrainingConfig
+from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
 from tabs.streaming import plain_error
 from tabs.train_data import DataControls, build_data, wire_data
 from tabs.train_limits import Limits
+from tabs.train_start import FRESH, kind_of, starts
 from tabs.watching import duration, megabytes
 from tabs.words import T, add_words, say
 
@@ -46,12 +47,6 @@ PRESETS = {  # times are for two CPU cores and 64×64 pixels
 LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
 
 add_words({
-    "train_start": ("Start from", "起点"),
-    "train_fresh": ("A fresh model", "全新模型"),
-    "train_start_info": (
-        "A trained model keeps its own size and resolution",
-        "已训练的模型保持自己的大小和分辨率",
-    ),
     "size": ("Model size", "模型大小"),
     "resolution": ("Resolution", "分辨率"),
     "preset": ("How long", "训练时长"),
@@ -140,21 +135,26 @@ class Values:
         if len(prompts) > MOST_PROMPTS:
             raise RunError(f"A sample grid shows up to {MOST_PROMPTS} prompts, not {len(prompts)}.")
         characters, own = self.data == "characters", self.data == "own"
+        kind = kind_of(shelf, self.start)
+        sigma_mean, sigma_std = SIGMAS[kind]
         every = max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
         config = RunConfig(
             data=str(pictures) if own else self.data,
-            styles=tuple(self.styles) if characters else None,
+            kind=kind,
+            styles=tuple(self.styles) if characters and kind == "generator" else None,
             count=whole(self.count) if characters else None,
             caption_template=(self.template or "").strip() or "{}",
             fit=self.fit,
             size=self.size,
             resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
-            start=str(shelf.folder(self.start)) if self.start else "",
+            start=str(shelf.folder(self.start)) if self.start not in FRESH else "",
             minutes=limits.minutes,
             training=TrainingConfig(
                 steps=steps,
                 batch=whole(self.batch),
                 learning_rate=self.learning_rate or 0,
+                sigma_mean=sigma_mean,
+                sigma_std=sigma_std,
                 ema_share=self.ema,
                 caption_dropout=self.dropout,
                 bf16=self.bf16,
@@ -187,7 +187,7 @@ def build_settings(shelf: Shelf, limits: Limits) -> Settings:
     taste = PRESETS["taste"]
     data = build_data(limits, taste.count)
     start = gr.Dropdown(
-        _starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
+        starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
     )
     size = gr.Radio(list(limits.sizes), value=taste.size, label=T("size"), elem_id="train-size")
     resolution = gr.Radio(list(limits.resolutions), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution")
@@ -215,7 +215,7 @@ def build_settings(shelf: Shelf, limits: Limits) -> Settings:
     )  # fmt: skip
     wire_data(data, resolution, limits)
     _follow(shelf, data, settings, preset)
-    _build_estimate(settings)
+    _build_estimate(shelf, settings)
     return settings
 
 
@@ -227,15 +227,15 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
         """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
         visible = gr.Group(visible=kind == "characters"), gr.Column(visible=kind == "own")
         native = CIFAR_RESOLUTION if kind == "cifar10" else RESOLUTION
-        return *visible, gr.skip() if model else native
+        return *visible, gr.skip() if model not in FRESH else native
 
     def on_preset(key: str, model: str):
         chosen = PRESETS[key]
-        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model else chosen.size
+        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model not in FRESH else chosen.size
 
     def on_start(model: str):
         """A trained model has its own size and resolution."""
-        if not model:
+        if model in FRESH:
             return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
         try:
             shape = shelf.describe(model).model
@@ -253,16 +253,18 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
     start.input(on_start, start, [size, resolution, settings.learning_rate], **QUIET)
 
 
-def _build_estimate(settings: Settings) -> None:
+def _build_estimate(shelf: Shelf, settings: Settings) -> None:
     """A button that has a few steps measured, and what they say about the whole."""
     measure = gr.Button(T("estimate"), size="sm", elem_id="train-estimate")
     said = gr.HTML(elem_id="train-estimated")
 
-    def on_measure(size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request):
+    def on_measure(
+        start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
+    ):
         try:
             steps = max(1, whole(steps or 1))
-            found = probe(size, resolution or RESOLUTION, whole(batch))
-        except (ProbeFailed, OSError) as error:
+            found = probe(kind_of(shelf, start), size, resolution or RESOLUTION, whole(batch))
+        except (ProbeFailed, CheckpointError, OSError) as error:
             raise plain_error(error) from error
         grids = steps // max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
         parts = (
@@ -274,17 +276,6 @@ def _build_estimate(settings: Settings) -> None:
         return f'<div class="sd-note">{html.escape(" · ".join(parts))}</div>'
 
     measure.click(
-        on_measure, [settings.size, settings.resolution, settings.steps, settings.batch], said,
+        on_measure, [settings.start, settings.size, settings.resolution, settings.steps, settings.batch], said,
         show_progress="minimal", show_progress_on=said, api_visibility="private",
     )  # fmt: skip
-
-
-def _starts(shelf: Shelf) -> list[tuple[str, str]]:
-    return [(T("train_fresh"), ""), *((name, name) for name in shelf.names())]
-
-
-def starts_of_today(shelf: Shelf, chosen: str) -> gr.Dropdown:
-    """The picker of the model to start from, with what there is now."""
-    choices = _starts(shelf)
-    known = {value for _, value in choices}
-    return gr.Dropdown(choices=choices, value=chosen if chosen in known else "")

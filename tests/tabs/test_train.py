@@ -16,13 +16,14 @@ from sd_core.data.preview import preview
 from sd_core.run_config import RunConfig
 from sd_core.runs import Run, RunError, Status
 from sd_core.shelf import Shelf
-from sd_core.training import TrainingConfig
+from sd_core.training import SIGMAS, TrainingConfig
 from tabs import train_limits
 from tabs.chart import Curve, line_chart
 from tabs.train_data import staged, summary
 from tabs.train_limits import Limits, is_owner, new_browser, own
 from tabs.train_runs import run_list
 from tabs.train_settings import PRESETS, Values
+from tabs.train_start import FRESH_RESTORER, starts
 from tabs.watching import (
     POINTS,
     Standing,
@@ -90,6 +91,18 @@ def test_ones_own_zip_is_kept_by_the_run(values, shelf, tmp_path, pictures):
 def test_a_trained_model_keeps_its_shape(values, shelf):
     config = dataclasses.replace(values, start="characters", size="base", resolution=None).create(shelf).config()
     assert (config.size, config.resolution) == ("tiny", 16)
+
+
+def test_a_fresh_restorer_learns_at_its_own_noise_levels(values, shelf):
+    config = dataclasses.replace(values, start=FRESH_RESTORER).create(shelf).config()
+    assert (config.kind, config.styles, config.start) == ("restorer", None, "")
+    assert (config.training.sigma_mean, config.training.sigma_std) == SIGMAS["restorer"]
+
+
+def test_a_restorer_can_be_tuned(values, shelf):
+    assert "restorer" in [value for _, value in starts(shelf)]
+    config = dataclasses.replace(values, start="restorer").create(shelf).config()
+    assert (config.kind, config.size, config.resolution) == ("restorer", "tiny", 16)
 
 
 def test_a_run_has_the_name_one_gives_it(values, shelf):
