@@ -25,7 +25,7 @@ SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
-LEVEL = 2 / 255  # one step of 8 bits: crops closer to the truth than that need no more learning
+CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
@@ -223,7 +223,7 @@ class RestorerObjective(nn.Module):
         restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
         weight = self.model.preconditioning.loss_weight(sigma)
         error = weight * (restored - x0).square().mean(dim=(1, 2, 3))
-        closeness = (1 + error / (weight * LEVEL**2)).log() / 2
+        closeness = (1 + error / (weight * CLOSE**2)).log() / 2
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
         return closeness.mean() + MASK_WEIGHT * (found * untold).mean()
