@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections
 
-MAX_UPLOAD = "64mb"
+MAX_UPLOAD = "4gb"  # of one's own pictures, where the owner of the page sets no other limit
 MAX_WAITING = 64  # jobs in the queue
 CLEAN_EVERY, KEEP_FOR = 600, 4 * 3600  # seconds, for uploaded and generated files
 
@@ -59,8 +59,10 @@ def launch_options() -> dict:
     """What `launch` is told."""
     import gradio as gr
 
+    from tabs.train_limits import Limits
     from tabs.words import I18N
 
+    megabytes = Limits.of_environment().megabytes
     fonts = ["ui-sans-serif", "system-ui", "sans-serif"]  # the system's own: nothing is fetched
     theme = gr.themes.Soft(
         primary_hue="indigo",
@@ -87,7 +89,7 @@ def launch_options() -> dict:
         theme=theme,
         css_paths=Path(__file__).parent / "tabs" / "style.css",
         i18n=I18N,
-        max_file_size=MAX_UPLOAD,
+        max_file_size=f"{megabytes}mb" if megabytes else MAX_UPLOAD,
         run_history=False,
         mcp_server=importlib.util.find_spec("mcp") is not None,
     )

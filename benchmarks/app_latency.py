@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 PROMPT = "adventurer with long red hair and glasses, on a blue background"
 FEW, MANY = 16, 64
 PATIENCE = 180  # seconds for a page or a batch, before something must be wrong
+PASSED_ON = ("OMP_NUM_THREADS", "SD_CORE_NICENESS")  # to the app: how much of the machine it and its trainings take
 VIEWPORT = {"width": 1280, "height": 2600}  # so tall that no picture of the gallery waits to be scrolled to
 
 # What the page shows once a new preview, or a new full gallery, is really painted; `before` is what it showed earlier.
@@ -57,13 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:
-        tests = _tests_browser()
+        tests = tests_browser()
         browser = playwright.chromium.launch(executable_path=tests.chromium(), args=tests.OPTIONS)
         page = browser.new_page(viewport=VIEWPORT, locale="en-US")
         page.set_default_timeout(1000 * PATIENCE)
         started = time.perf_counter()
         with app(options.checkpoints, Path(scratch), str(options.device)) as (process, address):
-            _wait_for(address, process)
+            wait_for(address, process)
             answered = time.perf_counter() - started
             page.goto(address)
             page.locator("#generate").wait_for(state="visible")
@@ -113,6 +114,7 @@ def app(checkpoints: Path, scratch: Path, device: str) -> Iterator[tuple[subproc
         "SD_CORE_RUNS": str(scratch / "runs"),
         "SD_CORE_DEVICE": device,
     }
+    environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     with open(scratch / "app.log", "wb") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
@@ -129,7 +131,7 @@ def app(checkpoints: Path, scratch: Path, device: str) -> Iterator[tuple[subproc
                 process.wait()
 
 
-def _wait_for(address: str, process: subprocess.Popen) -> None:
+def wait_for(address: str, process: subprocess.Popen) -> None:
     deadline = time.perf_counter() + PATIENCE
     while time.perf_counter() < deadline:
         if process.poll() is not None:
@@ -171,7 +173,7 @@ def peak_memory(pid: int) -> int:
     return total
 
 
-def _tests_browser() -> ModuleType:
+def tests_browser() -> ModuleType:
     """Where the browser that the tests drive is, and how they start it."""
     spec = importlib.util.spec_from_file_location("find_chromium", ROOT / "tests" / "browser" / "find_chromium.py")
     module = importlib.util.module_from_spec(spec)

@@ -241,10 +241,12 @@ def train(
     name: Annotated[str, typer.Option(help="The run's name; its folder is runs/NAME.")] = "",
     run: Annotated[Path | None, typer.Option(help="Work on this run's folder instead of beginning a new one.")] = None,
     only_create: Annotated[bool, typer.Option(help="Write the run's folder, and leave the work to `--run`.")] = False,
+    queued: Annotated[bool, typer.Option(hidden=True, help="Only if it is still in the queue.")] = False,
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
 ) -> None:
-    """Train a model, or go on with a run. Ctrl-C pauses; `train --run runs/NAME` resumes."""
-    from sd_core.runs import Run, RunConfig, RunError, new_name
+    """Train a model, or go on with a run, when no other is at work. Ctrl-C pauses; `train --run runs/NAME` resumes."""
+    from sd_core.run_config import RunConfig
+    from sd_core.runs import Run, RunError, new_name
     from sd_core.training import SIGMAS, TrainingConfig
 
     if run is None and "RANK" in os.environ:
@@ -283,11 +285,12 @@ def train(
     if only_create:
         print(f"Work on it with: python -m sd_core train --run {work_on.folder}")
     else:
-        _work(work_on, quiet)
+        _work(work_on, quiet, queued)
 
 
-def _work(run: "Run", quiet: bool) -> None:
+def _work(run: "Run", quiet: bool, queued: bool) -> None:
     """Works on a run in this process, showing how it goes. Ctrl-C or a termination pauses it; a second ends it."""
+    from sd_core.run_queue import free_places
     from sd_core.run_worker import work
     from sd_core.training import Progress, Saved
 
@@ -300,10 +303,12 @@ def _work(run: "Run", quiet: bool) -> None:
         signal.signal(number, pause)
     # The processes of a torchrun share one shell and one folder, so only the first speaks and writes wishes.
     is_first = os.environ.get("RANK", "0") == "0"
-    if is_first and run.status().state != "queued":  # whoever queued it wished for that, and may wish otherwise by now
+    if is_first and not queued and run.status().state != "queued":  # else somebody may wish otherwise by now
         run.wish("run")
+    if is_first and not quiet and "RANK" not in os.environ and not free_places(run.folder.parent):
+        print(f"{run.name} waits for its turn: another run is being worked on.")
     with tqdm(unit="step", disable=quiet or not is_first or None, desc=run.name) as bar:
-        for event in work(run):
+        for event in work(run, queued):
             if isinstance(event, Progress):
                 bar.total, bar.n = event.steps, event.step
                 bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")

@@ -253,6 +253,25 @@ def _vocabulary(folder: Path, description: Description) -> Vocabulary:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
 
 
+def snapshot(folder: Path, target: Path) -> Path:
+    """Copies a checkpoint, all of it from one save, to the new folder `target`, however often it is saved meanwhile.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+
+    def copy(source: Path) -> None:
+        _describe(source)
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            shutil.copytree(source, target)
+        except (OSError, shutil.Error) as error:
+            raise CheckpointError(f"{source} could not be copied: {_first_line(error)}") from error
+
+    _read_whole(Path(folder), copy)
+    return target
+
+
 def push(folder: Path, repository: str, token: str, private: bool = False) -> str:
     """Uploads a checkpoint folder to the Hugging Face Hub and returns its address. The token is used once, not kept."""
     describe(folder)

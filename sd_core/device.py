@@ -1,6 +1,7 @@
 """Which accelerator, which number format, and what pays on it."""
 
 import os
+import sys
 from contextlib import nullcontext
 
 import torch
@@ -39,6 +40,18 @@ def synchronize(device: torch.device) -> None:
     """Waits for work in flight, so that a clock read next is honest."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
+
+
+def memory_taken(device: torch.device) -> int:
+    """The most bytes that this process has taken so far: of a GPU's memory, or else of the machine's; 0 if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def describe(device: torch.device) -> str:

@@ -25,7 +25,7 @@ SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
-LEVEL = 2 / 255  # one step of 8 bits: crops closer to the truth than that need no more learning
+CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
@@ -39,6 +39,15 @@ class Share:
 
     def __iter__(self) -> Iterator[Tensor]:
         yield from torch.arange(self.first, self.last).chunk(self.parts)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples on their way: `index` of `count` steps are done. The last has the pictures [N, 3, H, W], on the CPU."""
+
+    index: int
+    count: int
+    pictures: Tensor | None = None
 
 
 class Lessons(ABC):
@@ -72,9 +81,8 @@ class Lessons(ABC):
         """The arguments of `objective` for each part of a process's share of step number `step`."""
 
     @abstractmethod
-    def samples(self, model: Denoiser) -> tuple[Tensor, tuple[str, ...]]:
-        """Pictures [N, 3, H, W] on the CPU that show what `model` has learnt, always for the same questions, and a
-        description of each (perhaps none)."""
+    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
+        """Pictures that show what `model` has learnt, always for the same questions, drawn step by step."""
 
 
 # A generator's
@@ -186,22 +194,23 @@ class CaptionedLessons(Lessons):
         unique = sorted(set(self.pictures.captions))
         return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
 
-    def samples(self, model: Denoiser) -> tuple[Tensor, tuple[str, ...]]:
+    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         prompts, resolution = self.sample_prompts(), model.config.resolution
         sigmas = karras_sigmas(SAMPLE_STEPS)
         noise = draw_noise(picture_generators(list(range(len(prompts)))), (3, resolution, resolution), model.device)
         guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
-        *_, last = dpmpp_2m(guided, noise * sigmas[0], sigmas.to(model.device))
-        return last.x.float().cpu(), prompts
+        for step in dpmpp_2m(guided, noise * sigmas[0], sigmas.to(model.device)):
+            yield Drawn(step.index, step.count)
+        yield Drawn(step.count, step.count, step.x.float().cpu())
 
 
 # A restorer's
 
 
 class RestorerObjective(nn.Module):
-    """The loss of a batch: the logarithm of each crop's squared error (a PSNR, as in Chen et al. 2022, arXiv:2204.04676),
-    so that crops of which little can be known do not drown the others, weighted over the noise levels as EDM does; and
-    that of finding the damage where nobody told where it is."""
+    """The loss of a batch: the logarithm of each crop's squared error (as in NAFNet, Chen et al. 2022,
+    arXiv:2204.04676), so that crops of which little can be known do not drown the others, weighted over noise levels as
+    EDM does; and that of finding the damage where nobody told where it is."""
 
     def __init__(self, model: Denoiser):
         super().__init__()
@@ -214,7 +223,7 @@ class RestorerObjective(nn.Module):
         restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
         weight = self.model.preconditioning.loss_weight(sigma)
         error = weight * (restored - x0).square().mean(dim=(1, 2, 3))
-        closeness = (1 + error / (weight * LEVEL**2)).log() / 2
+        closeness = (1 + error / (weight * CLOSE**2)).log() / 2
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
         return closeness.mean() + MASK_WEIGHT * (found * untold).mean()
@@ -262,13 +271,13 @@ class PairLessons(Lessons):
             noise = draw_noise([self.generator(3, n) for n in numbers], tuple(x0.shape[1:]), device)
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask
 
-    def samples(self, model: Denoiser) -> tuple[Tensor, tuple[str, ...]]:
+    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         """Damaged, restored in one step and clean, side by side."""
         pairs = [self.pictures.pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
         x0, damaged, told, level, _ = stacked(pairs)
         hints = Hints(*(t.to(model.device) for t in (damaged, told, level)))
         restored, _ = model.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints)
-        return torch.cat([damaged, restored.float().cpu(), x0], dim=3), ()
+        yield Drawn(1, 1, torch.cat([damaged, restored.float().cpu(), x0], dim=3))
 
 
 def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

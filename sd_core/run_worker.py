@@ -1,31 +1,38 @@
 """The process that works on a run: trains, writes what happens into the run's folder, and does what is wished for."""
 
+import errno
 import json
 import os
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sd_core import checkpoint
+from sd_core import checkpoint, metric_lines, run_queue
 from sd_core.data import DataError, PictureSet, open_data
 from sd_core.data.pairs import CleanPictures, open_clean
 from sd_core.denoiser import Denoiser
-from sd_core.device import best_device, describe
+from sd_core.device import best_device, describe, memory_taken
 from sd_core.images import grid, to_pixels
-from sd_core.runs import UPLOAD, Run, RunConfig, RunError, Status, write_text
+from sd_core.run_config import RunConfig
+from sd_core.runs import UPLOAD, Control, Run, RunError, Status
 from sd_core.training import (
     Event,
     Peers,
     Progress,
     Samples,
+    Sampling,
     Saved,
+    Split,
     Trainer,
     TrainingFailed,
     new_generator,
@@ -36,14 +43,20 @@ SAVE_SECONDS = 120.0  # work lost to a kill is at most this, or `save_every` ste
 TELL_SECONDS = 0.5  # between reports of how far the pictures are prepared
 TAKE_SECONDS = 2.0  # whoever looks at a lock holds it for a moment, which is waited out
 MOST_NAMED = 20  # pictures left out that the log names
+RESERVE = 1 << 16  # bytes kept free for the last words on a full disk
 
 
 class _Left(Exception):
     """Somebody wished for an end before training began."""
 
 
-def work(run: Run) -> Iterator[Event]:
-    """Works on the run until it is finished or somebody wishes otherwise, passing on the training's events.
+def work(run: Run, queued: bool = False) -> Iterator[Event]:
+    """Works on the run, when its turn comes, until it is finished or somebody wishes otherwise, passing on the
+    training's events.
+
+    Args:
+        run: what to work on.
+        queued: work on it only if it is still in the queue. Else it is given a place there.
 
     Raises:
         RunError: another process works on it.
@@ -52,23 +65,36 @@ def work(run: Run) -> Iterator[Event]:
     config = run.config()
     device = best_device()
     peers = Peers.join(device)
-    lock = run.lock() if peers.rank == 0 else None
-    if lock:
-        try:
-            lock.acquire(timeout=TAKE_SECONDS)
-        except Timeout:
-            raise RunError(f"Another process is working on {run.name}.") from None
-    worker = _Worker(run, config, device, peers)
+    if peers.rank:
+        yield from _Worker(run, config, device, peers).work()
+        return
+    lock, slot = run.lock(), None
     try:
-        yield from worker.work()
-    except _Left:
-        worker.end()
-    except BaseException as error:
-        worker.fail(error)
-        raise
+        lock.acquire(timeout=TAKE_SECONDS)
+    except Timeout:
+        raise RunError(f"Another process is working on {run.name}.") from None
+    try:
+        if queued and (run.known_status().state != "queued" or run.wished() != "run"):
+            return  # withdrawn while this process started
+        worker = _Worker(run, config, device, peers)
+        try:
+            if peers.count == 1:  # whoever uses torchrun has decided what the machine does
+                run_queue.join(run)
+                slot = run_queue.wait_for_turn(run, lambda: run.wished() != "run")
+                if slot is None:
+                    raise _Left
+            yield from worker.work()
+        except _Left:
+            worker.end()
+        except BaseException as error:
+            worker.fail(error)
+            raise
     finally:
-        if lock:
-            lock.release()
+        if slot:
+            slot.release()
+        lock.release()
+        with suppress(RunError, OSError):
+            run_queue.ensure_keeper(run.folder.parent)
 
 
 class _Worker:
@@ -80,6 +106,8 @@ class _Worker:
         self.device_name = describe(device)
         self.worked_before = run.known_status().seconds_worked
         self.started = self.saved_at = time.monotonic()
+        self.told_at, self.saved_step = 0.0, -1
+        self.board = None
 
     def work(self) -> Iterator[Event]:
         if self.keeper:
@@ -88,50 +116,75 @@ class _Worker:
         pictures = self._pictures()
         trainer = Trainer(self._model(pictures), pictures, self.config.training, self.device, self.peers)
         self._resume(trainer)
-        trainer.extended(self._wishes()["steps"])
+        trainer.extended(self._wishes().steps)
         if self.keeper:
             self._begin(trainer, pictures)
         self.started = self.saved_at = time.monotonic()
         for event in trainer.run():
-            progressed = isinstance(event, Progress)
-            leaving = progressed and self._wishes()["wish"] != "run"
-            late = progressed and time.monotonic() - self.saved_at > SAVE_SECONDS
+            control = self._wishes() if isinstance(event, (Progress, Sampling)) else None
+            leaving = control is not None and control.wish != "run"
+            over = isinstance(event, Progress) and self._is_over()
+            if control is not None and control.steps != trainer.config.steps:
+                trainer.extended(control.steps)
             if self.keeper:
-                if progressed:
-                    self._log_progress(event)
-                elif isinstance(event, Samples):
-                    self._save_samples(event)
-                if isinstance(event, Saved) or leaving or late:
+                self._keep(event, trainer)
+                late = isinstance(event, Progress) and time.monotonic() - self.saved_at > SAVE_SECONDS
+                if isinstance(event, Saved) or late or ((leaving or over) and self.saved_step != trainer.step):
                     self._save(trainer, pictures)
             yield event
+            if over and not leaving:
+                self.end("finished", f"The {self.config.minutes:g} minutes that it was given are over.")
+                return
             if leaving:
                 self.end()
                 return
+        if self.keeper and trainer.step not in (0, self.saved_step):  # the total was lowered, or the last save killed
+            self._save(trainer, pictures)
         self.end("finished")
 
-    def end(self, state: str = "") -> None:
+    def _is_over(self) -> bool:
+        """Whether its time is; the first process decides, as with wishes."""
+        over = bool(self.config.minutes) and self._worked > 60 * self.config.minutes
+        return over if self.peers.count == 1 else self._of_first(over)
+
+    def end(self, state: str = "", reason: str = "") -> None:
         """Writes the last status: `state`, or the one that was wished for."""
         if self.keeper:
             state = state or {"pause": "paused"}.get(self.run.wished(), "stopped")
             now = self.run.known_status()
-            self.run.write_status(replace(now, state=state, prepared=0, pictures=0, seconds_left=0.0))
+            idle = dict(prepared=0, pictures=0, drawn=0, draws=0, seconds_left=0.0)
+            self.run.write_status(replace(now, state=state, reason=reason, **idle))
+            self._tidy()
             self.run.note(f"{state.capitalize()} after {now.step} steps.")
 
     def fail(self, error: BaseException) -> None:
         """Writes why the work ended."""
         if self.keeper:
-            now = self.run.known_status()
-            self.run.write_status(replace(now, state="failed", prepared=0, pictures=0, reason=_reason(error)))
+            reason = _reason(error)
+            self._tidy()  # also makes room for the last words
+            idle = dict(prepared=0, pictures=0, drawn=0, draws=0)
+            self.run.write_status(replace(self.run.known_status(), state="failed", reason=reason, **idle))
+
+    def _tidy(self) -> None:
+        if self.board:
+            self.board.close()
+        with suppress(OSError):
+            self._reserve.unlink()
+
+    @property
+    def _reserve(self) -> Path:
+        return self.run.folder / ".reserve"
 
     @property
     def _worked(self) -> float:
         return self.worked_before + time.monotonic() - self.started
 
-    def _wishes(self) -> dict:
+    def _wishes(self) -> Control:
         """What the first process read: all must agree, or they would wait for one another for ever."""
-        if self.peers.count == 1:
-            return self.run.control()
-        box = [self.run.control()]
+        return self.run.control() if self.peers.count == 1 else self._of_first(self.run.control())
+
+    def _of_first(self, value):
+        box = [value]
         torch.distributed.broadcast_object_list(box)
         return box[0]
 
@@ -156,7 +209,9 @@ class _Worker:
         inside = self.run.folder / config.data
         source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
         if config.kind == "restorer":
-            pictures = open_clean(source, count=config.count, smallest=config.resolution)
+            pictures = open_clean(
+                source, count=config.count, smallest=config.resolution, progress=tell if alone else None
+            )
         else:
             pictures = open_data(
                 source,
@@ -164,6 +219,7 @@ class _Worker:
                 count=config.count,
                 styles=config.styles,
                 caption_template=config.caption_template,
+                fit=config.fit,
                 progress=tell if alone else None,
             )
         if self.keeper:
@@ -194,49 +250,84 @@ class _Worker:
                 raise RunError(
                     f"The saved state of {run.name} is damaged; start a new run from its checkpoint instead."
                 ) from error
+            with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
+                self.saved_step = checkpoint.describe(run.checkpoint).origin.steps
         if self.keeper:
-            kept = [json.dumps(line) + "\n" for line in run.metrics() if line["step"] <= trainer.step]
-            write_text(run.folder / "metrics.jsonl", "".join(kept))
+            for unfinished in (*run.folder.glob("*.new"), *(run.folder / "samples").glob("*.new")):
+                unfinished.unlink()
+            metric_lines.cut(run.folder / "metrics.jsonl", trainer.step)
             for sample in run.samples():
-                if int(sample.stem) > trainer.step:
+                if not sample.stem.isdigit() or int(sample.stem) > trainer.step:
                     sample.unlink()
 
     def _begin(self, trainer: Trainer, pictures: PictureSet | CleanPictures) -> None:
         """Tells the log what is about to happen, and draws the sample that a kill after the last save prevented."""
+        self._reserve.write_bytes(bytes(RESERVE))
+        self.board = _board(self.run.folder / "tensorboard", trainer.step)
         self.run.note(f"Training on {len(pictures):,} pictures, from step {trainer.step}; {self.device_name}.")
         for skipped in pictures.skipped[:MOST_NAMED]:
             self.run.note(f"Left out {skipped.file}: {skipped.reason}.")
-        due = trainer.step > 0 and trainer.step % self.config.training.sample_every == 0
+        if len(pictures.skipped) > MOST_NAMED:
+            self.run.note(f"Left out {len(pictures.skipped) - MOST_NAMED:,} more.")
+        due = trainer.step > 0 and trainer.is_sample_due()
         if due and not self._sample_file(trainer.step).exists():
-            self._save_samples(trainer.samples())
+            for event in trainer.sampling():
+                self._keep(event, trainer)
+                if self.run.wished() != "run":
+                    raise _Left  # what was saved is all there is
 
     # While training
+
+    def _keep(self, event: Event, trainer: Trainer) -> None:
+        """Writes down what an event brings."""
+        if isinstance(event, Progress):
+            self._log_progress(event)
+        elif isinstance(event, Sampling):
+            self._tell_sampling(event)
+        elif isinstance(event, Samples):
+            self._save_samples(event)
+        elif isinstance(event, Split):
+            part = trainer.config.batch // event.parts
+            self.run.note(
+                f"There was not enough memory for a batch of {trainer.config.batch} at step {event.step}; it is worked "
+                f"on in {event.parts} parts of {part} from now on, which learns the same."
+            )
 
     def _log_progress(self, event: Progress) -> None:
         with open(self.run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(event) | {"seconds": round(self._worked, 3)}) + "\n")
+        if self.board:
+            for name in ("loss", "learning_rate", "gradient_norm", "pictures_per_second"):
+                self.board.add_scalar(name, getattr(event, name), event.step)
         known = {f.name for f in fields(Status)}
         values = {k: v for k, v in asdict(event).items() if k in known}
-        self.run.write_status(Status("running", seconds_worked=self._worked, device=self.device_name, **values))
+        here = dict(seconds_worked=self._worked, device=self.device_name, memory=memory_taken(self.device))
+        self.run.write_status(Status("running", **here, **values))
+
+    def _tell_sampling(self, event: Sampling) -> None:
+        if event.index == event.count or time.monotonic() - self.told_at > TELL_SECONDS:
+            self.told_at = time.monotonic()
+            drawn, draws = (0, 0) if event.index == event.count else (event.index, event.count)
+            self.run.write_status(replace(self.run.known_status(), drawn=drawn, draws=draws))
 
     def _sample_file(self, step: int) -> Path:
         return self.run.folder / "samples" / f"{step:06d}.png"
 
     def _save_samples(self, event: Samples) -> None:
         file = self._sample_file(event.step)
-        new = file.with_suffix(".new")
-        grid(to_pixels(event.pictures)).save(new, format="PNG")
-        os.replace(new, file)
+        sheet = grid(to_pixels(event.pictures))
+        with _replacing(file) as new:
+            sheet.save(new, format="PNG")
+        if self.board:
+            self.board.add_image("samples", np.asarray(sheet), event.step, dataformats="HWC")
         self.run.note(f"Drew samples at step {event.step}.")
 
     def _save(self, trainer: Trainer, pictures: PictureSet | CleanPictures) -> None:
         tensors, texts = trainer.state()
-        file = self.run.folder / "state.safetensors"
-        new = file.with_suffix(".new")
-        save_file(tensors, new, metadata=texts)
-        with open(new, "rb") as opened:
-            os.fsync(opened.fileno())
-        os.replace(new, file)
+        with _replacing(self.run.folder / "state.safetensors") as new:
+            save_file(tensors, new, metadata=texts)
+            with open(new, "rb") as opened:
+                os.fsync(opened.fileno())
         origin = checkpoint.Origin(
             data=f"{pictures.name}, {len(pictures):,} pictures. {pictures.credits}".strip(),
             pictures_seen=trainer.step * trainer.config.batch,
@@ -247,7 +338,31 @@ class _Worker:
         )
         checkpoint.save(trainer.ema, self.run.checkpoint, origin)
         self.run.note(f"Saved at step {trainer.step}.")
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), trainer.step
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Another file to write, which then takes the place of `file`; nothing is left of it where that fails."""
+    new = file.with_suffix(".new")
+    try:
+        yield new
+        os.replace(new, file)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+
+
+def _board(folder: Path, step: int):
+    """A writer of TensorBoard's files that forgets what it was told after `step`; None where it is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # half an installation, or one that does not fit
+        return None
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 def _reason(error: BaseException) -> str:
@@ -258,5 +373,13 @@ def _reason(error: BaseException) -> str:
         return "It was interrupted; it can be resumed."
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return "There was not enough memory; choose a smaller batch, size or resolution."
+    if _is_full_disk(error):
+        return "The disk is full. What was saved last is intact: make room and resume."
     traceback.print_exc()
     return f"{type(error).__name__}: {error}"
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, SafetensorError) and ("No space left" in str(error) or "quota" in str(error))

@@ -1,34 +1,33 @@
 """A training run as a folder: what was asked for, how it stands, and what anybody may want of it.
 
 The folder is the truth: whoever looks reads its files, whoever wants something writes `control.json`, and one process
-at a time, the holder of `lock`, does the work (see run_worker.py). Nothing that happens to a page or to the app harms a
-run.
+at a time, the holder of `lock`, does the work (see run_worker.py), when its turn comes (see run_queue.py). Nothing that
+happens to a page or to the app harms a run.
+
+torch is not imported here: the process that keeps the queue is small and starts at once.
 """
 
 import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from sd_core import checkpoint
-from sd_core.denoiser import ModelConfig
-from sd_core.training import TrainingConfig
+from sd_core import metric_lines
 
-RUNS = Path(os.environ.get("SD_CORE_RUNS", "runs"))
-NICENESS = 10  # of a process that the page starts: whoever uses the page comes first
+if TYPE_CHECKING:
+    from sd_core.run_config import RunConfig
+
 LOOK_SECONDS = 0.02  # how long a lock is tried for before it counts as held: another's look holds it for a moment
-BUILT_IN = ("characters", "cifar10")
+SURE_SECONDS = 0.5  # the same where something is decided by it
 UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
 STATES = ("queued", "running", "paused", "stopped", "finished", "failed")
 WISHES = ("run", "pause", "stop")
@@ -39,55 +38,9 @@ class RunError(ValueError):
     """A run cannot do what was asked; the message says why."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """What was asked for: everything a process needs to do the work.
-
-    Attributes:
-        kind: of model, "generator" or "restorer".
-        data: "characters", "cifar10", or the path of a folder or .zip (perhaps one inside the run's folder); see
-            `sd_core.data.open_data`.
-        styles, count: which characters and how many pictures; None for all there are.
-        caption_template: for class folders, see `sd_core.data.open_data`.
-        size, resolution: of a fresh model.
-        start: a checkpoint folder to fine-tune, which keeps its own size and resolution; "" for a fresh model.
-
-    Raises:
-        RunError: one of them makes no sense; the message is one sentence.
-    """
-
-    data: str
-    kind: str = "generator"
-    styles: tuple[str, ...] | None = None
-    count: int | None = None
-    caption_template: str = "{}"
-    size: str = "small"
-    resolution: int = 64
-    start: str = ""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-
-    def __post_init__(self):
-        if not self.data.strip():
-            raise RunError("Choose what to train on: characters, cifar10, or a folder or .zip of pictures.")
-        if self.styles is not None and (self.data != "characters" or not self.styles):
-            raise RunError("Choose at least one style, for the built-in characters only.")
-        if self.count is not None and self.count < 1:
-            raise RunError(f"A run needs at least 1 picture, not {self.count}.")
-        if self.kind == "restorer" and self.data == "cifar10":
-            raise RunError("A restorer learns from large pictures; CIFAR-10's are too small.")
-        try:
-            ModelConfig(self.kind, self.size, self.resolution)
-        except ValueError as error:
-            raise RunError(str(error)) from error
-
-    @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
-        """Reads what `asdict` wrote; fields this program does not know are an error."""
-        values = json.loads(text)
-        training = values.pop("training")
-        training["sample_prompts"] = tuple(training["sample_prompts"])
-        values["styles"] = tuple(values["styles"]) if values["styles"] else None
-        return cls(training=TrainingConfig(**training), **values)
+def runs_folder() -> Path:
+    """Where training runs are. The environment variable SD_CORE_RUNS overrides it."""
+    return Path(os.environ.get("SD_CORE_RUNS") or "runs")
 
 
 @dataclass(frozen=True)
@@ -98,6 +51,8 @@ class Status:
         state: one of `STATES`.
         reason: why, where that is not plain.
         prepared, pictures: while the pictures are being drawn or read, how many are, of how many; 0 of 0 afterwards.
+        drawn, draws: while a sample grid is being drawn, its denoising steps done, of how many; 0 of 0 otherwise.
+        memory: most bytes taken so far, of the accelerator's memory or else of the machine's.
         the others: as in `training.Progress`.
     """
 
@@ -105,17 +60,33 @@ class Status:
     reason: str = ""
     prepared: int = 0
     pictures: int = 0
+    drawn: int = 0
+    draws: int = 0
     step: int = 0
     steps: int = 0
     pictures_seen: int = 0
     loss: float = 0.0
+    learning_rate: float = 0.0
     pictures_per_second: float = 0.0
     seconds_left: float = 0.0
     seconds_worked: float = 0.0
+    memory: int = 0
     device: str = ""
 
 
-_processes: dict[Path, subprocess.Popen] = {}  # by run's folder: the newest that this program started
+@dataclass(frozen=True)
+class Control:
+    """What is wished for.
+
+    Attributes:
+        wish: one of `WISHES`.
+        steps: the total of steps.
+        ticket: who has the lower one comes first; 0 for a run that is not in the queue.
+    """
+
+    wish: str
+    steps: int
+    ticket: int = 0
 
 
 class Run:
@@ -133,17 +104,17 @@ class Run:
         return self.folder / "checkpoint"
 
     @classmethod
-    def create(cls, name: str, config: RunConfig, root: Path | None = None, upload: Path | None = None) -> "Run":
-        """A new run, queued.
+    def create(cls, name: str, config: "RunConfig", root: Path | None = None, upload: Path | None = None) -> "Run":
+        """A new run, waiting for somebody to work on it or to put it into the queue.
 
         Args:
             name: of its folder.
             config: what to do.
             root: where runs are.
-            upload: a file of pictures to train on instead of `config.data`; the run keeps a copy.
+            upload: a folder or .zip of pictures to train on instead of `config.data`; the run keeps a copy.
 
         Raises:
-            RunError: the name is taken or not fit for a folder.
+            RunError: the name is taken or not fit for a folder, or the disk is full.
             CheckpointError: the model to start from is missing or unusable.
         """
         if not _NAME.fullmatch(name):
@@ -151,42 +122,51 @@ class Run:
                 "A run's name has up to 64 letters, digits, spaces, dots and dashes, and begins and ends with a letter "
                 "or digit."
             )
-        config = _settled(config)
-        run = cls((root or RUNS) / name)
+        config = config.settled()
+        run = cls((root or runs_folder()) / name)
         try:
             run.folder.mkdir(parents=True)
         except FileExistsError:
             raise RunError(f"There is a run named {name} already.") from None
-        (run.folder / "samples").mkdir()
-        if upload:
-            (run.folder / UPLOAD).mkdir()
-            shutil.copyfile(upload, run.folder / UPLOAD / Path(upload).name)
-            config = replace(config, data=f"{UPLOAD}/{Path(upload).name}")
-        run.wish("run", config.training.steps)
-        run.write_status(Status("queued", steps=config.training.steps))
-        _write_json(run.folder / "config.json", asdict(config))  # last: it makes the folder a run
+        try:
+            run._fill(config, upload)
+        except BaseException as error:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise RunError(f"The run could not be written ({error.strerror or error}).") from error
+            raise
         return run
+
+    def _fill(self, config: "RunConfig", upload: Path | None) -> None:
+        (self.folder / "samples").mkdir()
+        if upload:
+            kept = self.folder / UPLOAD / Path(upload).name
+            kept.parent.mkdir()
+            (shutil.copytree if Path(upload).is_dir() else shutil.copyfile)(upload, kept)
+            config = replace(config, data=f"{UPLOAD}/{kept.name}")
+        self._write_control(Control("run", config.training.steps))
+        self.write_status(Status("queued", steps=config.training.steps))
+        _write_json(self.folder / "config.json", asdict(config))  # last: it makes the folder a run
 
     @classmethod
     def all(cls, root: Path | None = None) -> list["Run"]:
         """Every run below `root`, newest first."""
         found = []
-        for file in (root or RUNS).glob("*/config.json"):
-            with suppress(OSError):  # deleted in the meantime
-                found.append((file.stat().st_mtime, file.parent))
+        for file in (root or runs_folder()).glob("*/config.json"):
+            if not file.parent.name.startswith("."):
+                with suppress(OSError):  # deleted in the meantime
+                    found.append((file.stat().st_mtime, file.parent))
         return [cls(folder) for _, folder in sorted(found, reverse=True)]
-
-    @classmethod
-    def busy(cls, root: Path | None = None) -> "Run | None":
-        """A run below `root` that is worked on or about to be, if any."""
-        return next((run for run in cls.all(root) if run.is_worked_on() or run.is_starting()), None)
 
     # What anybody may read
 
-    def config(self) -> RunConfig:
+    def config(self) -> "RunConfig":
+        """What was asked for. Raises RunError where that cannot be read."""
+        from sd_core.run_config import RunConfig  # here, since it brings torch
+
         try:
             return RunConfig.from_json((self.folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self.name} is not a run, or its config.json is damaged ({error}).") from error
 
     def status(self) -> Status:
@@ -202,117 +182,99 @@ class Run:
             return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
         return status
 
-    def is_worked_on(self) -> bool:
+    def is_worked_on(self, patience: float = LOOK_SECONDS) -> bool:
+        """Whether a process holds its lock: works on it, or waits for its turn to."""
         if not (self.folder / "lock").exists():
             return False
         lock = self.lock()
         try:
-            lock.acquire(timeout=LOOK_SECONDS, poll_interval=LOOK_SECONDS / 4)
+            lock.acquire(timeout=patience, poll_interval=LOOK_SECONDS / 4)
         except Timeout:
             return True
+        except OSError:  # deleted at this moment
+            return False
         lock.release()
         return False
 
-    def is_starting(self) -> bool:
-        """Whether a process that this program started is on its way, but does not hold the lock yet."""
-        process = _processes.get(self.folder.resolve())
-        return process is not None and process.poll() is None and self.known_status().state == "queued"
-
     def wished(self) -> str:
         """What it was asked for last, which it may not have got to yet."""
-        return self.control()["wish"]
+        return self.control().wish
+
+    def control(self) -> Control:
+        """What is wished for; a damaged wish is none."""
+        try:
+            control = Control(**_read_json(self.folder / "control.json"))
+            numbers = type(control.steps) is int and type(control.ticket) is int
+            if control.wish in WISHES and numbers and control.steps > 0:
+                return control
+        except (OSError, ValueError, TypeError):
+            pass
+        return Control("run", self.config().training.steps)
+
+    def known_status(self) -> Status:
+        """As written; a new one where that is damaged, since the run itself may be sound."""
+        try:
+            return self._written_status()
+        except RunError:
+            return Status("queued", steps=self.control().steps)
 
     def metrics(self, most: int | None = None) -> list[dict]:
         """The logged steps, oldest first; evenly thinned to about `most`, the last always among them.
 
         A line torn by a crash is left out.
         """
-        file = self.folder / "metrics.jsonl"
-        if not file.exists():
-            return []
-        lines = file.read_bytes().splitlines()
-        if most and len(lines) > most:
-            lines = [lines[round((i + 1) * len(lines) / most) - 1] for i in range(most)]
-        return list(_whole_lines(lines))
+        return metric_lines.read(self.folder / "metrics.jsonl", most)
 
     def samples(self) -> list[Path]:
         """The sample grids, oldest first."""
-        return sorted((self.folder / "samples").glob("*.png"))
+        return sorted((self.folder / "samples").glob("*.png"), key=lambda path: (len(path.name), path.name))
 
     def log(self, lines: int = 50) -> str:
+        """The last lines of the log."""
         file = self.folder / "log.txt"
-        return "\n".join(file.read_text("utf-8", errors="replace").splitlines()[-lines:]) if file.exists() else ""
+        try:
+            with open(file, "rb") as opened:
+                opened.seek(max(0, os.fstat(opened.fileno()).st_size - 400 * lines))
+                return "\n".join(opened.read().decode("utf-8", errors="replace").splitlines()[-lines:])
+        except OSError:  # none yet
+            return ""
 
     # What anybody may want
 
-    def wish(self, wish: str, steps: int | None = None) -> None:
+    def wish(self, wish: str, steps: int | None = None, ticket: int | None = None) -> None:
         """Asks for "run", "pause" or "stop", and perhaps another total of steps. The process obeys within a second or
         so, after the step in hand."""
         if wish not in WISHES:
             raise RunError(f"A run can be asked to {', '.join(WISHES)}, not {wish!r}.")
         if steps is not None and steps < 1:
             raise RunError(f"A run has at least 1 step, not {steps}.")
-        _write_json(self.folder / "control.json", {"wish": wish, "steps": steps or self.control()["steps"]})
-
-    def start(self) -> None:
-        """Starts a process of its own for this run, which outlives this one.
-
-        Raises:
-            RunError: this run, or another one beside it, is being worked on.
-        """
-        self.config()
-        if (other := Run.busy(self.folder.parent)) is not None:
-            if other.name == self.name:
-                raise RunError(f"{self.name} is being worked on already.")
-            raise RunError(f"{other.name} is running, and one run at a time is enough; pause or stop it first.")
-        self.wish("run")
-        self.write_status(replace(self._written_status(), state="queued", reason=""))
-        with open(self.folder / "log.txt", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sd_core", "train", "--run", str(self.folder.resolve()), "--quiet"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=Path(__file__).parent.parent,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        with suppress(OSError, AttributeError):  # it has ended already, or the system knows no priorities
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        _processes[self.folder.resolve()] = process
-        threading.Thread(target=self._wait_for, args=(process,), name="run", daemon=True).start()
-
-    def _wait_for(self, process: subprocess.Popen) -> None:
-        """Tells why a process ended that could not tell itself: it was killed, or never came as far as the run."""
-        code = process.wait()
-        with suppress(RunError, OSError):
-            if _processes.get(self.folder.resolve()) is process and not self.is_worked_on():
-                status = self._written_status()
-                if status.state in ("queued", "running"):
-                    self.write_status(replace(status, state="failed", reason=self._last_words(code)))
-
-    def _last_words(self, code: int) -> str:
-        if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-            return f"Its process was ended from outside ({name}); it can be resumed."
-        return f"Its process ended early: {self.log(1) or f'exit code {code}'}"
+        before = self.control()
+        self._write_control(Control(wish, steps or before.steps, before.ticket if ticket is None else ticket))
 
     def delete(self) -> None:
-        if self.is_worked_on() or self.is_starting():
-            raise RunError(f"{self.name} is being worked on. Stop it first.")
-        shutil.rmtree(self.folder)
+        """Removes the run and everything in it.
+
+        Raises:
+            RunError: it is being worked on.
+        """
+        if not (self.folder / "config.json").exists():
+            raise RunError(f"There is no run named {self.name} any more.")
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=SURE_SECONDS)
+        except Timeout:
+            raise RunError(f"{self.name} is being worked on. Stop it first.") from None
+        gone = self.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
+        try:
+            self.folder.rename(gone)  # at once: nobody finds half a run
+        finally:
+            lock.release()
+        shutil.rmtree(gone, ignore_errors=True)
 
     # What its writers share
 
-    def control(self) -> dict:
-        """What is wished for; a damaged wish is none."""
-        try:
-            control = _read_json(self.folder / "control.json")
-            if control["wish"] in WISHES and isinstance(control["steps"], int):
-                return control
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return {"wish": "run", "steps": self.config().training.steps}
+    def _write_control(self, control: Control) -> None:
+        _write_json(self.folder / "control.json", asdict(control))
 
     def _written_status(self) -> Status:
         try:
@@ -322,13 +284,6 @@ class Run:
             return status
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"The status of {self.name} is missing or damaged ({error}).") from error
-
-    def known_status(self) -> Status:
-        """As written; a new one where that is damaged, since the run itself may be sound."""
-        try:
-            return self._written_status()
-        except RunError:
-            return Status("queued", steps=self.control()["steps"])
 
     def note(self, text: str) -> None:
         """A line for the log, with the time of day."""
@@ -348,42 +303,21 @@ def new_name(data: str, root: Path | None = None) -> str:
     """A free name for a run on `data`: its name and the next number."""
     stem = re.sub(r"[^\w.-]+", "-", Path(data).stem).strip(".-_")[:40] or "run"
     number = 1
-    while ((root or RUNS) / f"{stem}-{number}").exists():
+    while ((root or runs_folder()) / f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
 
 
-def _settled(config: RunConfig) -> RunConfig:
-    """`config` as a process elsewhere can follow it: with full paths, and the shape of the model it starts from."""
-    if config.data not in BUILT_IN and Path(config.data).exists():
-        config = replace(config, data=str(Path(config.data).resolve()))
-    if not config.start:
-        return config
-    model = checkpoint.describe(Path(config.start)).model
-    return replace(
-        config, kind=model.kind, start=str(Path(config.start).resolve()), size=model.size, resolution=model.resolution
-    )
-
-
-def _whole_lines(lines: list[bytes]) -> Iterator[dict]:
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and isinstance(values.get("step"), int):
-            yield values
-
-
-def write_text(file: Path, text: str) -> None:
+def _write_json(file: Path, values: dict) -> None:
     """Replaces a file in one go, whoever else is doing the same."""
     new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
-    new.write_text(text, "utf-8")
-    os.replace(new, file)
-
-
-def _write_json(file: Path, values: dict) -> None:
-    write_text(file, json.dumps(values, indent=1, ensure_ascii=False))
+    try:
+        new.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
+        os.replace(new, file)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _read_json(file: Path) -> dict:

@@ -12,6 +12,7 @@ from sd_core import checkpoint
 from sd_core.checkpoint import CheckpointError, Description
 from sd_core.denoiser import Denoiser
 from sd_core.device import best_device
+from sd_core.runs import runs_folder
 
 KEPT = 3  # models in memory at a time
 FIRST = "characters"  # the model a newcomer meets
@@ -20,11 +21,6 @@ FIRST = "characters"  # the model a newcomer meets
 def checkpoints_folder() -> Path:
     """Where released models are. The environment variable SD_CORE_CHECKPOINTS overrides it."""
     return Path(os.environ.get("SD_CORE_CHECKPOINTS") or checkpoint.CHECKPOINTS)
-
-
-def runs_folder() -> Path:
-    """Where training runs are: where the environment variable SD_CORE_RUNS says, else `runs` (see `runs.RUNS`)."""
-    return Path(os.environ.get("SD_CORE_RUNS", "runs"))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least ev
 LOG_STEPS = 20
 # Mean and spread of ln(sigma) for each kind of model; what a restorer has to find is a small difference.
 SIGMAS = {"generator": (SIGMA_MEAN, SIGMA_STD), "restorer": (-1.8, 1.2)}
+SAMPLE_FIRST = 25  # steps: before, there is nothing but noise to see
 
 
 class TrainingFailed(RuntimeError):
@@ -54,7 +55,7 @@ class TrainingConfig:
         one_step_share: of a restorer's batch, see `PairLessons`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
-        sample_every, save_every: steps between sample grids and saves.
+        sample_every, save_every: steps between sample grids, the first of which come at shorter intervals, and saves.
     """
 
     steps: int = 4000
@@ -109,6 +110,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """A sample grid is being drawn; `index` of `count` denoising steps are done."""
+
+    step: int
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The accelerator's memory was too small for a batch, which is split into `parts` from now on."""
+
+    step: int
+    parts: int
+
+
+@dataclass(frozen=True)
 class Samples:
     """Pictures [N, 3, H, W] made from the same seeds and prompts, or damaged pictures, every time."""
 
@@ -129,7 +147,7 @@ class Finished:
     step: int
 
 
-Event = Progress | Samples | Saved | Finished
+Event = Progress | Sampling | Samples | Saved | Split | Finished
 
 
 @dataclass(frozen=True)
@@ -228,12 +246,28 @@ class Trainer:
         left = (self.config.steps - step) / self.config.cooldown if self.config.cooldown else 1.0
         return self.config.learning_rate * warm * min(1.0, left)
 
-    def _advance(self) -> tuple[Tensor, Tensor]:
-        """One step. Returns its loss and the norm of its gradient, still on the device."""
-        config = self.config
+    def _split(self) -> bool:
+        """Halves the part of a batch that is worked on at a time. False if that cannot be done."""
+        parts = 2 * self.config.accumulate
+        if self.peers.count > 1 or self.config.batch % parts:  # the other processes would wait for this one's gradients
+            return False
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(self.step)
+            optimizer.zero_grad(set_to_none=True)
+        torch.accelerator.empty_cache()
+        self.config = replace(self.config, accumulate=parts)
+        return True
+
+    def _gradient(self) -> Tensor | None:
+        """Sets the gradient of a step. Returns its loss; None if there was not enough memory."""
+        try:
+            return self._gradient_in_parts()
+        except torch.OutOfMemoryError:
+            if not self._split():
+                raise
+        return None
+
+    def _gradient_in_parts(self) -> Tensor:
+        config = self.config
         total = torch.zeros((), device=self.device)
         per_process = config.batch // self.peers.count
         first = self.peers.rank * per_process
@@ -244,13 +278,23 @@ class Trainer:
                 loss = self.objective(*microbatch) / config.accumulate
                 loss.backward()
             total += loss.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        return total
+
+    def _advance(self) -> tuple[Tensor, Tensor] | None:
+        """One step. Returns its loss and the norm of its gradient, still on the device; None if it must be tried again,
+        with the batch in smaller parts."""
+        loss = self._gradient()
+        if loss is None:
+            return None
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._update_ema()
-        return total, norm
+        return loss, norm
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -270,10 +314,12 @@ class Trainer:
         since = time.perf_counter()
         speed = 0.0
         while self.step < self.config.steps:
-            loss, norm = self._advance()
+            while (advanced := self._advance()) is None:
+                yield Split(self.step, self.config.accumulate)
+            loss, norm = advanced
             losses.append(loss)
             norms.append(norm)
-            due_sample = self._due(self.config.sample_every)
+            due_sample = self.is_sample_due()
             due_save = self._due(self.config.save_every)
             if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or self.step == 1:
                 mean_loss, mean_norm = self._mean(losses), float(torch.stack(norms).mean())
@@ -286,7 +332,7 @@ class Trainer:
             if due_save:
                 yield Saved(self.step)
             if due_sample:
-                yield self.samples()
+                yield from self.sampling()
             if due_save or due_sample:
                 since = time.perf_counter()
         yield Finished(self.step)
@@ -297,6 +343,12 @@ class Trainer:
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
+
+    def is_sample_due(self) -> bool:
+        """Whether a grid belongs to this step: every `sample_every`, more often at first, and at the end."""
+        every = self.config.sample_every
+        early = (every >> k for k in range(1, every.bit_length()))
+        return self._due(every) or any(self.step == step >= SAMPLE_FIRST for step in early)
 
     def _mean(self, losses: list[Tensor]) -> float:
         mean = torch.stack(losses).mean()
@@ -320,8 +372,21 @@ class Trainer:
 
     def samples(self) -> Samples:
         """Pictures from the averaged weights, for the same questions every time."""
-        with torch.no_grad(), autocast(self.device, self.config.bf16):
-            return Samples(self.step, *self.lessons.samples(self.ema))
+        *_, last = self.sampling()
+        return last
+
+    def sampling(self) -> Iterator[Sampling | Samples]:
+        """Draws those step by step, and then yields them. It may be closed before."""
+        drawing = self.lessons.drawing(self.ema)
+        while True:
+            with torch.no_grad(), autocast(self.device, self.config.bf16):  # left before whoever looks on goes on
+                step = next(drawing, None)
+            if step is None:
+                return
+            if step.pictures is None:
+                yield Sampling(self.step, step.index, step.count)
+            else:
+                yield Samples(self.step, step.pictures, self.lessons.sample_prompts())
 
     # State
 

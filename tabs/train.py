@@ -1,189 +1,214 @@
 """The Train tab: starts runs and watches them.
 
-A run's folder is the truth. The page reads it every two seconds while it is looked at, and writes nothing but wishes:
-closing it never harms a run.
+A run's folder is the truth. The page reads it every two seconds while it is looked at, sends what is new, and writes
+nothing but wishes: closing it never harms a run.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from sd_core.data.files import open_files
-from sd_core.runs import Run, RunError
+from sd_core.run_queue import enqueue, ensure_keeper
+from sd_core.runs import Run
 from sd_core.shelf import Shelf
-from tabs.sessions import SESSIONS
+from tabs import train_after, train_compare, train_samples, train_steer
+from tabs.chart import line_chart
 from tabs.streaming import plain_error
-from tabs.train_settings import Values, build_settings, starts_of_today
-from tabs.watching import READ, Seen, Standing, curve, status_line
+from tabs.train_compare import Comparison, build_comparison
+from tabs.train_data import staged
+from tabs.train_limits import Limits, new_browser, own
+from tabs.train_runs import build_runs, run_list
+from tabs.train_samples import SamplesView, build_samples, wire_samples
+from tabs.train_settings import Values, build_settings
+from tabs.train_start import starts_of_today
+from tabs.train_steer import Steering, build_steering, wire_steering
+from tabs.watching import READ, all_standings, loss_curves, status_line
 from tabs.words import T, add_words, say
 
 POLL_SECONDS = 2.0
 LOG_LINES = 60
-CURVE_COLOURS = ("#a5b4fc", "#6366f1")  # indigo, of each point and of the smoothed curve
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
+    "train_about": (
+        "Training runs in a process of its own: close the page, come back later, and it is still there. One run works "
+        "at a time, the others wait in a queue.",
+        "训练在独立进程中进行：关闭页面后再回来，训练仍在继续。同一时间只进行一个训练，其余排队等候。",
+    ),
     "start_training": ("Start training", "开始训练"),
-    "runs": ("Runs", "训练列表"),
-    "pause": ("Pause", "暂停"),
-    "resume": ("Resume", "继续"),
-    "loss_curve": ("Loss (log10): pale each point, strong smoothed", "损失（log10）：浅色为原始，深色为平滑"),
-    "samples_label": ("Samples", "样本"),
+    "loss_curve": ("Loss", "损失"),
+    "scale_logarithmic": ("logarithmic", "对数"),
+    "scale_linear": ("linear", "线性"),
     "log": ("Log", "日志"),
     "run_started": (
         "Started {name}. Its model joins the lists in Generate and Restore with its first save.",
         "已开始 {name}。首次保存后，其模型会出现在“生成”和“修复”的列表中。",
     ),
+    "run_queued": ("{name} is in the queue; {before} before it.", "{name} 已加入队列，前面还有 {before} 个训练。"),
 })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a page shows already, so that only what is new is sent to it."""
+
+    run: str = ""
+    runs: int = 0
+    names: tuple[str, ...] = ()
+    step: int = -1
+    scale: str = ""
+    grids: int = 0
+    log: int = 0
 
 
 @dataclass
 class _Watch:
     """The components that show a run."""
 
-    runs: gr.Dropdown
+    runs: gr.HTML
     status: gr.HTML
-    pause: gr.Button
-    resume: gr.Button
-    stop: gr.Button
-    plot: gr.LinePlot
-    samples: gr.Image
+    steering: Steering
+    scale: gr.Radio
+    plot: gr.HTML
+    samples: SamplesView
+    after: train_after.After
     log: gr.Textbox
+    comparison: Comparison
+    chosen: gr.State
     seen: gr.State
+
+    def outputs(self) -> list:
+        """All that a look may change."""
+        s, v = self.steering, self.samples
+        return [
+            self.runs, self.status, s.pause, s.resume, s.stop, s.longer, s.delete, self.plot, v.picture, v.position,
+            v.animate, v.film, self.after.download, self.after.pushed, self.log, self.comparison.runs, self.chosen,
+            self.seen,
+        ]  # fmt: skip
 
 
 def build(shelf: Shelf, tab: gr.Tab) -> None:
     """Draws the tab inside the current `gr.Tab`, which is `tab`, and wires it."""
+    limits = Limits.of_environment()
+    # Both are fixed, or a restart of the app would take every browser's runs away from it.
+    browser = gr.BrowserState("", storage_key="sd-train-browser", secret="small-stable-diffusion")
     gr.HTML(f'<div class="sd-note">{T("train_about")}</div>')
+    note = gr.HTML(limits.note(None), elem_id="train-limits")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            settings = build_settings(shelf)
-            go = gr.Button(T("start_training"), variant="primary", size="lg", elem_id="train-go")
+            settings = build_settings(shelf, limits)
+            go = gr.Button(
+                T("start_training"), variant="primary", size="lg", interactive=not limits.refusal, elem_id="train-go"
+            )
         with gr.Column(scale=2, min_width=300):
-            watch = _build_watch()
+            watch = _build_watch(shelf)
     timer = gr.Timer(POLL_SECONDS)
-    outputs = list(vars(watch).values())
+    outputs = watch.outputs()
+    watched = [watch.chosen, watch.seen, watch.samples.position, watch.scale, browser]
 
-    def look(name: str | None, seen: Seen, visitor: gr.Request) -> dict:
+    def look(visitor: gr.Request, name: str, seen: Seen, position: float, scale: str, identity: str) -> dict:
         """What is new about the run `name`, or the newest one."""
         runs = Run.all(shelf.runs)
         run = next((run for run in runs if run.name == name), runs[0] if runs else None)
-        return _news(watch, runs, run, seen, visitor)
+        mine = run is not None and limits.may_steer(run, identity)
+        return _news(watch, runs, run, seen, position, scale, mine, visitor)
 
-    def on_start(request: gr.Request, *values):
+    def on_start(visitor: gr.Request, identity: str, scale: str, *values):
+        identity = identity or new_browser()
         try:
+            limits.check_start(identity, shelf.runs, visitor)
             wanted = Values(*values)
+            pictures = None
             if wanted.data == "own":
-                _check_archive(wanted.archive, request)
-            run = wanted.create(shelf)
-            try:
-                run.start()
-            except RunError:  # another one is running: this one was never there
-                run.delete()
-                raise
+                pictures = staged(wanted.files, limits, visitor)
+                open_files(pictures).close()  # refuses what is no .zip before a run is made of it
+            run = wanted.create(shelf, limits, pictures)
+            own(run, identity)
+            enqueue(run)
         except Exception as error:  # told in one sentence
             raise plain_error(error) from error
-        gr.Info(say(request, "run_started", name=run.name))
-        return look(run.name, Seen(), request) | {settings.name: ""}
+        news = look(visitor, run.name, Seen(), 1, scale, identity)
+        before = all_standings(Run.all(shelf.runs))[run.name].before
+        words = say(visitor, "run_queued", name=run.name, before=before) if before else None
+        gr.Info(words or say(visitor, "run_started", name=run.name))
+        return news | {settings.name: "", browser: identity}
 
-    def on_wish(wish: str):
-        def handler(name: str | None, seen: Seen, request: gr.Request):
-            try:
-                if name is None:
-                    raise RunError(say(request, "no_run"))
-                run = Run(shelf.runs / name)
-                run.start() if wish == "run" else run.wish(wish)
-            except (RunError, OSError) as error:
-                raise plain_error(error) from error
-            return look(name, seen, request)
+    def on_look(visitor: gr.Request, *watched):
+        return look(visitor, *watched)
 
-        return handler
+    def on_note(visitor: gr.Request):
+        return limits.note(visitor)
 
-    def on_look(name: str | None, seen: Seen, request: gr.Request):
-        return look(name, seen, request)
+    def on_choose(event: gr.EventData, visitor: gr.Request, *watched):
+        return look(visitor, event.run, *watched[1:])
 
-    watched = [watch.runs, watch.seen]
-    go.click(on_start, settings.inputs(), [*outputs, settings.name], **QUIET)
-    for button, wish in ((watch.pause, "pause"), (watch.resume, "run"), (watch.stop, "stop")):
-        button.click(on_wish(wish), watched, outputs, **QUIET)
-    gr.on([timer.tick, tab.select, watch.runs.input], on_look, watched, outputs, concurrency_limit=None, **QUIET)
+    go.click(on_start, [browser, watch.scale, *settings.inputs()], [*outputs, settings.name, browser], **QUIET)
+    wire_steering(watch.steering, shelf, limits, watched, outputs, look)
+    wire_samples(watch.samples, shelf, watch.chosen)
+    watch.runs.select(on_choose, watched, outputs, **QUIET)
+    gr.on([timer.tick, tab.select, watch.scale.input], on_look, watched, outputs, concurrency_limit=None, **QUIET)
     tab.select(lambda chosen: starts_of_today(shelf, chosen), settings.start, settings.start, **QUIET)
+    tab.select(on_note, None, note, **QUIET)
+    ensure_keeper(shelf.runs)  # of what was queued before the machine or the app was restarted
 
 
-def _build_watch() -> _Watch:
-    runs = gr.Dropdown([], label=T("runs"), elem_id="runs")
+def _build_watch(shelf: Shelf) -> _Watch:
+    runs = build_runs()
     status = gr.HTML(f'<div class="sd-status">{T("no_run")}</div>', elem_id="train-status")
-    with gr.Row():
-        small = dict(size="sm", min_width=100, interactive=False)
-        pause = gr.Button(T("pause"), elem_id="train-pause", **small)
-        resume = gr.Button(T("resume"), elem_id="train-resume", **small)
-        stop = gr.Button(T("stop"), variant="stop", elem_id="train-stop", **small)
-    plot = gr.LinePlot(
-        x="step", y="loss", color="series", x_title=" ", y_title=" ", height=300,
-        label=T("loss_curve"), color_title="", buttons=["fullscreen", "export"], elem_id="loss",
-    )  # fmt: skip
-    samples = gr.Image(
-        label=T("samples_label"), format="jpeg", interactive=False, buttons=["download", "fullscreen"], height=520,
-        elem_id="samples",
-    )  # fmt: skip
+    steering = build_steering()
+    # Their values are no keys of words.py: Gradio would translate even those.
+    scales = [(T("scale_logarithmic"), "logarithmic"), (T("scale_linear"), "linear")]
+    scale = gr.Radio(scales, value="logarithmic", container=False, elem_id="loss-scale")
+    plot = gr.HTML(elem_id="loss")
+    samples = build_samples()
+    chosen = gr.State("")
+    after = train_after.build_after(shelf, chosen)
+    comparison = build_comparison(shelf, scale)
     with gr.Accordion(T("log"), open=False):
         log = gr.Textbox(lines=8, max_lines=16, show_label=False, interactive=False, elem_id="train-log")
-    return _Watch(runs, status, pause, resume, stop, plot, samples, log, gr.State(Seen()))
+    return _Watch(runs, status, steering, scale, plot, samples, after, log, comparison, chosen, gr.State(Seen()))
 
 
-def _news(watch: _Watch, runs: list[Run], run: Run | None, seen: Seen, visitor: gr.Request) -> dict:
+def _news(
+    watch: _Watch,
+    runs: list[Run],
+    run: Run | None,
+    seen: Seen,
+    position: float,
+    scale: str,
+    mine: bool,
+    visitor: gr.Request,
+) -> dict:
     """Updates for what the page does not show yet."""
     if run is None:
-        return {watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>', watch.seen: Seen()}
-    standings = {each.name: Standing.of(each) for each in runs}
-    choices = tuple((standing.label(visitor), name) for name, standing in standings.items())
+        empty = {watch.runs: "", watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>'}
+        if seen.run:  # the last one was deleted
+            empty |= {watch.plot: "", watch.samples.picture: gr.Image(None, visible=False), watch.log: ""}
+        return empty | train_steer.news(watch.steering, None, False) | {watch.chosen: "", watch.seen: Seen()}
+    standings = all_standings(runs)
     standing = standings[run.name]
-    if run.name != seen.run:
-        seen = Seen(run.name)
-    news: dict = {watch.status: status_line(standing, visitor), **_buttons(watch, standing)}
-    if choices != seen.runs:
-        news[watch.runs] = gr.Dropdown(choices=list(choices), value=run.name)
-    if standing.status.step != seen.step:
-        names = say(visitor, "series_raw"), say(visitor, "series_smooth")
-        frame = curve(run.metrics(READ), *names)
-        # The chart appears with its first run: a series that its first frame lacks is never drawn, and their names are
-        # in the visitor's language. Later only its value changes, which draws it anew without a flicker.
-        colours = dict(zip(names, CURVE_COLOURS, strict=True))
-        news[watch.plot] = gr.LinePlot(frame, color_map=colours) if seen.step < 0 else frame
+    fresh = run.name != seen.run
+    if fresh:
+        seen = Seen(run.name, seen.runs, seen.names)
+    listed = run_list(runs, standings, run.name, visitor)
+    names = tuple(standings)
     grids = run.samples()
-    sample = grids[-1].name if grids else ""
-    if sample != seen.sample or seen.step < 0:
-        news[watch.samples] = _sample(run, sample, visitor)
     log = run.log(LOG_LINES)
+    news = {watch.status: status_line(standing, visitor), watch.chosen: run.name}
+    news |= train_steer.news(watch.steering, standing, mine)
+    news |= train_samples.news(watch.samples, grids, seen.grids, position, visitor, fresh)
+    if hash(listed) != seen.runs:
+        news[watch.runs] = listed
+    if names != seen.names:
+        news |= train_compare.news(watch.comparison, list(names))
+    step = standing.status.step
+    if step != seen.step or scale != seen.scale:
+        curves = loss_curves(run.metrics(READ), visitor)
+        news[watch.plot] = line_chart(curves, say(visitor, "loss_curve"), scale == "logarithmic")
+    if fresh:
+        news |= train_after.news(watch.after)
     if hash(log) != seen.log:
         news[watch.log] = log
-    news[watch.seen] = Seen(run.name, choices, standing.status.step, sample, hash(log))
+    news[watch.seen] = Seen(run.name, hash(listed), names, step, scale, len(grids), hash(log))
     return news
-
-
-def _sample(run: Run, sample: str, visitor: gr.Request):
-    """A copy of a sample grid for the page, with its step as label."""
-    if not sample:
-        return gr.Image(None, label=say(visitor, "samples_none"))
-    path = run.folder / "samples" / sample
-    with Image.open(path) as grid:
-        copy = SESSIONS.of(visitor).preview(grid.convert("RGB"))
-    return gr.Image(copy, label=say(visitor, "samples_at", step=int(path.stem)))
-
-
-def _buttons(watch: _Watch, standing: Standing) -> dict:
-    resumable = not standing.working and standing.state != "finished"
-    return {
-        watch.pause: gr.Button(interactive=standing.working),
-        watch.stop: gr.Button(interactive=standing.working),
-        watch.resume: gr.Button(interactive=resumable),
-    }
-
-
-def _check_archive(path: str | None, visitor: gr.Request) -> None:
-    """Refuses what is no .zip of pictures before a run is made of it."""
-    if not path:
-        raise RunError(say(visitor, "no_archive"))
-    open_files(Path(path)).close()

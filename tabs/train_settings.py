@@ -1,23 +1,32 @@
-"""What to train on and how: the settings of the Train tab, and the run they make."""
+"""What to train and how: the settings of the Train tab, the run they make, and what that will take."""
 
+import html
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import gradio as gr
 
 from sd_core.checkpoint import CheckpointError
-from sd_core.data.characters import STYLES
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
-from sd_core.runs import Run, RunConfig, RunError, new_name
+from sd_core.probe import ProbeFailed, probe
+from sd_core.run_config import RunConfig
+from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
-from sd_core.training import TrainingConfig
-from sd_core.unet import WIDTHS
+from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
-from tabs.words import T, add_words
+from tabs.streaming import plain_error
+from tabs.train_data import DataControls, build_data, wire_data
+from tabs.train_limits import Limits
+from tabs.train_start import FRESH, kind_of, starts
+from tabs.watching import duration, megabytes
+from tabs.words import T, add_words, say
 
-RESOLUTIONS, RESOLUTION = (32, 64, 96, 128), 64
+RESOLUTION = 64
 FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
 SAMPLES_PER_RUN, SAMPLE_AT_MOST = 8, 500  # sample grids, and steps between them
 MAX_STEPS = 1_000_000
+MOST_PROMPTS = 16
+QUIET = dict(show_progress="hidden", api_visibility="private")
 
 
 @dataclass(frozen=True)
@@ -35,28 +44,9 @@ PRESETS = {  # times are for two CPU cores and 64×64 pixels
     "half_hour": Preset(1000, 64, 6000, "small"),
     "overnight": Preset(20_000, 64, 24_000, "small"),
 }
+LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
 
 add_words({
-    "train_about": (
-        "Training runs in a process of its own: close the page, come back later, and it is still there.",
-        "训练在独立进程中进行：关闭页面后再回来，训练仍在继续。",
-    ),
-    "train_data": ("Pictures", "训练图片"),
-    "data_characters": ("Built-in characters", "内置角色"),
-    "data_cifar10": ("CIFAR-10 (downloaded)", "CIFAR-10（需下载）"),
-    "data_own": ("My own (.zip)", "我的图片（.zip）"),
-    "styles": ("Styles", "画风"),
-    "train_count": ("Number of pictures", "图片数量"),
-    "archive": (
-        "A .zip of pictures; captions from its folders, .txt files or metadata.jsonl",
-        "图片 .zip；说明文字取自文件夹名、.txt 或 metadata.jsonl",
-    ),
-    "train_start": ("Start from", "起点"),
-    "train_fresh": ("A fresh model", "全新模型"),
-    "train_start_info": (
-        "A trained model keeps its own size and resolution",
-        "已训练的模型保持自己的大小和分辨率",
-    ),
     "size": ("Model size", "模型大小"),
     "resolution": ("Resolution", "分辨率"),
     "preset": ("How long", "训练时长"),
@@ -67,10 +57,18 @@ add_words({
     "train_steps": ("Steps", "步数"),
     "batch": ("Pictures per step", "每步图片数"),
     "learning_rate": ("Learning rate", "学习率"),
+    "ema": ("Average of the weights (EMA): share of the training it looks back over", "权重平均（EMA）回看的比例"),
+    "dropout": ("Pictures shown without their caption, for guidance", "不带说明文字的图片比例（用于引导）"),
+    "precision": ("16-bit arithmetic where that is faster", "在更快时使用 16 位运算"),
+    "sample_prompts": ("Prompts of the sample grid, one a line", "样本网格的提示词，每行一个"),
+    "sample_prompts_info": ("Empty: captions from the pictures", "留空则取自图片的说明文字"),
     "flips": ("Mirror half of the pictures, where captions allow it", "随机镜像一半图片（说明文字允许时）"),
     "run_name": ("Name of the run", "训练名称"),
     "run_name_info": ("Empty: chosen for you", "留空则自动命名"),
-    "no_archive": ("Choose a .zip of pictures first.", "请先选择图片 .zip 文件。"),
+    "estimate": ("Measure what it takes here", "测量在本机所需资源"),
+    "estimate_parameters": ("{millions:.1f} million parameters", "{millions:.1f} 百万参数"),
+    "estimate_memory": ("about {memory} of memory", "约需内存 {memory}"),
+    "estimate_time": ("about {time} for {steps:,} steps", "{steps:,} 步约需 {time}"),
 })  # fmt: skip
 
 
@@ -81,13 +79,19 @@ class Settings:
     data: gr.Radio
     styles: gr.CheckboxGroup
     count: gr.Slider
-    archive: gr.File
+    files: gr.File
+    fit: gr.Radio
+    template: gr.Textbox
     start: gr.Dropdown
     size: gr.Radio
     resolution: gr.Radio
     steps: gr.Number
     batch: gr.Slider
     learning_rate: gr.Number
+    ema: gr.Slider
+    dropout: gr.Slider
+    bf16: gr.Checkbox
+    prompts: gr.Textbox
     seed: gr.Number
     flips: gr.Checkbox
     name: gr.Textbox
@@ -103,113 +107,175 @@ class Values:
     data: str
     styles: list[str]
     count: float
-    archive: str | None
+    files: list[str] | None
+    fit: str
+    template: str
     start: str
     size: str
     resolution: int | None
     steps: float | None
     batch: float
     learning_rate: float | None
+    ema: float
+    dropout: float
+    bf16: bool
+    prompts: str
     seed: float | None
     flips: bool
     name: str
 
-    def create(self, shelf: Shelf) -> Run:
-        """The run they make, queued. Raises ValueError with one sentence."""
+    def create(self, shelf: Shelf, limits: Limits | None = None, pictures: Path | None = None) -> Run:
+        """The run they make, waiting. `pictures` are one's own, a folder or .zip. Raises ValueError with one
+        sentence."""
+        limits = limits or Limits()
         steps = whole(self.steps or 0)
         if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
             raise RunError(f"The number of steps must be a whole number from 1 to {MAX_STEPS:,}.")
-        built_in_characters = self.data == "characters"
+        prompts = tuple(line.strip() for line in (self.prompts or "").splitlines() if line.strip())
+        if len(prompts) > MOST_PROMPTS:
+            raise RunError(f"A sample grid shows up to {MOST_PROMPTS} prompts, not {len(prompts)}.")
+        characters, own = self.data == "characters", self.data == "own"
+        kind = kind_of(shelf, self.start)
+        sigma_mean, sigma_std = SIGMAS[kind]
         every = max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
         config = RunConfig(
-            data=self.archive if self.data == "own" else self.data,
-            styles=tuple(self.styles) if built_in_characters else None,
-            count=whole(self.count) if built_in_characters else None,
+            data=str(pictures) if own else self.data,
+            kind=kind,
+            styles=tuple(self.styles) if characters and kind == "generator" else None,
+            count=whole(self.count) if characters else None,
+            caption_template=(self.template or "").strip() or "{}",
+            fit=self.fit,
             size=self.size,
             resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
-            start=str(shelf.folder(self.start)) if self.start else "",
+            start=str(shelf.folder(self.start)) if self.start not in FRESH else "",
+            minutes=limits.minutes,
             training=TrainingConfig(
                 steps=steps,
                 batch=whole(self.batch),
                 learning_rate=self.learning_rate or 0,
+                sigma_mean=sigma_mean,
+                sigma_std=sigma_std,
+                ema_share=self.ema,
+                caption_dropout=self.dropout,
+                bf16=self.bf16,
+                sample_prompts=prompts,
                 flips=self.flips,
                 seed=whole(self.seed or 0),
                 sample_every=every,
                 save_every=SAMPLE_AT_MOST,
             ),
-        )
-        name = (self.name or "").strip() or new_name(config.data, shelf.runs)
-        return Run.create(name, config, shelf.runs, self.archive if self.data == "own" else None)
+        ).settled()
+        _check(config, limits)
+        name = (self.name or "").strip() or new_name(config.data if not own else pictures.name, shelf.runs)
+        return Run.create(name, config, shelf.runs, pictures if own else None)
 
 
-def build_settings(shelf: Shelf) -> Settings:
+def _check(config: RunConfig, limits: Limits) -> None:
+    """Raises RunError for what the page does not offer, which a program may ask for all the same."""
+    if config.size not in limits.sizes:
+        raise RunError(f"The size {config.size} is not allowed here; choose among {', '.join(limits.sizes)}.")
+    if limits.minutes and config.resolution > max(limits.resolutions):
+        raise RunError(f"Up to {max(limits.resolutions)}×{max(limits.resolutions)} pixels are allowed here.")
+    if config.training.batch > limits.batch:
+        raise RunError(f"Up to {limits.batch} pictures per step are allowed here, not {config.training.batch}.")
+    if config.count and config.count > limits.count:
+        raise RunError(f"Up to {limits.count:,} pictures are allowed here, not {config.count:,}.")
+
+
+def build_settings(shelf: Shelf, limits: Limits) -> Settings:
     """Draws the settings, and lets them follow one another."""
-    taste, styles = PRESETS["taste"], [style.name for style in STYLES]
-    kinds = [(T(f"data_{kind}"), kind) for kind in ("characters", "cifar10", "own")]
-    data = gr.Radio(kinds, value="characters", label=T("train_data"), elem_id="train-data")
-    with gr.Group() as characters:
-        chosen = gr.CheckboxGroup(styles, value=styles, label=T("styles"), elem_id="train-styles")
-        count = gr.Slider(10, 24_000, taste.count, step=10, label=T("train_count"), elem_id="train-count")
-    archive = gr.File(
-        label=T("archive"), file_types=[".zip"], type="filepath", visible=False, height=140, elem_id="train-archive"
-    )
+    taste = PRESETS["taste"]
+    data = build_data(limits, taste.count)
     start = gr.Dropdown(
-        _starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
+        starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
     )
-    size = gr.Radio(list(WIDTHS), value=taste.size, label=T("size"), elem_id="train-size")
-    resolution = gr.Radio(list(RESOLUTIONS), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution")
-    presets = [(T(f"preset_{preset}"), preset) for preset in PRESETS]
+    size = gr.Radio(list(limits.sizes), value=taste.size, label=T("size"), elem_id="train-size")
+    resolution = gr.Radio(list(limits.resolutions), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution")
+    offered = [LONGEST_ON_A_SPACE] if limits.minutes else list(PRESETS)
+    presets = [(T(f"preset_{preset}"), preset) for preset in offered]
     preset = gr.Radio(presets, value="taste", label=T("preset"), info=T("preset_info"), elem_id="train-preset")
-    steps = gr.Number(taste.steps, label=T("train_steps"), precision=0, minimum=1, maximum=MAX_STEPS)
+    steps = gr.Number(
+        taste.steps, label=T("train_steps"), precision=0, minimum=1, maximum=MAX_STEPS, elem_id="train-steps"
+    )
     with gr.Accordion(T("advanced"), open=False, elem_id="train-advanced"):
-        batch = gr.Slider(8, 256, taste.batch, step=8, label=T("batch"))
+        batch = gr.Slider(8, limits.batch, taste.batch, step=8, label=T("batch"), elem_id="train-batch")
         rate = gr.Number(FRESH_RATE, label=T("learning_rate"), minimum=1e-6, maximum=0.1)
-        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0)
+        ema = gr.Slider(0, 0.5, TrainingConfig.ema_share, step=0.01, label=T("ema"))
+        dropout = gr.Slider(0, 0.5, TrainingConfig.caption_dropout, step=0.05, label=T("dropout"))
+        bf16 = gr.Checkbox(True, label=T("precision"), container=True)
+        prompts = gr.Textbox(
+            label=T("sample_prompts"), info=T("sample_prompts_info"), lines=2, max_lines=16, elem_id="train-prompts"
+        )
+        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0, elem_id="train-seed")
         flips = gr.Checkbox(True, label=T("flips"), container=True)
         name = gr.Textbox(label=T("run_name"), info=T("run_name_info"), max_lines=1, elem_id="run-name")
     settings = Settings(
-        data, chosen, count, archive, start, size, resolution, steps, batch, rate, seed, flips, name
+        data.kind, data.styles, data.count, data.files, data.fit, data.template, start, size, resolution, steps, batch,
+        rate, ema, dropout, bf16, prompts, seed, flips, name,
     )  # fmt: skip
+    wire_data(data, resolution, limits)
+    _follow(shelf, data, settings, preset)
+    _build_estimate(shelf, settings)
+    return settings
 
-    quiet = dict(show_progress="hidden", api_visibility="private")
+
+def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Radio) -> None:
+    """Lets a choice bring what belongs to it."""
+    start, size, resolution = settings.start, settings.size, settings.resolution
 
     def on_data(kind: str, model: str):
         """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
-        visible = gr.Group(visible=kind == "characters"), gr.File(visible=kind == "own")
+        visible = gr.Group(visible=kind == "characters"), gr.Column(visible=kind == "own")
         native = CIFAR_RESOLUTION if kind == "cifar10" else RESOLUTION
-        return *visible, gr.skip() if model else native
+        return *visible, gr.skip() if model not in FRESH else native
 
     def on_preset(key: str, model: str):
         chosen = PRESETS[key]
-        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model else chosen.size
-
-    data.input(on_data, [data, start], [characters, archive, resolution], **quiet)
-    preset.input(on_preset, [preset, start], [steps, batch, count, size], **quiet)
+        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model not in FRESH else chosen.size
 
     def on_start(model: str):
         """A trained model has its own size and resolution."""
-        if not model:
+        if model in FRESH:
             return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
         try:
             shape = shelf.describe(model).model
         except CheckpointError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise plain_error(error) from error
+        offered = [value for _, value in resolution.choices]
         return (
             gr.Radio(value=shape.size, interactive=False),
-            gr.Radio(value=shape.resolution if shape.resolution in RESOLUTIONS else None, interactive=False),
+            gr.Radio(value=shape.resolution if shape.resolution in offered else None, interactive=False),
             TUNED_RATE,
         )
 
-    start.input(on_start, start, [size, resolution, rate], **quiet)
-    return settings
+    data.kind.input(on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
+    preset.input(on_preset, [preset, start], [settings.steps, settings.batch, data.count, size], **QUIET)
+    start.input(on_start, start, [size, resolution, settings.learning_rate], **QUIET)
 
 
-def _starts(shelf: Shelf) -> list[tuple[str, str]]:
-    return [(T("train_fresh"), ""), *((name, name) for name in shelf.names())]
+def _build_estimate(shelf: Shelf, settings: Settings) -> None:
+    """A button that has a few steps measured, and what they say about the whole."""
+    measure = gr.Button(T("estimate"), size="sm", elem_id="train-estimate")
+    said = gr.HTML(elem_id="train-estimated")
 
+    def on_measure(
+        start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
+    ):
+        try:
+            steps = max(1, whole(steps or 1))
+            found = probe(kind_of(shelf, start), size, resolution or RESOLUTION, whole(batch))
+        except (ProbeFailed, CheckpointError, OSError) as error:
+            raise plain_error(error) from error
+        grids = steps // max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
+        parts = (
+            say(visitor, "estimate_parameters", millions=found.parameters / 1e6),
+            say(visitor, "estimate_memory", memory=megabytes(found.memory)),
+            say(visitor, "estimate_time", time=duration(found.seconds(steps, grids)), steps=steps),
+            found.device,
+        )
+        return f'<div class="sd-note">{html.escape(" · ".join(parts))}</div>'
 
-def starts_of_today(shelf: Shelf, chosen: str) -> gr.Dropdown:
-    """The picker of the model to start from, with what there is now."""
-    choices = _starts(shelf)
-    known = {value for _, value in choices}
-    return gr.Dropdown(choices=choices, value=chosen if chosen in known else "")
+    measure.click(
+        on_measure, [settings.start, settings.size, settings.resolution, settings.steps, settings.batch], said,
+        show_progress="minimal", show_progress_on=said, api_visibility="private",
+    )  # fmt: skip

@@ -89,7 +89,7 @@ def test_pack_writes_a_zip_with_captions(run, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sd_core.runs.RUNS", tmp_path / "runs")
+    monkeypatch.setenv("SD_CORE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("sys.argv", ["sd_core", *words])
     with pytest.raises(SystemExit) as exited:
         command_line.main()

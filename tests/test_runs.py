@@ -1,25 +1,32 @@
 """A run: its folder tells the truth, wishes are obeyed, and whatever was killed goes on."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-import sd_core.runs as runs
-from sd_core import checkpoint
+from sd_core import checkpoint, run_queue
 from sd_core.checkpoint import CheckpointError
 from sd_core.data import DataError, pack
+from sd_core.lessons import GeneratorObjective
+from sd_core.run_config import RunConfig
 from sd_core.run_worker import work
-from sd_core.runs import Run, RunConfig, RunError, Status, new_name
-from sd_core.training import Progress, Saved, TrainingConfig
+from sd_core.runs import Run, RunError, Status, new_name
+from sd_core.training import Progress, Sampling, Saved, TrainingConfig
 
 PROGRAM = Path(__file__).parent.parent
 STEPS = 6
@@ -59,6 +66,7 @@ def make(tmp_path, config):
     def create(name="one", **changed) -> Run:
         return Run.create(name, replace(config, **changed), tmp_path / "runs")
 
+    create.root, create.config = tmp_path / "runs", config
     return create
 
 
@@ -202,6 +210,204 @@ def test_foolish_wishes_are_refused(make):
         run.wish("run", steps=0)
 
 
+# What a long life brings
+
+
+def test_drawing_samples_can_be_interrupted_and_the_grid_is_drawn_on_resume(make):
+    run = make()
+    for event in work(run):
+        if isinstance(event, Sampling) and event.index == 1:
+            run.wish("stop")
+    assert (run.status().state, run.status().step) == ("stopped", 3)
+    assert run.samples() == []
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    run.wish("run")
+    finish(run)
+    assert [path.name for path in run.samples()] == ["000003.png", "000006.png"]
+
+
+def test_a_run_at_work_can_be_made_longer(make):
+    run = make()
+    for event in work(run):
+        if isinstance(event, Progress) and event.step == 2:
+            run.wish("run", steps=8)
+    assert (run.status().state, run.status().step) == ("finished", 8)
+
+
+def test_a_total_below_what_was_done_ends_the_run_with_all_it_has(make):
+    run = make()
+    for event in work(run):
+        if isinstance(event, Progress) and event.step == 4:
+            run.wish("run", steps=2)
+    assert run.status().state == "finished"
+    assert checkpoint.describe(run.checkpoint).origin.steps == run.status().step == 5
+
+
+def test_a_run_with_a_time_limit_ends_saved_and_says_so(make):
+    run = finish(make(minutes=1e-9))
+    status = run.status()
+    assert status.state == "finished" and "minutes" in status.reason
+    assert 0 < status.step < STEPS
+    assert checkpoint.describe(run.checkpoint).origin.steps == status.step
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left on device (os error 28)")],
+)
+def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
+    run, saves = make(), []
+
+    def save(tensors, path, metadata):
+        saves.append(path)
+        if len(saves) > 1:
+            Path(path).write_bytes(b"half of it")
+            raise error
+        save_file(tensors, path, metadata=metadata)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr("sd_core.run_worker.save_file", save)
+        finish(run)
+    assert run.status().state == "failed"
+    assert "disk is full" in run.status().reason
+    assert not list(run.folder.glob("*.new"))
+    assert not (run.folder / ".reserve").exists()
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    assert finish(run).status().state == "finished"
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+
+
+def test_too_little_memory_splits_the_batch_and_says_so(make, monkeypatch):
+    plain = finish(make("plain"))
+    forward, seen = GeneratorObjective.forward, []
+
+    def small(self, x0, *rest):
+        seen.append(len(x0))
+        if len(x0) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, x0, *rest)
+
+    monkeypatch.setattr(GeneratorObjective, "forward", small)
+    run = finish(make("split"))
+    assert run.status().state == "finished"
+    assert "in 2 parts of 2" in run.log()
+    assert seen[:3] == [4, 2, 2] and set(seen[3:]) == {2}
+    losses = [[line["loss"] for line in run.metrics()] for run in (plain, run)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_too_little_memory_for_a_single_picture_fails_in_one_sentence(make, monkeypatch):
+    def none(self, *batch):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(GeneratorObjective, "forward", none)
+    run = make()
+    with pytest.raises(torch.OutOfMemoryError):
+        finish(run)
+    assert "memory" in run.status().reason
+
+
+def test_tensorboard_hears_of_everything_where_it_is_installed(make, monkeypatch):
+    told = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            told.append(("purge", purge_step))
+
+        def add_scalar(self, name, value, step):
+            told.append((name, step))
+
+        def add_image(self, name, picture, step, dataformats):
+            told.append((name, step))
+
+        def close(self):
+            told.append(("close", 0))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    monkeypatch.setattr("sd_core.run_worker.find_spec", lambda name: object())
+    finish(make())
+    assert told[0] == ("purge", 1) and told[-1] == ("close", 0)
+    assert ("loss", 1) in told and ("samples", 6) in told and ("learning_rate", 6) in told
+
+
+def test_a_kill_between_saving_the_state_and_the_model_leaves_no_old_model(make, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run = make()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        for event in work(run):
+            if isinstance(event, Progress) and event.step == STEPS - 1:
+                patch.setattr(checkpoint, "save", killed)
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    assert finish(run).status().state == "finished"
+    assert checkpoint.describe(run.checkpoint).origin.steps == STEPS
+
+
+def test_a_deleted_run_leaves_nothing_behind(make, tmp_path):
+    run = finish(make())
+    run.delete()
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.name != run_queue.QUEUE] == []
+    with pytest.raises(RunError, match="no run"):
+        run.delete()
+
+
+def test_a_run_that_cannot_be_written_leaves_its_name_free(make, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.copyfile", full)
+        with pytest.raises(RunError, match="No space left"):
+            Run.create("one", make("other").config(), make.root, upload=Path(__file__))
+    assert make("one").status().state == "queued"
+
+
+def test_a_folder_of_pictures_stays_with_the_run(tmp_path, config):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("RGB", (16, 16), (80 * i, 0, 0)).save(folder / f"{i}.png")
+    run = Run.create("mine", config, tmp_path / "runs", upload=folder)
+    shutil.rmtree(folder)
+    assert finish(run).status().state == "finished"
+
+
+def test_a_clock_set_back_changes_nothing(make, monkeypatch):
+    run = make()
+    for event in work(run):
+        if isinstance(event, Progress) and event.step == 2:
+            run.wish("pause")
+            monkeypatch.setattr(time, "time", lambda: 0.0)
+    run.wish("run")
+    finish(run)
+    assert run.status().state == "finished" and run.status().seconds_worked > 0
+
+
+def test_random_kills_lose_nothing_that_was_saved(make):
+    """The short form of benchmarks/kill_test.py."""
+    training = replace(make.config.training, steps=30, save_every=3, sample_every=10)
+    whole, killed = finish(make("whole", training=training)), make("killed", training=training)
+    random = Random(0)
+    for _ in range(3):
+        process = in_a_process(killed)
+        began = len(killed.metrics())
+        until(lambda began=began, process=process: len(killed.metrics()) != began or process.poll() is not None)
+        time.sleep(random.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        if (killed.folder / "checkpoint").exists():
+            checkpoint.load(killed.checkpoint)
+    finish(killed)
+    expected, found = weights(whole), weights(killed)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    steps = [line["step"] for line in killed.metrics()]
+    assert steps == sorted(set(steps)) and steps[-1] == 30
+    assert [path.read_bytes() for path in killed.samples()] == [path.read_bytes() for path in whole.samples()]
+
+
 # Whatever can go wrong
 
 
@@ -217,17 +423,6 @@ def test_two_workers_never_work_on_one_run(make, monkeypatch):
         run.delete()
     working.close()
     assert not run.is_worked_on()
-
-
-def test_only_one_run_at_a_time_is_started(make):
-    first, second = make("first"), make("second")
-    working = work(first)
-    next(working)
-    with pytest.raises(RunError, match="first is running"):
-        second.start()
-    with pytest.raises(RunError, match="already"):
-        first.start()
-    working.close()
 
 
 def test_looking_at_a_run_does_not_keep_a_worker_out(make):
@@ -288,7 +483,7 @@ def test_a_damaged_config_is_told_in_one_sentence(make):
     with pytest.raises(RunError, match=r"config\.json is damaged"):
         run.config()
     with pytest.raises(RunError):
-        run.start()
+        run_queue.enqueue(run)
 
 
 def test_a_damaged_state_fails_the_run_in_one_sentence(make):
@@ -367,25 +562,3 @@ def test_ctrl_c_pauses(make):
         process.wait()
     assert run.status().state == "paused"
     assert checkpoint.load(run.checkpoint)
-
-
-def test_the_page_starts_a_polite_process_and_tells_of_its_violent_end(make):
-    run = make()
-    run.start()
-    process = runs._processes[run.folder.resolve()]
-    assert run.is_starting()
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) >= runs.NICENESS
-    with pytest.raises(RunError, match="already"):
-        run.start()
-    process.kill()
-    until(lambda: run.status().state == "failed")
-    assert "SIGKILL" in run.status().reason
-    assert not run.is_starting()
-
-
-def test_a_process_that_dies_at_once_says_why(make, monkeypatch):
-    run = make()
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    run.start()
-    until(lambda: run.status().state == "failed")
-    assert "ended early" in run.status().reason

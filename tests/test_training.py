@@ -23,6 +23,7 @@ from sd_core.training import (
     Peers,
     Progress,
     Samples,
+    Sampling,
     Saved,
     Trainer,
     TrainingConfig,
@@ -444,7 +445,7 @@ def test_early_averaged_weights_are_not_held_back_by_the_untrained_ones(pictures
 def test_events_come_in_order(pictures, no_clock):
     trainer = new_trainer(pictures, steps=5, save_every=2, sample_every=3)
     Watcher(trainer)
-    events = [(type(event), event.step) for event in trainer.run()]
+    events = [(type(event), event.step) for event in trainer.run() if not isinstance(event, Sampling)]
     assert events == [
         (Progress, 1),
         (Progress, 2),
@@ -487,6 +488,23 @@ def test_samples_come_from_the_same_noise_every_time(pictures):
     assert first.prompts == prompts
     assert first.pictures.shape == (2, 3, 8, 8) and first.pictures.dtype == torch.float32
     assert torch.equal(first.pictures, again.pictures)
+
+
+def test_samples_come_at_growing_intervals(pictures):
+    trainer, due = new_trainer(pictures, sample_every=200, steps=700), []
+    for trainer.step in range(1, 701):
+        due += [trainer.step] * trainer.is_sample_due()
+    assert due == [25, 50, 100, 200, 400, 600, 700]
+
+
+def test_samples_can_be_left_half_drawn(pictures):
+    trainer = new_trainer(pictures)
+    expected = trainer.samples().pictures
+    drawing = trainer.sampling()
+    assert next(drawing).index == 1
+    drawing.close()
+    assert torch.is_grad_enabled()
+    assert torch.equal(trainer.samples().pictures, expected)
 
 
 def test_samples_are_drawn_with_the_averaged_weights(pictures):

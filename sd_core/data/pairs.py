@@ -6,7 +6,7 @@ combined at random, in random order and strength. All chance comes from one gene
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,10 +26,11 @@ from sd_core.strokes import uniform
 
 LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
 CROPS = 2  # of which the one with most contrast is taken: drawings are flat for the most part, and teach little there
+MOST_DRAWN, DRAWN_SIDE = 500, 640  # built-in characters, each of so many pixels a side: 600 MB in all
 NATIVE = 0.5  # share of crops at the picture's own scale; the others are reduced
 MOST_REDUCED = 2.5
 OVERLAID = 0.4  # share of crops with an overlay that imitates painting
-UNDAMAGED, NOISY, LOST = 0.1, 0.3, 0.25  # shares of pairs: clean, noise alone, lost places alone; the rest is mixed
+UNDAMAGED, NOISY, LOST = 0.1, 0.25, 0.25  # shares of pairs: clean, noise alone, lost places alone; the rest is mixed
 SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
 MASK_TOLD = 0.7  # share of pairs with lost places whose mask the restorer is told
 SLOPPY = 4  # pixels by which a person's mask is larger than the damage, at most
@@ -72,19 +73,26 @@ class CleanPictures:
         return damaged_pair(clean, generator)
 
 
-def open_clean(source: str, *, count: int | None = None, smallest: int = 64) -> CleanPictures:
+def open_clean(
+    source: str,
+    *,
+    count: int | None = None,
+    smallest: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> CleanPictures:
     """Every picture in a folder or .zip at its own size.
 
     source: "characters" for built-in ones drawn large, or the path of a folder or .zip.
-    count: at most so many pictures. smallest: pixels; pictures with a shorter side are skipped.
+    count: at most so many pictures, and `MOST_DRAWN` characters. smallest: pixels; pictures with a shorter side are
+    skipped. progress: called with (pictures done, pictures in all).
     Raises DataError, in one sentence for the user, when there is nothing to train on.
     """
     if source == "characters":
         from .characters import STYLES, draw_set, training_seeds
 
-        names, wanted = [style.name for style in STYLES], count or 600
-        drawn = draw_set(names, training_seeds(wanted, names), 640, count=wanted)
-        return CleanPictures("characters, drawn at 640×640", tuple(drawn.pixels), credits=drawn.credits)
+        names, wanted = [style.name for style in STYLES], min(count or MOST_DRAWN, MOST_DRAWN)
+        drawn = draw_set(names, training_seeds(wanted, names), DRAWN_SIDE, count=wanted, progress=progress)
+        return CleanPictures("large characters", tuple(drawn.pixels), credits=drawn.credits)
     path = Path(source).expanduser()
     files = open_files(path)
     try:
@@ -101,8 +109,12 @@ def open_clean(source: str, *, count: int | None = None, smallest: int = 64) -> 
                 return Skipped(name, f"smaller than {smallest} pixels")
             return np.asarray(picture)
 
+        outcomes = []
         with ThreadPoolExecutor() as pool:
-            outcomes = list(pool.map(read, names))
+            for outcome in pool.map(read, names):
+                outcomes.append(outcome)
+                if progress is not None:
+                    progress(len(outcomes), len(names))
     finally:
         files.close()
     pictures = tuple(o for o in outcomes if isinstance(o, np.ndarray))

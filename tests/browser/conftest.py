@@ -31,6 +31,7 @@ def serve(folder: Path, settings: dict[str, str] | None = None) -> Iterator[str]
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "SD_CORE_RUNS": str(folder / "runs"),
         "SD_CORE_DEVICE": "cpu",
+        "SD_CORE_NICENESS": "0",  # trainings that yield to all else would keep the tests waiting on a busy machine
         **(settings or {}),
     }
     address = f"http://127.0.0.1:{port}"

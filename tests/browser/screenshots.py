@@ -51,8 +51,15 @@ def restore(page: Page) -> None:
 
 
 def train(page: Page) -> None:
+    """A run at work: the first look starts it, the others see the same one."""
     page.get_by_role("tab").nth(2).click()
     page.locator("#train-go").wait_for()
+    page.wait_for_timeout(3000)
+    if not page.locator("#runs [data-run]").count():
+        page.locator("#train-resolution label").first.click()
+        page.locator("#train-go").click()
+    expect(page.locator("#samples img")).to_be_visible()
+    expect(page.locator("#loss polyline")).to_have_count(2)
 
 
 @contextmanager
@@ -75,6 +82,8 @@ def main(target: Path) -> None:
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1000)
                 page.screenshot(path=target / f"{name}-{look}.png", full_page=look == "phone")
+        page.locator("#train-stop").click()  # or the training would outlive the app
+        expect(page.locator("#train-status")).to_contain_text("Stopped")
         browser.close()
 
 

@@ -1,17 +1,41 @@
 """The Train tab: the run that its settings make, and what it shows of one."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
+from sd_core import run_queue
 from sd_core.checkpoint import CheckpointError
 from sd_core.data import pack
-from sd_core.runs import Run, RunConfig, RunError, Status
+from sd_core.data.preview import preview
+from sd_core.run_config import RunConfig
+from sd_core.runs import Run, RunError, Status
 from sd_core.shelf import Shelf
-from sd_core.training import TrainingConfig
+from sd_core.training import SIGMAS, TrainingConfig
+from tabs import train_limits
+from tabs.chart import Curve, line_chart
+from tabs.train_data import staged, summary
+from tabs.train_limits import Limits, is_owner, new_browser, own
+from tabs.train_runs import run_list
 from tabs.train_settings import PRESETS, Values
-from tabs.watching import POINTS, Standing, curve, duration, smoothed, status_line, thinned
+from tabs.train_start import FRESH_RESTORER, starts
+from tabs.watching import (
+    POINTS,
+    Standing,
+    age,
+    all_standings,
+    duration,
+    loss_curves,
+    megabytes,
+    smoothed,
+    status_line,
+    thinned,
+)
 
 
 @pytest.fixture
@@ -21,7 +45,11 @@ def shelf(checkpoints, tmp_path):
 
 @pytest.fixture
 def values():
-    return Values("characters", ["adventurer"], 50, None, "", "tiny", 32, 100, 16, 1e-3, 5, True, "")
+    return Values(
+        data="characters", styles=["adventurer"], count=50, files=None, fit="crop", template="{}", start="",
+        size="tiny", resolution=32, steps=100, batch=16, learning_rate=1e-3, ema=0.1, dropout=0.2, bf16=True,
+        prompts="", seed=5, flips=True, name="",
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -41,13 +69,19 @@ def test_settings_make_a_run(values, shelf):
     assert (config.size, config.resolution, config.start) == ("tiny", 32, "")
     assert (config.training.steps, config.training.batch, config.training.seed) == (100, 16, 5)
     assert config.training.sample_every < 100
+    assert (config.training.ema_share, config.training.caption_dropout, config.minutes) == (0.1, 0.2, 0)
     assert run.status().state == "queued"
+
+
+def test_prompts_of_the_sample_grid_are_lines(values, shelf):
+    run = dataclasses.replace(values, prompts=" a cat \n\na dog\n").create(shelf)
+    assert run.config().training.sample_prompts == ("a cat", "a dog")
 
 
 def test_ones_own_zip_is_kept_by_the_run(values, shelf, tmp_path, pictures):
     archive = tmp_path / "cats & dogs.zip"
     pack(pictures, archive)
-    run = dataclasses.replace(values, data="own", archive=str(archive)).create(shelf)
+    run = dataclasses.replace(values, data="own").create(shelf, pictures=archive)
     archive.unlink()
     assert run.name == "cats-dogs-1"
     assert (run.folder / run.config().data).is_file()
@@ -59,14 +93,27 @@ def test_a_trained_model_keeps_its_shape(values, shelf):
     assert (config.size, config.resolution) == ("tiny", 16)
 
 
+def test_a_fresh_restorer_learns_at_its_own_noise_levels(values, shelf):
+    config = dataclasses.replace(values, start=FRESH_RESTORER).create(shelf).config()
+    assert (config.kind, config.styles, config.start) == ("restorer", None, "")
+    assert (config.training.sigma_mean, config.training.sigma_std) == SIGMAS["restorer"]
+
+
+def test_a_restorer_can_be_tuned(values, shelf):
+    assert "restorer" in [value for _, value in starts(shelf)]
+    config = dataclasses.replace(values, start="restorer").create(shelf).config()
+    assert (config.kind, config.size, config.resolution) == ("restorer", "tiny", 16)
+
+
 def test_a_run_has_the_name_one_gives_it(values, shelf):
     assert dataclasses.replace(values, name=" my run ").create(shelf).name == "my run"
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"steps": None}, {"styles": []}, {"name": "../up"}, {"learning_rate": None}, {"start": "nobody"}],
-)
+    [{"steps": 0}, {"steps": None}, {"styles": []}, {"name": "../up"}, {"learning_rate": None}, {"start": "nobody"},
+     {"prompts": "a\n" * 17}, {"fit": "stretch"}, {"batch": 512}],
+)  # fmt: skip
 def test_senseless_settings_are_refused_and_leave_nothing(values, shelf, wrong):
     with pytest.raises((ValueError, RunError, CheckpointError)):
         dataclasses.replace(values, **wrong).create(shelf)
@@ -81,23 +128,16 @@ def test_presets_grow():
 # Watching
 
 
-def test_both_curves_are_there_from_the_first_frame():
-    frame = curve([], "raw", "smooth")
-    assert list(frame["series"]) == ["raw", "smooth"]
-    assert frame["loss"].isna().all()
-
-
 def test_a_long_run_is_thinned_and_keeps_its_ends():
-    frame = curve([{"step": s, "loss": 0.1} for s in range(1, 5001)], "raw", "smooth")
-    raw = frame[frame["series"] == "raw"]
-    assert len(raw) == POINTS
-    assert (raw["step"].iloc[0], raw["step"].iloc[-1]) == (1, 5000)
-    assert raw["loss"].iloc[0] == pytest.approx(-1)
+    raw, smooth = loss_curves([{"step": s, "loss": 0.1} for s in range(1, 5001)], None)
+    assert len(raw.steps) == len(smooth.steps) == POINTS
+    assert (raw.steps[0], raw.steps[-1]) == (1, 5000)
+    assert (raw.faint, smooth.faint) == (True, False)
 
 
-def test_a_loss_that_has_no_logarithm_is_left_out():
-    frame = curve([{"step": 1, "loss": 0.0}, {"step": 2, "loss": 1.0}, {"step": 3}], "raw", "smooth")
-    assert list(frame[frame["series"] == "raw"]["step"]) == [2]
+def test_lines_without_a_loss_are_left_out():
+    raw, _ = loss_curves([{"step": 1, "loss": "?"}, {"step": 2, "loss": 1.0}, {"step": 3}], None)
+    assert list(raw.steps) == [2]
 
 
 def test_a_constant_stays_constant_when_smoothed():
@@ -128,7 +168,7 @@ def test_a_run_at_work_tells_step_loss_speed_and_time_left(run):
     assert standing.working
     for part in ("step 5 of 10", "loss 0.250", "80 pictures/s", "1 min 5 s left", 'aria-valuenow="50"'):
         assert part in line
-    assert standing.label(None) == "mine · Training"
+    assert standing.short_word(None) == "Training"
 
 
 def test_pictures_being_prepared_are_counted(run):
@@ -156,3 +196,206 @@ def test_a_damaged_run_is_shown_as_failed(run):
     standing = Standing.of(run)
     assert (standing.state, standing.working) == ("failed", False)
     assert "damaged" in status_line(standing, None)
+
+
+def test_a_queued_run_says_how_many_are_before_it(run, shelf, monkeypatch):
+    monkeypatch.setattr(run_queue, "ensure_keeper", lambda root: None)
+    others = [Run.create(name, run.config(), shelf.runs) for name in ("a", "b")]
+    for each in (run, *others):
+        run_queue.enqueue(each)
+    standings = all_standings(Run.all(shelf.runs))
+    assert [standings[name].state for name in ("mine", "a", "b")] == ["starting", "waiting", "waiting"]
+    assert [standings[name].before for name in ("mine", "a", "b")] == [0, 1, 2]
+    assert standings["b"].word(None) == "In the queue, 2 before it"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-100, "0 min"), (200, "3 min"), (7300, "2 h"), (900_000, "10 d")])
+def test_ages_are_coarse_and_never_negative(seconds, said):
+    assert age(seconds) == said
+
+
+def test_amounts_of_memory_are_short():
+    assert (megabytes(350_000_000), megabytes(1_240_000_000)) == ("350 MB", "1.2 GB")
+
+
+# The list of runs
+
+
+def test_a_card_shows_state_data_size_and_thumbnail(run, shelf):
+    Image.new("RGB", (64, 64), "red").save(run.folder / "samples" / "000005.png")
+    text = run_list([run], all_standings([run]), "mine", None)
+    for part in (
+        'data-run="mine"',
+        'aria-selected="true"',
+        "Waiting to start",
+        "tiny, 8×8",
+        "characters",
+        "data:image",
+    ):
+        assert part in text
+
+
+def test_a_damaged_run_has_a_card_all_the_same(run):
+    (run.folder / "config.json").write_text("{")
+    (run.folder / "samples" / "000005.png").write_bytes(b"no picture")
+    assert "mine" in run_list([run], all_standings([run]), "", None)
+
+
+def test_a_name_cannot_bring_html_into_the_list(tmp_path):
+    config = RunConfig("characters", size="tiny", resolution=8)
+    run = Run.create("plain", config, tmp_path / "runs")
+    evil = Run(run.folder.rename(run.folder.with_name("<img src=x>")))
+    assert "<img src=x>" not in run_list([evil], all_standings([evil]), "", None)
+
+
+# Charts
+
+
+def test_a_chart_without_points_is_none():
+    assert line_chart([Curve("a", [], [], "red"), Curve("b", [1], [float("nan")], "red")], "Loss", False) == ""
+    assert line_chart([Curve("a", [1], [0.0], "red")], "Loss", True) == "", "zero has no logarithm"
+
+
+def test_a_logarithmic_chart_is_labelled_with_losses():
+    text = line_chart([Curve("a", [1, 10, 100], [1.5, 0.4, 0.04], "red")], "Loss", True)
+    assert ">0.1</span>" in text and ">1</span>" in text and text.count("<polyline") == 1
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=20),
+    logarithmic=st.booleans(),
+)
+def test_every_curve_can_be_drawn_within_its_frame(values, logarithmic):
+    text = line_chart([Curve("a", range(1, len(values) + 1), values, "red")], "Loss", logarithmic)
+    for line in re.findall(r'points="([^"]+)"', text):
+        for point in line.split():
+            assert all(-1 <= float(number) <= 1001 for number in point.split(","))
+    assert "nan" not in text
+
+
+def test_names_in_a_chart_are_text():
+    assert "<b>x" not in line_chart([Curve("<b>x", [1, 2], [1, 2], "red")], "Loss", False)
+
+
+# One's own pictures
+
+
+@pytest.fixture
+def uploads(tmp_path):
+    """Five pictures with captions, as Gradio hands them over: each in a folder of its own."""
+    paths = []
+    for i in range(5):
+        folder = tmp_path / f"upload{i}"
+        folder.mkdir()
+        Image.new("RGB", (40, 20), (50 * i, 0, 0)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"red number {i}")
+        paths += [str(folder / f"{i}.png"), str(folder / f"{i}.txt")]
+    return paths
+
+
+def test_dropped_pictures_are_looked_at_with_their_captions(uploads, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    folder = staged([*uploads, str(tmp_path / "broken.png")], Limits(), None)
+    found = preview(folder, 16)
+    assert (found.total, found.usable, found.captioned) == (6, 5, 5)
+    assert found.examples.shape == (5, 16, 16, 3) and found.captions[0] == "red number 0"
+    text = summary(found, None)
+    assert "5 pictures" in text and "1 left out" in text and "broken.png: not readable" in text
+
+
+def test_two_files_of_one_name_are_both_kept(tmp_path, uploads):
+    again = tmp_path / "other" / "0.png"
+    again.parent.mkdir()
+    Image.new("RGB", (40, 20), "blue").save(again)
+    assert preview(staged([uploads[0], str(again)], Limits(), None), 16).usable == 2
+
+
+def test_a_large_set_is_looked_at_in_part(tmp_path, squares):
+    pack(squares(30), tmp_path / "many.zip")
+    found = preview(tmp_path / "many.zip", 8, most=10, examples=4)
+    assert (found.total, found.looked_at, len(found.examples)) == (30, 10, 4)
+    assert "30 pictures; 10 of them" in summary(found, None)
+
+
+def test_nothing_and_too_much_at_once_are_refused(uploads, tmp_path):
+    with pytest.raises(RunError, match="first"):
+        staged([], Limits(), None)
+    (tmp_path / "a.zip").write_bytes(b"")
+    with pytest.raises(RunError, match="not both"):
+        staged([*uploads, str(tmp_path / "a.zip")], Limits(), None)
+
+
+# A public Space
+
+
+def test_ones_own_machine_has_no_limits():
+    assert Limits.of_environment({}) == Limits()
+    assert Limits().words(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "refusal", "minutes"),
+    [
+        ({"SPACE_ID": "me/space"}, "", 10),
+        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "free"}, "", 0),
+        ({"SD_CORE_TRAIN": "limited"}, "", 10),
+        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "off"}, "train_off", 0),
+        ({"SPACE_ID": "me/space", "SPACES_ZERO_GPU": "true"}, "train_zero", 0),
+    ],
+)
+def test_the_environment_sets_the_limits(environment, refusal, minutes):
+    limits = Limits.of_environment(environment)
+    assert (limits.refusal, limits.minutes) == (refusal, minutes)
+    assert bool(limits.words(None)) == bool(refusal or minutes)
+    with pytest.raises(RunError, match="SD_CORE_TRAIN"):
+        Limits.of_environment({"SD_CORE_TRAIN": "maybe"})
+
+
+LIMITED = Limits.of_environment({"SD_CORE_TRAIN": "limited"})
+
+
+@pytest.mark.parametrize("wrong", [{"size": "large"}, {"resolution": 128}, {"batch": 128}, {"count": 5000}])
+def test_a_space_refuses_what_is_too_large_for_it(values, shelf, wrong):
+    with pytest.raises(RunError, match="allowed here"):
+        dataclasses.replace(values, **wrong).create(shelf, LIMITED)
+    assert values.create(shelf, LIMITED).config().minutes == 10
+
+
+def test_only_the_browser_that_started_a_run_steers_it(run):
+    mine, other = new_browser(), new_browser()
+    own(run, mine)
+    assert is_owner(run, mine) and not is_owner(run, other) and not is_owner(run, "")
+    assert mine not in (run.folder / train_limits.OWNER).read_text()
+    LIMITED.check_steer(run, mine, None)
+    Limits().check_steer(run, other, None)
+    with pytest.raises(RunError, match="Only the browser"):
+        LIMITED.check_steer(run, other, None)
+
+
+def test_a_visitor_has_one_run_at_a_time_on_a_space(run, shelf, monkeypatch):
+    monkeypatch.setattr(run_queue, "ensure_keeper", lambda root: None)
+    mine = new_browser()
+    own(run, mine)
+    LIMITED.check_start(mine, shelf.runs, None)
+    run_queue.enqueue(run)
+    with pytest.raises(RunError, match="mine"):
+        LIMITED.check_start(mine, shelf.runs, None)
+    LIMITED.check_start(new_browser(), shelf.runs, None)
+    with pytest.raises(RunError, match="switched off"):
+        Limits.of_environment({"SD_CORE_TRAIN": "off"}).check_start(mine, shelf.runs, None)
+
+
+def test_a_run_that_had_its_time_is_not_resumed(run):
+    run.write_status(Status("finished", seconds_worked=601))
+    with pytest.raises(RunError, match="10 minutes"):
+        LIMITED.check_resume(run, None)
+    Limits().check_resume(run, None)
+
+
+def test_a_large_upload_is_refused_on_a_space(tmp_path):
+    file = tmp_path / "large.zip"
+    with open(file, "wb") as opened:
+        opened.truncate(65 * 2**20)
+    with pytest.raises(RunError, match="65 MB"):
+        LIMITED.check_upload([file], None)
+    Limits().check_upload([file], None)

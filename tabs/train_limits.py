@@ -1,0 +1,167 @@
+"""What the Train tab allows: everything on one's own machine, less on a public Space, as its owner has set it.
+
+The environment variable SD_CORE_TRAIN overrides what is found: `off` switches training off, `limited` sets a Space's
+limits anywhere, and `free` lifts them.
+"""
+
+import hashlib
+import html
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from sd_core.run_queue import waiting, working
+from sd_core.runs import Run, RunError
+from sd_core.unet import WIDTHS
+from tabs.words import add_words, say
+
+RESOLUTIONS = (32, 64, 96, 128)
+OWNER = "owner"  # the file, in a run's folder, that tells whose it is
+
+add_words({
+    "train_off": (
+        "Training is switched off here. Everything else works; to train, run this program on a machine of your own.",
+        "此处已关闭训练功能，其他功能均可使用；如需训练，请在自己的机器上运行本程序。",
+    ),
+    "train_zero": (
+        "This Space runs on ZeroGPU hardware, which lends a GPU for moments only: a training that goes on by itself "
+        "cannot have it, so there is none here. Generate and Restore work; to train, duplicate the Space onto CPU or "
+        "GPU hardware, or run this program on a machine of your own.",
+        "此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用，无法用于持续训练，因此这里不能训练。“生成”和“修复”可正常使用；"
+        "如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
+    ),
+    "train_limited": (
+        "On this public Space a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
+        "and uploads of up to {megabytes} MB; only the browser that started a run can steer it. The disk is wiped "
+        "whenever the Space restarts: download what you want to keep.",
+        "在此公共 Space 上，每次训练最长 {minutes:g} 分钟，模型大小限 {sizes}，分辨率不超过 {resolution} 像素，"
+        "上传不超过 {megabytes} MB；只有启动训练的浏览器可以控制它。Space 重启时磁盘会被清空：请下载需要保留的内容。",
+    ),
+    "not_yours": (
+        "Only the browser that started this run can steer it.",
+        "只有启动该训练的浏览器可以控制它。",
+    ),
+    "one_each": (
+        "One run at a time for each visitor; stop {name} first.",
+        "每位访客同时只能有一个训练；请先停止 {name}。",
+    ),
+    "time_is_over": (
+        "A run has at most {minutes:g} minutes here, and this one has had them. Download it and go on elsewhere.",
+        "此处每次训练最长 {minutes:g} 分钟，该训练已用完。请下载后在别处继续。",
+    ),
+    "upload_too_large": (
+        "These files have {found:.0f} MB together; up to {megabytes} MB are allowed here.",
+        "这些文件共 {found:.0f} MB；此处最多允许 {megabytes} MB。",
+    ),
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed.
+
+    Attributes:
+        refusal: the key of the words that say why nothing is; "" where training is on.
+        minutes: of work per run; 0 for any.
+        sizes, resolutions, batch, count: the most, or those that there are.
+        megabytes: of an upload; 0 for any.
+        own_only: a run is steered only by the browser that started it, one run at a time each.
+    """
+
+    refusal: str = ""
+    minutes: float = 0.0
+    sizes: tuple[str, ...] = tuple(WIDTHS)
+    resolutions: tuple[int, ...] = RESOLUTIONS
+    batch: int = 256
+    count: int = 24_000
+    megabytes: int = 0
+    own_only: bool = False
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
+        """Those of this machine. Raises RunError where SD_CORE_TRAIN says something else than it may."""
+        said = environment.get("SD_CORE_TRAIN", "").strip().lower()
+        if said not in ("", "off", "limited", "free"):
+            raise RunError(f"SD_CORE_TRAIN is {said!r}, but must be off, limited or free.")
+        if said == "off":
+            return cls(refusal="train_off")
+        if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t"):
+            return cls(refusal="train_zero")
+        if said == "limited" or (environment.get("SPACE_ID") and said != "free"):
+            return cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
+        return cls()
+
+    def words(self, visitor: gr.Request | None) -> str:
+        """What a visitor should know; "" where everything is allowed."""
+        if self.refusal:
+            return say(visitor, self.refusal)
+        if not self.minutes:
+            return ""
+        return say(
+            visitor, "train_limited", minutes=self.minutes, sizes=", ".join(self.sizes),
+            resolution=max(self.resolutions), megabytes=self.megabytes,
+        )  # fmt: skip
+
+    def note(self, visitor: gr.Request | None) -> str:
+        """The same in HTML."""
+        words = self.words(visitor)
+        return f'<div class="sd-note"><mark>{html.escape(words)}</mark></div>' if words else ""
+
+    # Every handler asks these, since a page's handlers can be called without the page.
+
+    def check_start(self, browser: str, root: Path, visitor: gr.Request | None) -> None:
+        """Raises RunError if this browser may not start a run."""
+        if self.refusal:
+            raise RunError(say(visitor, self.refusal))
+        if self.own_only:
+            for run in [*working(root), *waiting(root)]:
+                if is_owner(run, browser):
+                    raise RunError(say(visitor, "one_each", name=run.name))
+
+    def check_upload(self, paths: list[Path], visitor: gr.Request | None) -> None:
+        """Raises RunError if the files are too large together."""
+        found = sum(path.stat().st_size for path in paths) / 2**20
+        if self.megabytes and found > self.megabytes:
+            raise RunError(say(visitor, "upload_too_large", found=found, megabytes=self.megabytes))
+
+    def check_steer(self, run: Run, browser: str, visitor: gr.Request | None) -> None:
+        """Raises RunError if this browser may not steer the run."""
+        if self.refusal:
+            raise RunError(say(visitor, self.refusal))
+        if not self.may_steer(run, browser):
+            raise RunError(say(visitor, "not_yours"))
+
+    def check_resume(self, run: Run, visitor: gr.Request | None) -> None:
+        """Raises RunError if the run has had its time."""
+        if self.minutes and run.known_status().seconds_worked >= 60 * self.minutes:
+            raise RunError(say(visitor, "time_is_over", minutes=self.minutes))
+
+    def may_steer(self, run: Run, browser: str) -> bool:
+        """Whether this browser may."""
+        return not self.refusal and (not self.own_only or is_owner(run, browser))
+
+
+def new_browser() -> str:
+    """A name for a browser that it alone knows."""
+    return secrets.token_hex(16)
+
+
+def own(run: Run, browser: str) -> None:
+    """Notes whose run it is, in a way from which the browser's name cannot be told."""
+    (run.folder / OWNER).write_text(_mark(browser), "utf-8")
+
+
+def is_owner(run: Run, browser: str) -> bool:
+    """Whether the run was started by this browser."""
+    try:
+        return bool(browser) and secrets.compare_digest((run.folder / OWNER).read_text("utf-8"), _mark(browser))
+    except OSError:
+        return False
+
+
+def _mark(browser: str) -> str:
+    return hashlib.sha256(browser.encode()).hexdigest()

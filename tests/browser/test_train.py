@@ -1,0 +1,199 @@
+"""The Train tab as a person uses it: a run of own pictures watched, paused, resumed, stopped, used and compared."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE_MS, serve
+from playwright.sync_api import Browser, Page, expect
+
+from sd_core.data import pack
+from sd_core.run_queue import ask
+from sd_core.runs import Run
+
+pytestmark = pytest.mark.browser
+
+MANY_STEPS = 5000  # more than a test waits for
+COLOURS = """() => {
+    const image = document.querySelector('#samples img');
+    return image && image.complete && image.naturalWidth ? image.src : '';
+}"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def address(folder) -> Iterator[str]:
+    """An app of this file's own; its trainings, which would outlive it, end with it."""
+    yield from serve(folder)
+    for run in Run.all(folder / "runs"):
+        ask(run, "stop")
+    end = time.monotonic() + 60
+    while any(run.is_worked_on() for run in Run.all(folder / "runs")) and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def archive(folder, squares) -> Path:
+    pack(squares(24, 16), folder / "squares.zip")
+    return folder / "squares.zip"
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The Train tab in English, in a window of its own."""
+    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 2400}, accept_downloads=True)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    opened.goto(address)
+    open_tab(opened)
+    yield opened
+    context.close()
+
+
+def open_tab(page: Page) -> None:
+    page.locator("#generate").wait_for()
+    page.get_by_role("tab").nth(2).click()
+    page.locator("#train-go").wait_for()
+
+
+def fill(page: Page, element: str, value: object) -> None:
+    field = page.locator(f"#{element}").locator("input[type=number], input[type=text], textarea").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def start(page: Page, archive: Path, name: str, steps: int = MANY_STEPS, seed: int = 0) -> None:
+    """Uploads the pictures, looks at them, and starts a run as small as the page offers."""
+    page.locator("#train-data label").nth(2).click()
+    if not page.locator("#train-examples").is_visible():
+        page.locator("#train-archive input[type=file]").set_input_files(archive)
+    expect(page.locator("#train-examples img")).to_have_count(12)
+    expect(page.locator("#train-look")).to_contain_text("24 pictures")
+    page.locator("#train-resolution label").first.click()
+    fill(page, "train-steps", steps)
+    if not page.locator("#train-batch").is_visible():
+        page.locator("#train-advanced button").first.click()
+    fill(page, "train-batch", 8)
+    fill(page, "train-prompts", "a red square\na blue square")
+    fill(page, "train-seed", seed)
+    fill(page, "run-name", name)
+    page.locator("#train-go").click()
+    expect(page.locator(f"#runs [data-run={name}]")).to_be_visible()
+
+
+def step(page: Page) -> int:
+    """The step in the status line."""
+    text = page.locator("#train-status").inner_text()
+    return int(text.split("step ")[1].split(" ")[0].replace(",", "")) if "step " in text else 0
+
+
+def status(page: Page, text: str) -> None:
+    expect(page.locator("#train-status")).to_contain_text(text)
+
+
+def test_a_run_from_a_zip_to_a_picture_and_a_comparison(page: Page, archive: Path):
+    start(page, archive, "first")
+    status(page, "loss")
+    line = page.locator("#loss polyline").last
+    before = line.get_attribute("points")
+    expect(line).not_to_have_attribute("points", before)
+    page.wait_for_function(COLOURS)
+    grid = page.evaluate(COLOURS)
+
+    page.reload()
+    open_tab(page)
+    expect(page.locator("#runs [data-run=first]")).to_have_attribute("aria-selected", "true")
+    status(page, "loss")
+    page.wait_for_function(f"grid => {{ const now = ({COLOURS})(); return now && now !== grid; }}", arg=grid)
+    expect(page.locator("#samples-position")).to_be_visible()
+
+    page.locator("#train-pause").click()
+    status(page, "Paused")
+    paused_at = step(page)
+    page.locator("#train-resume").click()
+    status(page, "Training")
+    page.wait_for_function(
+        "paused => Number((document.querySelector('#train-status').innerText.match(/step ([\\d,]+)/) || [0, '0'])[1]"
+        ".replace(',', '')) > paused",
+        arg=paused_at,
+    )
+    page.locator("#train-stop").click()
+    status(page, "Stopped")
+    assert step(page) > paused_at
+
+    fill(page, "train-more", 5)
+    page.locator("#train-longer").click()
+    status(page, "Finished")
+
+    start(page, archive, "second", steps=8, seed=1)
+    status(page, "Finished")
+    page.locator("#compare-runs button").first.click()
+    page.locator("#compare-pick input").click()
+    for name in ("first", "second"):
+        page.get_by_role("option", name=name, exact=True).click()
+    expect(page.locator("#compare-chart polyline")).to_have_count(2)
+    expect(page.locator("#compare-grids img")).to_have_count(2)
+
+    page.get_by_role("tab").first.click()
+    page.locator("#model input").click()
+    page.get_by_role("option", name="runs/first").click()
+    page.locator("#prompt textarea").fill("a red square")
+    count = page.locator("#count input[type=number]").first
+    count.fill("1")
+    count.press("Tab")
+    page.locator("#generate").click()
+    expect(page.locator("#gallery img")).to_have_count(1)
+
+
+def test_runs_wait_in_a_queue_and_one_is_deleted_only_when_one_is_sure(page: Page, archive: Path, browser, address):
+    start(page, archive, "working")
+    start(page, archive, "waiting", steps=8)
+    status(page, "In the queue, 1 before it")
+
+    other = browser.new_context(locale="zh-CN").new_page()
+    other.set_default_timeout(PATIENCE_MS)
+    other.goto(address)
+    open_tab(other)
+    expect(other.locator("#runs [data-run=waiting]")).to_contain_text("前面还有 1 个训练")
+    other.context.close()
+
+    page.locator("#runs [data-run=working]").click()
+    expect(page.locator("#runs [data-run=working]")).to_have_attribute("aria-selected", "true")
+    page.locator("#train-stop").click()
+    status(page, "Stopped")
+    page.locator("#runs [data-run=waiting]").click()
+    status(page, "Finished")
+
+    page.locator("#runs [data-run=working]").click()
+    status(page, "Stopped")
+    page.locator("#train-delete").click()
+    page.locator("#delete-no").click()
+    expect(page.locator("#delete-yes")).to_be_hidden()
+    page.locator("#train-delete").click()
+    page.locator("#delete-yes").click()
+    expect(page.locator("#runs [data-run=working]")).to_have_count(0)
+    expect(page.locator("#runs [data-run=waiting]")).to_be_visible()
+
+
+def test_a_trained_model_is_downloaded(page: Page, archive: Path):
+    start(page, archive, "kept", steps=8)
+    status(page, "Finished")
+    page.locator("#after button").first.click()
+    page.locator("#zip-make").click()
+    page.locator("#zip-download").wait_for()
+    page.wait_for_timeout(1000)
+    with page.expect_download() as caught:
+        page.locator("#zip-download").click()
+    assert caught.value.suggested_filename == "kept.zip"
+
+
+def test_what_a_training_takes_is_measured(page: Page):
+    page.locator("#train-resolution label").first.click()
+    page.locator("#train-estimate").click()
+    expect(page.locator("#train-estimated")).to_contain_text("million parameters")
+    expect(page.locator("#train-estimated")).to_contain_text("for 200 steps")
