@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,12 @@ def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="session")
 def address(tmp_path_factory) -> Iterator[str]:
     yield from serve(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="session")
+def start_app() -> Callable[[Path], Iterator[str]]:
+    """`serve`, for tests that need an app of their own."""
+    return serve
 
 
 @pytest.fixture(scope="session")

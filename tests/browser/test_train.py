@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_MS, serve
 from playwright.sync_api import Browser, Page, expect
 
 from sd_core.data import pack
@@ -14,6 +13,7 @@ from sd_core.runs import Run
 
 pytestmark = pytest.mark.browser
 
+PATIENCE_MS = 120_000
 MANY_STEPS = 5000  # more than a test waits for
 COLOURS = """() => {
     const image = document.querySelector('#samples img');
@@ -27,9 +27,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(folder) -> Iterator[str]:
+def address(start_app, folder) -> Iterator[str]:
     """An app of this file's own; its trainings, which would outlive it, end with it."""
-    yield from serve(folder)
+    yield from start_app(folder)
     for run in Run.all(folder / "runs"):
         ask(run, "stop")
     end = time.monotonic() + 60
