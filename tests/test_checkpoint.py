@@ -70,7 +70,7 @@ def test_a_loaded_restorer_gives_the_pictures_of_the_saved_one(restorer, folder)
     x, hints = torch.randn(1, 3, 8, 8), Hints.of(torch.rand(1, 3, 8, 8))
     loaded = load(folder)
     ours, theirs = (m.restored(x, torch.tensor(1.0), hints)[0] for m in (restorer, loaded))
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=0.02)
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01 * float(ours.abs().max()))  # fp16 keeps eleven bits
     assert not (folder / "tokenizer.json").exists()
 
 

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from sd_core import checkpoint
+from sd_core import checkpoint, restoration
+from sd_core.damage import GaussianNoise, Scratches, damaged
+from sd_core.data.characters import character, render
 from sd_core.generation import GenerationRequest, generate
+from sd_core.images import to_float, to_pixels
+from sd_core.restoration import RestoreRequest, restore
+from sd_core.tiles import windows
 
 MOST_BYTES = {"characters": 15_000_000, "cifar10": 10_000_000, "restorer": 10_000_000}
 MOST_TOGETHER = 36_000_000
@@ -15,8 +20,8 @@ def size(folder) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def test_there_is_a_character_model_and_a_cifar10_model():
-    assert {"characters", "cifar10"} <= set(RELEASED)
+def test_there_are_a_character_model_a_cifar10_model_and_a_restorer():
+    assert {"characters", "cifar10", "restorer"} <= set(RELEASED)
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -29,7 +34,7 @@ def test_a_card_states_the_true_parameters_and_operations(name):
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_card_says_what_it_was_trained_on_and_how(name):
     card = (checkpoint.CHECKPOINTS / name / "README.md").read_text("utf-8")
-    assert all(word in card for word in ("Data", "pictures seen", "hours", "python -m sd_core train", "Quality"))
+    assert all(word in card for word in ("Data", "seen", "hours", "python -m sd_core train", "Quality"))
 
 
 def test_models_are_small_enough_for_a_free_space():
@@ -44,3 +49,52 @@ def test_the_character_model_draws_the_background_it_is_asked_for():
     corners = torch.cat([last.x[:, :, :6, :6], last.x[:, :, :6, -6:]], dim=3).mean(dim=(2, 3))
     red, green, blue = corners.T
     assert ((blue > red + 0.3) & (blue > green + 0.3)).sum() >= 3
+
+
+# The restorer
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return checkpoint.load(checkpoint.CHECKPOINTS / "restorer")
+
+
+def damaged_character(*damages) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A character of the style no model was trained on: clean and damaged uint8 [H, W, 3], and where it is lost."""
+    clean = torch.from_numpy(render(character("micah", 77).svg, 320).copy())
+    result = damaged(to_float(clean), damages, torch.Generator().manual_seed(0))
+    return clean, to_pixels(result.picture), result.mask[0] > 0
+
+
+def closeness(picture: torch.Tensor, clean: torch.Tensor, where: torch.Tensor | None = None) -> float:
+    """PSNR in dB, over all pixels or those of `where` [H, W]."""
+    error = (picture.double() - clean.double()).square()
+    return float(10 * (255**2 / (error if where is None else error[where]).mean()).log10())
+
+
+def repaired(restorer, picture: torch.Tensor, **request) -> torch.Tensor:
+    *_, last = restore(restorer, picture, RestoreRequest(**request))
+    return last.pictures[0]
+
+
+def test_the_restorer_removes_noise_nobody_told_it_of(restorer):
+    clean, noisy, _ = damaged_character(GaussianNoise(25))
+    assert closeness(repaired(restorer, noisy, whole=True), clean) > closeness(noisy, clean) + 10
+
+
+def test_the_restorer_fills_scratches_better_than_they_were(restorer):
+    clean, scratched, mask = damaged_character(Scratches(0.05, 3))
+    assert closeness(repaired(restorer, scratched, mask=mask), clean, mask) > closeness(scratched, clean, mask) + 8
+
+
+def test_the_restorer_leaves_a_clean_picture_alone(restorer):
+    clean, _, _ = damaged_character()
+    assert closeness(repaired(restorer, clean, whole=True), clean) > 38
+
+
+def test_tiles_of_the_restorer_leave_no_seams(restorer, monkeypatch):
+    _, noisy, _ = damaged_character(GaussianNoise(25))
+    whole = repaired(restorer, noisy, whole=True)
+    monkeypatch.setattr(restoration, "windows", lambda height, width: windows(height, width, tile=128))
+    tiled = repaired(restorer, noisy, whole=True)
+    assert (tiled.int() - whole.int()).abs().max() <= 1
