@@ -74,6 +74,9 @@ class RestoreRequest:
         ):
             if not low <= value <= high:
                 raise ValueError(f"The {name} must be between {low} and {high:g}, not {value}.")
+        for name in ("steps", "candidates", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name.capitalize()} must be a whole number, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,9 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         return gr.Dropdown(choices=offered, value=chosen_model), shown
 
     def on_picture(upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
-        """Opens a new picture and shows it on the canvas."""
-        nothing = {opened: None, facts: "", go: gr.Button(interactive=False)}
+        """Opens a new picture and shows it on the canvas. What was under way for another one ends."""
+        SESSIONS.of(request).stop()
+        nothing = begun(comparing) | {opened: None, facts: "", go: gr.Button(interactive=False)}
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
         if not upload:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)

@@ -112,7 +112,10 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         runs = Run.all(shelf.runs)
         run = next((run for run in runs if run.name == name), runs[0] if runs else None)
         mine = run is not None and limits.may_steer(run, identity)
-        return _news(watch, runs, run, seen, position, scale, mine, visitor)
+        news = _news(watch, runs, run, seen, position, scale, mine, visitor)
+        if run is not None and run.name != name:  # what was chosen is gone, or nothing was
+            news[watch.chosen] = run.name
+        return news
 
     def on_start(visitor: gr.Request, identity: str, scale: str, *values):
         identity = identity or new_browser()
@@ -132,7 +135,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         before = all_standings(Run.all(shelf.runs))[run.name].before
         words = say(visitor, "run_queued", name=run.name, before=before) if before else None
         gr.Info(words or say(visitor, "run_started", name=run.name))
-        return news | {settings.name: "", browser: identity}
+        return news | {settings.name: "", browser: identity, watch.chosen: run.name}
 
     def on_look(visitor: gr.Request, *watched):
         return look(visitor, *watched)
@@ -141,7 +144,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         return limits.note(visitor)
 
     def on_choose(event: gr.EventData, visitor: gr.Request, *watched):
-        return look(visitor, event.run, *watched[1:])
+        return look(visitor, event.run, *watched[1:]) | {watch.chosen: event.run}
 
     go.click(on_start, [browser, watch.scale, *settings.inputs()], [*outputs, settings.name, browser], **QUIET)
     wire_steering(watch.steering, shelf, limits, watched, outputs, look)
@@ -195,7 +198,7 @@ def _news(
     names = tuple(standings)
     grids = run.samples()
     log = run.log(LOG_LINES)
-    news = {watch.status: status_line(standing, visitor), watch.chosen: run.name}
+    news = {watch.status: status_line(standing, visitor)}
     news |= train_steer.news(watch.steering, standing, mine)
     news |= train_samples.news(watch.samples, grids, seen.grids, position, visitor, fresh)
     if hash(listed) != seen.runs:

@@ -9,7 +9,7 @@ import html
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
@@ -29,17 +29,19 @@ add_words({
     ),
     "train_zero": (
         "This Space runs on ZeroGPU hardware, which lends a GPU for moments only: a training that goes on by itself "
-        "cannot have it, so there is none here. Generate and Restore work; to train, duplicate the Space onto CPU or "
-        "GPU hardware, or run this program on a machine of your own.",
+        "cannot have it, so there is none here. Generate and Restore work on its processor; to train, duplicate the "
+        "Space onto CPU or GPU hardware, or run this program on a machine of your own.",
         "此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用，无法用于持续训练，因此这里不能训练。“生成”和“修复”可正常使用；"
         "如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
     ),
     "train_limited": (
-        "On this public Space a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
-        "and uploads of up to {megabytes} MB; only the browser that started a run can steer it. The disk is wiped "
-        "whenever the Space restarts: download what you want to keep.",
-        "在此公共 Space 上，每次训练最长 {minutes:g} 分钟，模型大小限 {sizes}，分辨率不超过 {resolution} 像素，"
-        "上传不超过 {megabytes} MB；只有启动训练的浏览器可以控制它。Space 重启时磁盘会被清空：请下载需要保留的内容。",
+        "Here a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
+        "and uploads of up to {megabytes} MB; everybody sees the runs and their samples, and only the browser that "
+        "started a run can steer it. The disk of a Space is wiped whenever it restarts: download what you want to "
+        "keep.",
+        "在此处，每次训练最长 {minutes:g} 分钟，模型大小限 {sizes}，分辨率不超过 {resolution} 像素，"
+        "上传不超过 {megabytes} MB；所有人都能看到训练及其样本，但"
+        "只有启动训练的浏览器可以控制它。Space 重启时磁盘会被清空：请下载需要保留的内容。",
     ),
     "not_yours": (
         "Only the browser that started this run can steer it.",
@@ -87,12 +89,13 @@ class Limits:
         said = environment.get("SD_CORE_TRAIN", "").strip().lower()
         if said not in ("", "off", "limited", "free"):
             raise RunError(f"SD_CORE_TRAIN is {said!r}, but must be off, limited or free.")
+        limited = cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
         if said == "off":
-            return cls(refusal="train_off")
+            return replace(limited, refusal="train_off")
         if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t"):
-            return cls(refusal="train_zero")
+            return replace(limited, refusal="train_zero")
         if said == "limited" or (environment.get("SPACE_ID") and said != "free"):
-            return cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
+            return limited
         return cls()
 
     def words(self, visitor: gr.Request | None) -> str:

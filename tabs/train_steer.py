@@ -47,6 +47,7 @@ class Steering:
     longer: gr.Button
     sure: gr.Group
     question: gr.HTML
+    asked: gr.State
     yes: gr.Button
     no: gr.Button
 
@@ -67,10 +68,11 @@ def build_steering() -> Steering:
         )  # fmt: skip
     with gr.Group(visible=False, elem_id="delete-sure") as sure:
         question = gr.HTML(padding=True)
+        asked = gr.State("")  # the run that the question names: another may be chosen before it is answered
         with gr.Row():
             yes = gr.Button(T("delete_yes"), variant="stop", size="sm", elem_id="delete-yes")
             no = gr.Button(T("delete_no"), size="sm", elem_id="delete-no")
-    return Steering(pause, resume, stop, delete, more, longer, sure, question, yes, no)
+    return Steering(pause, resume, stop, delete, more, longer, sure, question, asked, yes, no)
 
 
 def wire_steering(
@@ -120,20 +122,21 @@ def wire_steering(
 
     def on_delete(name: str, visitor: gr.Request):
         if not name:
-            return gr.skip(), gr.skip()
-        return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>"
+            return gr.skip(), gr.skip(), ""
+        return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>", name
 
-    def on_yes(visitor: gr.Request, *watched):
-        act(visitor, watched[-1], watched[0], Run.delete)
-        gr.Info(say(visitor, "deleted", name=watched[0]))
-        return look(visitor, "", *watched[1:]) | {steering.sure: gr.Group(visible=False)}
+    def on_yes(visitor: gr.Request, asked: str, *watched):
+        act(visitor, watched[-1], asked, Run.delete)
+        gr.Info(say(visitor, "deleted", name=asked))
+        shown = "" if watched[0] == asked else watched[0]
+        return look(visitor, shown, *watched[1:]) | {steering.sure: gr.Group(visible=False)}
 
     for button, wish in ((steering.pause, "pause"), (steering.stop, "stop")):
         button.click(on_wish(wish), watched, outputs, **QUIET)
     steering.resume.click(on_resume, watched, outputs, **QUIET)
     steering.longer.click(on_longer, [steering.more, *watched], outputs, **QUIET)
-    steering.delete.click(on_delete, watched[0], [steering.sure, steering.question], **QUIET)
-    steering.yes.click(on_yes, watched, [*outputs, steering.sure], **QUIET)
+    steering.delete.click(on_delete, watched[0], [steering.sure, steering.question, steering.asked], **QUIET)
+    steering.yes.click(on_yes, [steering.asked, *watched], [*outputs, steering.sure], **QUIET)
     steering.no.click(lambda: gr.Group(visible=False), None, steering.sure, **QUIET)
 
 

@@ -339,8 +339,8 @@ def test_ones_own_machine_has_no_limits():
         ({"SPACE_ID": "me/space"}, "", 10),
         ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "free"}, "", 0),
         ({"SD_CORE_TRAIN": "limited"}, "", 10),
-        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "off"}, "train_off", 0),
-        ({"SPACE_ID": "me/space", "SPACES_ZERO_GPU": "true"}, "train_zero", 0),
+        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "off"}, "train_off", 10),
+        ({"SPACE_ID": "me/space", "SPACES_ZERO_GPU": "true"}, "train_zero", 10),
     ],
 )
 def test_the_environment_sets_the_limits(environment, refusal, minutes):
