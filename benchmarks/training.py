@@ -186,7 +186,7 @@ def _bare_in_a_process(run: Run, steps: int, scratch: Path) -> float:
 
 def synthetic(scratch: Path) -> None:
     """A run that looks as if it had worked for weeks."""
-    config = RunConfig("characters", ("adventurer",), 10, size="tiny", training=TrainingConfig(steps=LINES))
+    config = RunConfig("characters", count=10, size="tiny", training=TrainingConfig(steps=LINES))
     run = Run.create("long", config, scratch / "runs")
     with open(run.folder / "metrics.jsonl", "w", encoding="utf-8") as file:
         for step in range(1, LINES + 1):
@@ -223,7 +223,9 @@ def taste() -> str:
     with tempfile.TemporaryDirectory() as folder:
         start_from = checkpoint.CHECKPOINTS / "characters"
         training = TrainingConfig(steps=TASTE.steps, batch=TASTE.batch, learning_rate=TUNED_RATE)
-        config = RunConfig("characters", (EVALUATION_STYLE,), MICAH, start=str(start_from), training=training)
+        config = RunConfig(
+            "characters", styles=(EVALUATION_STYLE,), count=MICAH, start=str(start_from), training=training
+        )
         began = time.monotonic()
         run = Run.create("taste", config, Path(folder))
         for _ in work(run):

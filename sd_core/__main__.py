@@ -112,6 +112,8 @@ def restore(
 
     loaded = _load(model, ("restorer", "generator"))
     if loaded.config.kind == "generator":
+        if mask or find or fill or whole or strength != 1 or upscale != 1:
+            raise ValueError("Masks, strength and enlarging are for restorers; this model is a generator.")
         _remove_noise(loaded, picture, out, sigma, prompt, steps, seed)
         return
     request = RestoreRequest(
@@ -133,7 +135,7 @@ def restore(
         if failed:
             raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
         return
-    _check_target(picture, out)
+    _check_target(picture, out, mask)
     original = open_original(picture)
     marked = None if mask is None else read_mask(mask, original.size)
     with tqdm(unit="tile", disable=None) as bar:
@@ -150,11 +152,13 @@ def restore(
     print(out)
 
 
-def _check_target(picture: Path, out: Path) -> None:
+def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
     if out.suffix.lower() != ".png":
         raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
-    if out.exists() and out.samefile(picture):
-        raise ValueError("The repaired picture would replace the damaged one; choose another --out.")
+    if not picture.is_file():
+        raise ValueError(f"There is no picture {picture}.")
+    if any(out.exists() and given and given.exists() and out.samefile(given) for given in (picture, mask)):
+        raise ValueError("The repaired picture would replace the damaged one or its mask; choose another --out.")
 
 
 def _remove_noise(
@@ -245,6 +249,7 @@ def train(
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
 ) -> None:
     """Train a model, or go on with a run, when no other is at work. Ctrl-C pauses; `train --run runs/NAME` resumes."""
+    from sd_core.checkpoint import describe
     from sd_core.run_config import RunConfig
     from sd_core.runs import Run, RunError, new_name
     from sd_core.training import SIGMAS, TrainingConfig
@@ -252,6 +257,8 @@ def train(
     if run is None and "RANK" in os.environ:
         raise RunError("Under torchrun, first write a run with `train --only-create`, then work on it with `--run`.")
     if run is None:
+        if start:
+            kind = describe(Path(start)).model.kind
         usual_mean, usual_std = SIGMAS.get(kind, SIGMAS["generator"])
         training = TrainingConfig(
             steps=steps,
@@ -331,7 +338,7 @@ def main() -> None:
 
     try:
         app()
-    except (CheckpointError, DataError, RunError, TrainingFailed, ValueError) as error:
+    except (CheckpointError, DataError, RunError, TrainingFailed, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_INPUT)
 

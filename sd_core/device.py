@@ -15,7 +15,11 @@ def best_device() -> torch.device:
         except RuntimeError as error:
             raise ValueError(f"SD_CORE_DEVICE is {name!r}, but must be cpu, cuda, cuda:1 or the like.") from error
     if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
+        device = torch.accelerator.current_accelerator()
+        if (local := os.environ.get("LOCAL_RANK")) and device.type == "cuda":  # torchrun: each process has its own
+            torch.accelerator.set_device_index(int(local))
+            return torch.device(device.type, int(local))
+        return device
     return torch.device("cpu")
 
 

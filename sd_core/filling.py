@@ -52,7 +52,11 @@ def fill(
         raise ValueError(f"This model works at {side}×{side} pixels; fit picture and mask to that first.")
     if not mask.any():
         raise ValueError("Mark what is missing first.")
-    for name, value, highest in (("steps", steps, MAX_STEPS), ("candidates", candidates, MAX_CANDIDATES)):
+    for name, value, highest in (
+        ("steps", steps, MAX_STEPS),
+        ("candidates", candidates, MAX_CANDIDATES),
+        ("resamplings", resampling, MAX_STEPS),
+    ):
         if not 1 <= value <= highest:
             raise ValueError(f"The number of {name} must be from 1 to {highest}, not {value}.")
     generators = [torch.Generator().manual_seed(seed + i) for i in range(candidates)]

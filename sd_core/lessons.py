@@ -26,6 +26,7 @@ SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
 CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
+LEAST_SIGMA = 0.01  # noise level that a restorer learns at
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
@@ -209,8 +210,8 @@ class CaptionedLessons(Lessons):
 
 class RestorerObjective(nn.Module):
     """The loss of a batch: the logarithm of each crop's squared error (as in NAFNet, Chen et al. 2022,
-    arXiv:2204.04676), so that crops of which little can be known do not drown the others, weighted over noise levels as
-    EDM does; and that of finding the damage where nobody told where it is."""
+    arXiv:2204.04676), so that crops of which little can be known do not drown the others; and that of finding the
+    damage where nobody told where it is."""
 
     def __init__(self, model: Denoiser):
         super().__init__()
@@ -221,9 +222,8 @@ class RestorerObjective(nn.Module):
     ) -> Tensor:
         hints = Hints(damaged, told, level)
         restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
-        weight = self.model.preconditioning.loss_weight(sigma)
-        error = weight * (restored - x0).square().mean(dim=(1, 2, 3))
-        closeness = (1 + error / (weight * CLOSE**2)).log() / 2
+        error = (restored - x0).square().mean(dim=(1, 2, 3))
+        closeness = (1 + error / CLOSE**2).log() / 2
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
         return closeness.mean() + MASK_WEIGHT * (found * untold).mean()
@@ -261,7 +261,8 @@ class PairLessons(Lessons):
     def examples(self, step: int, share: Share, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
         """x0, sigma, noise, damaged, told mask, told level, mask. A pair comes from (step, place in the batch)."""
         draw = self.generator(1, step)
-        sigma = self.sigmas.sample(self.batch, draw)
+        # No walk asks for less, and a network without norms has no answer where it never was asked.
+        sigma = self.sigmas.sample(self.batch, draw).clamp(min=LEAST_SIGMA)
         at_once = torch.randperm(self.batch, generator=draw) < round(self.one_step_share * self.batch)
         sigma = torch.where(at_once, SIGMA_MAX, sigma)
         for mine in share:

@@ -19,7 +19,7 @@ class Repairer:
         model: a restorer.
         request: how; its mask is each picture's own.
         find: looks for the damage where no mask says where it is.
-        fill: makes what is transparent inside the mask opaque.
+        fill: makes what is transparent inside the mask opaque, where only the mask is repaired.
     """
 
     model: Denoiser
@@ -42,9 +42,9 @@ class Repairer:
         pixels = torch.from_numpy(original.rgb())
         if mask is None and self.find:
             mask = find_damage(self.model, pixels).numpy() | original.transparent() * self.fill
-            if not mask.any():
+            if not mask.any() and not self.request.whole:
                 raise ValueError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
-        marked = None if mask is None else torch.from_numpy(mask)
+        marked = None if mask is None or not mask.any() else torch.from_numpy(mask)
         for done in restore(self.model, pixels, replace(self.request, mask=marked)):
             if progress:
                 progress(done.index, done.count)

@@ -27,7 +27,7 @@ MAX_CANDIDATES = 8
 MAX_STRENGTH = 2.0
 UPSCALES = (1, 2, 4)
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
-WALK_TO = 0.01
+WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size
 FOUND = 0.5  # probability from which a pixel counts as damaged
@@ -41,7 +41,7 @@ class RestoreRequest:
     Attributes:
         mask: bool [H, W], where the picture is lost; None for nowhere, or where nobody says.
         whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed.
-        sigma: the picture's noise level on the scale 0-255, None to have it judged.
+        sigma: the picture's noise level on the scale 0-255, None to have it judged; for a whole picture without a mask.
         strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right.
         upscale: 1, 2 or 4 times larger; for the whole picture.
         steps: 1 is the most faithful; more are sharper and partly invented.
@@ -209,16 +209,19 @@ class _Walk:
         device = self.model.device
         damaged = to_float(self.source[window.outer])[None].to(device)
         mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
-        hints = Hints.of(damaged, mask, self._level())
+        level = self._level()
+        if mask is None and level is not None:  # as it learnt: who knows the noise knows that nothing is lost
+            mask = torch.zeros_like(damaged[:, :1])
+        hints = Hints.of(damaged, mask, level)
         x = torch.zeros_like(damaged) if x is None else x[None].to(device)
         with torch.inference_mode(), autocast(device):
             denoised, _ = self.model.restored(x, torch.tensor(sigma), hints)
         return denoised[0][(slice(None), *window.inside)].float().cpu()
 
     def _level(self) -> float | None:
-        if self.request.sigma is not None:
-            return to_unit(self.request.sigma)
-        return None if self.request.whole else 0.0  # what is not marked is to be left as it is, so it counts as clean
+        if not self.request.whole:
+            return 0.0  # what is not marked is to be left as it is, so it counts as clean
+        return None if self.request.sigma is None or self.mask is not None else to_unit(self.request.sigma)
 
     def _keep(self, denoised: Tensor, window: Window) -> None:
         """Writes an answer into the picture, as far as it was asked for."""

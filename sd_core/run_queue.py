@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sd_core.runs import SURE_SECONDS, Run, RunError
+from sd_core.runs import SURE_SECONDS, Run, RunError, Status
 
 NICENESS = 10  # of processes that nobody waits for at a prompt, by default: whoever uses the page comes first
 KEEP_SECONDS = 0.5  # between two looks of the keeper
@@ -112,6 +112,16 @@ def ask(run: Run, wish: str) -> None:
         state = run.known_status()
         if state.state == "queued" and not run.is_worked_on(SURE_SECONDS):
             run.write_status(replace(state, state={"pause": "paused", "stop": "stopped"}[wish]))
+
+
+def leave(run: Run, status: Status) -> None:
+    """Writes the last status of a run whose process ends. One that was paused or stopped waits for its turn again, if
+    somebody has wished since for it to go on."""
+    with _lock(run.folder.parent, "order"):
+        if status.state in ("paused", "stopped") and run.wished() == "run":
+            run.wish("run", ticket=_next_ticket(run.folder.parent))
+            status = replace(status, state="queued")
+        run.write_status(status)
 
 
 def ensure_keeper(root: Path) -> None:

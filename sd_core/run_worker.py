@@ -46,6 +46,9 @@ MOST_NAMED = 20  # pictures left out that the log names
 RESERVE = 1 << 16  # bytes kept free for the last words on a full disk
 
 
+ENDS = {"pause": "paused", "stop": "stopped"}  # how a wish leaves a run
+
+
 class _Left(Exception):
     """Somebody wished for an end before training began."""
 
@@ -85,7 +88,7 @@ def work(run: Run, queued: bool = False) -> Iterator[Event]:
                     raise _Left
             yield from worker.work()
         except _Left:
-            worker.end()
+            worker.end(ENDS.get(run.wished(), "stopped"))
         except BaseException as error:
             worker.fail(error)
             raise
@@ -136,7 +139,7 @@ class _Worker:
                 self.end("finished", f"The {self.config.minutes:g} minutes that it was given are over.")
                 return
             if leaving:
-                self.end()
+                self.end(ENDS[control.wish])
                 return
         if self.keeper and trainer.step not in (0, self.saved_step):  # the total was lowered, or the last save killed
             self._save(trainer, pictures)
@@ -147,13 +150,12 @@ class _Worker:
         over = bool(self.config.minutes) and self._worked > 60 * self.config.minutes
         return over if self.peers.count == 1 else self._of_first(over)
 
-    def end(self, state: str = "", reason: str = "") -> None:
-        """Writes the last status: `state`, or the one that was wished for."""
+    def end(self, state: str, reason: str = "") -> None:
+        """Writes the last status."""
         if self.keeper:
-            state = state or {"pause": "paused"}.get(self.run.wished(), "stopped")
             now = self.run.known_status()
             idle = dict(prepared=0, pictures=0, drawn=0, draws=0, seconds_left=0.0)
-            self.run.write_status(replace(now, state=state, reason=reason, **idle))
+            run_queue.leave(self.run, replace(now, state=state, reason=reason, **idle))
             self._tidy()
             self.run.note(f"{state.capitalize()} after {now.step} steps.")
 

@@ -16,6 +16,8 @@ from sd_core.images import to_float, to_image, to_pixels
 from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.restoration import Restoring
 
+SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it shows
+
 
 @dataclass(frozen=True)
 class Square:
@@ -84,7 +86,10 @@ def fill_square(
         ValueError: nothing is missing in the square; or as `fill`.
     """
     resolution = model.config.resolution
-    missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)[0, 0] > 0
+    missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)
+    if square.side > resolution:  # resizing spreads what was damaged over its neighbours
+        missing = F.max_pool2d(missing, 2 * SPREAD + 1, stride=1, padding=SPREAD)
+    missing = missing[0, 0] > 0
     if not missing.any():
         raise ValueError("Nothing is marked in the square; move the square, or mark what is missing in it.")
     inside = torch.zeros_like(mask)
@@ -120,7 +125,8 @@ def clean_square(
     """
     part = square.taken(picture, model.config.resolution)
     noisy = to_float(part)
-    level = estimate_sigma(noisy) if sigma is None else to_unit(sigma)
+    # Reducing a picture averages its noise away.
+    level = estimate_sigma(noisy) if sigma is None else to_unit(sigma) * min(1.0, model.config.resolution / square.side)
     candidates = candidates if steps > 1 else 1
     finished: list[Tensor] = []
     for number in range(candidates):

@@ -19,6 +19,7 @@ from torch import Tensor
 from sd_core import damage
 from sd_core.data.decoding import SUFFIXES, Unusable, decode
 from sd_core.data.files import open_files
+from sd_core.data.folder import evenly
 from sd_core.data.painting import painted_over
 from sd_core.data.pictures import DataError, Skipped
 from sd_core.images import to_float
@@ -26,6 +27,7 @@ from sd_core.strokes import uniform
 
 LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
 CROPS = 2  # of which the one with most contrast is taken: drawings are flat for the most part, and teach little there
+MOST_PICTURES = 1500  # of a folder, spread evenly over it: up to 5 GB
 MOST_DRAWN, DRAWN_SIDE = 500, 640  # built-in characters, each of so many pixels a side: 600 MB in all
 NATIVE = 0.5  # share of crops at the picture's own scale; the others are reduced
 MOST_REDUCED = 2.5
@@ -83,8 +85,8 @@ def open_clean(
     """Every picture in a folder or .zip at its own size.
 
     source: "characters" for built-in ones drawn large, or the path of a folder or .zip.
-    count: at most so many pictures, and `MOST_DRAWN` characters. smallest: pixels; pictures with a shorter side are
-    skipped. progress: called with (pictures done, pictures in all).
+    count: at most so many pictures, and never more than `MOST_PICTURES`, or `MOST_DRAWN` characters. smallest: pixels;
+    pictures with a shorter side are skipped. progress: called with (pictures done, pictures in all).
     Raises DataError, in one sentence for the user, when there is nothing to train on.
     """
     if source == "characters":
@@ -97,7 +99,7 @@ def open_clean(
     files = open_files(path)
     try:
         names = [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        names = names[:count]
+        names = evenly(names, min(count or MOST_PICTURES, MOST_PICTURES))
 
         def read(name: str) -> np.ndarray | Skipped:
             try:
