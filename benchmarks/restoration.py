@@ -25,7 +25,6 @@ from sd_core.denoiser import Denoiser, Hints
 from sd_core.filling import fill
 from sd_core.images import to_float, to_pixels
 from sd_core.metrics import psnr, ssim
-from sd_core.noise import SIGMA_MAX
 from sd_core.restoration import RestoreRequest, find_damage, restore
 
 LEVELS = (15, 25, 50)
@@ -73,7 +72,7 @@ def one_step(model: Denoiser, noisy: Tensor, sigma: float | None) -> Tensor:
     mask = None if sigma is None else torch.zeros_like(noisy[None, :1])
     hints = Hints.of(noisy[None], mask, sigma)
     hints = Hints(*(t.to(model.device) for t in (hints.damaged, hints.mask, hints.sigma)))
-    restored, _ = model.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints)
+    restored, _ = model.at_once(hints)
     return restored[0].clamp(-1, 1).cpu()
 
 

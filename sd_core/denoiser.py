@@ -87,10 +87,6 @@ class Hints:
         """The damaged pictures, grey where they are lost: what the restored ones are compared with."""
         return torch.where(self.mask > 0, 0.0, self.damaged)
 
-    def window(self, rows: slice, columns: slice) -> "Hints":
-        """The same, about a part of the pictures."""
-        return Hints(*(t[..., rows, columns] for t in (self.damaged, self.mask, self.sigma)))
-
 
 class Denoiser(nn.Module):
     """The model: UNet, preconditioning and, for a generator, text encoder with its vocabulary.
@@ -135,6 +131,10 @@ class Denoiser(nn.Module):
         f = self._denoised(difference, sigma, hints=told)
         return base + f[:, :3], f[:, 3:]
 
+    def at_once(self, hints: Hints) -> tuple[Tensor, Tensor]:
+        """A restorer's most faithful answer: `restored` at `SIGMA_MAX`."""
+        return self.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints)
+
     def _levels(self, sigma: Tensor, x: Tensor) -> Tensor:
         return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
 
@@ -160,10 +160,6 @@ class Denoiser(nn.Module):
         """A `D` for these prompts, one per picture."""
         context = self.encode(prompts)
         return lambda x, sigma: self(x, sigma, context)
-
-    def given_damage(self, hints: Hints) -> D:
-        """A `D` of a restorer for these damaged pictures."""
-        return lambda x, sigma: self.restored(x, sigma, hints)[0]
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -277,7 +277,7 @@ class PairLessons(Lessons):
         pairs = [self.pictures.pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
         x0, damaged, told, level, _ = stacked(pairs)
         hints = Hints(*(t.to(model.device) for t in (damaged, told, level)))
-        restored, _ = model.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints)
+        restored, _ = model.at_once(hints)
         yield Drawn(1, 1, torch.cat([damaged, restored.float().cpu(), x0], dim=3))
 
 

@@ -1,6 +1,6 @@
-"""Damaged picture in, repaired picture out.
+"""Noise removed by a generator, for pictures of its kind at its size, and noise measured.
 
-Removing noise needs nothing but a generator: a noisy picture *is* the x of the diffusion process at its own noise
+No restorer is needed for that: a noisy picture *is* the x of the diffusion process at its own noise
 level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as
 priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
 """
@@ -75,7 +75,7 @@ def remove_noise(
         ValueError: the model is no generator, or the picture has another size; or as `walk_down`.
     """
     if model.config.kind != "generator":
-        raise ValueError("Noise is removed with a generator so far; choose another model.")
+        raise ValueError("This way of removing noise takes a generator; choose one.")
     resolution = model.config.resolution
     if tuple(picture.shape) != (3, resolution, resolution):
         raise ValueError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")

@@ -213,9 +213,11 @@ class _Walk:
         if mask is None and level is not None:  # as it learnt: who knows the noise knows that nothing is lost
             mask = torch.zeros_like(damaged[:, :1])
         hints = Hints.of(damaged, mask, level)
-        x = torch.zeros_like(damaged) if x is None else x[None].to(device)
         with torch.inference_mode(), autocast(device):
-            denoised, _ = self.model.restored(x, torch.tensor(sigma), hints)
+            if x is None:
+                denoised, _ = self.model.at_once(hints)
+            else:
+                denoised, _ = self.model.restored(x[None].to(device), torch.tensor(sigma), hints)
         return denoised[0][(slice(None), *window.inside)].float().cpu()
 
     def _level(self) -> float | None:
@@ -286,7 +288,7 @@ def find_damage(model: Denoiser, picture: Tensor) -> Tensor:
     for window in windows(*small):
         damaged = to_float(pixels[window.outer])[None].to(model.device)
         with torch.inference_mode(), autocast(model.device):
-            _, logit = model.restored(torch.zeros_like(damaged), torch.tensor(SIGMA_MAX), Hints.of(damaged))
+            _, logit = model.at_once(Hints.of(damaged))
         found[window.inner] = logit[0, 0][window.inside].float().sigmoid().cpu()
     mask = (found > FOUND)[None, None].float()
     mask = F.max_pool2d(mask, 2 * FOUND_AROUND + 1, stride=1, padding=FOUND_AROUND)

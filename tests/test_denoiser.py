@@ -95,13 +95,6 @@ def test_the_first_step_of_a_restorer_depends_on_no_noise(restorer):
     assert torch.equal(first, second)
 
 
-def test_hints_about_a_part_of_a_picture_are_the_same_hints(restorer):
-    hints = Hints.of(noisy(seed=1), (noisy(seed=2)[:, :1] > 0).float(), 0.2)
-    part = hints.window(slice(2, 6), slice(0, 8))
-    assert torch.equal(part.base, hints.base[..., 2:6, :])
-    assert part.sigma.shape == part.mask.shape == (2, 1, 4, 8)
-
-
 def test_a_restorer_takes_no_prompt_and_says_so(restorer):
     with pytest.raises(ValueError, match="A restorer takes no prompt"):
         restorer.given(["a red square"])
