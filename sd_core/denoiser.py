@@ -114,7 +114,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None) -> Tensor:
         """EDM eq. 7 for a generator: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the
         clean ones. `context` is what `encode` gives."""
-        return self._denoised(x, self._levels(sigma, x), context)[:, :3]
+        return self._denoised(x, self._levels(sigma, x), context)[0]
 
     def restored(self, x: Tensor, sigma: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
         """The same for a restorer, which works on the difference to the damaged picture.
@@ -128,8 +128,8 @@ class Denoiser(nn.Module):
         sigma, base = self._levels(sigma, x), hints.base
         difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
         told = torch.cat([base, hints.mask, hints.sigma.expand_as(hints.mask)], dim=1)
-        f = self._denoised(difference, sigma, hints=told)
-        return base + f[:, :3], f[:, 3:]
+        denoised, logit = self._denoised(difference, sigma, hints=told)
+        return base + denoised, logit
 
     def at_once(self, hints: Hints) -> tuple[Tensor, Tensor]:
         """A restorer's most faithful answer: `restored` at `SIGMA_MAX`."""
@@ -140,12 +140,11 @@ class Denoiser(nn.Module):
 
     def _denoised(
         self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
-    ) -> Tensor:
-        """c_skip x + c_out F(c_in x), and whatever else F gives as it is."""
+    ) -> tuple[Tensor, Tensor]:
+        """c_skip x + c_out F(c_in x) [B, 3, H, W], and whatever else F gives, as it is."""
         scale, c = self.preconditioning, over_picture(sigma, x)
         f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints).to(x.dtype)
-        denoised = scale.c_skip(c) * x + scale.c_out(c) * f[:, :3]
-        return torch.cat([denoised, f[:, 3:]], dim=1) if hints is not None else denoised
+        return scale.c_skip(c) * x + scale.c_out(c) * f[:, :3], f[:, 3:]
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """The prompts as the UNet reads them; unknown words are left out. Equal prompts are encoded once."""
