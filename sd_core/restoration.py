@@ -115,7 +115,7 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
     places = list(windows(*source.shape[:2]) if request.whole else touching(mask))
-    candidates = request.candidates if request.steps > 1 else 1
+    candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []
     index = 0
@@ -126,6 +126,11 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
             yield Restoring(index, count, preview, tuple(finished))
         finished.append(walk.picture)
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
+
+
+def answers(candidates: int, steps: int) -> int:
+    """How many different answers there are where so many are wanted: one step has but one."""
+    return candidates if steps > 1 else 1
 
 
 def enlarged(picture: Tensor, factor: int) -> Tensor:

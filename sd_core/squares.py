@@ -14,7 +14,7 @@ from sd_core.denoiser import Denoiser
 from sd_core.filling import FILL_STEPS, fill
 from sd_core.images import to_float, to_image, to_pixels
 from sd_core.noise_removal import estimate_sigma, remove_noise
-from sd_core.restoration import Restoring
+from sd_core.restoration import Restoring, answers
 
 SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it shows
 
@@ -127,7 +127,7 @@ def clean_square(
     noisy = to_float(part)
     # Reducing a picture averages its noise away.
     level = estimate_sigma(noisy) if sigma is None else to_unit(sigma) * min(1.0, model.config.resolution / square.side)
-    candidates = candidates if steps > 1 else 1
+    candidates = answers(candidates, steps)
     finished: list[Tensor] = []
     for number in range(candidates):
         for step in remove_noise(model, noisy, level, prompt, steps, seed + number):

@@ -15,7 +15,7 @@ from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.originals import Original, open_original
 from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
-from sd_core.restoration import RestoreRequest, Restoring, disagreement, find_damage, restore
+from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore
 from sd_core.shelf import Shelf
 from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
@@ -125,17 +125,17 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
     """Each kind of repair is one branch here."""
     rgb = torch.from_numpy(original.rgb())
     mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
-    answers = wanted.candidates if wanted.steps > 1 else 1
+    count = answers(wanted.candidates, wanted.steps)
     how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
     if shelf.describe(wanted.model).model.kind == "restorer":
         request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
         changed = None if wanted.whole else wanted.mask
-        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, answers)
+        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, count)
     square = wanted.square or Square.within(original.size)
     inside = square.mask(original.size)
     if wanted.whole:
         cleaned = (rgb, square, wanted.sigma, wanted.prompt)
-        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, answers)
+        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, count)
     if mask is None:
         raise ValueError("Mark what is missing first.")
     drawn = (rgb, mask, square, wanted.prompt)
