@@ -33,7 +33,7 @@ from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, c
 from sd_core import checkpoint
 from sd_core.data.characters import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.denoiser import Denoiser, Guided
-from sd_core.device import autocast, synchronize
+from sd_core.device import inference_autocast, synchronize
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_STEPS, GUIDANCE_INTERVAL
 from sd_core.images import to_pixels
 from sd_core.metrics import frechet_distance
@@ -151,7 +151,7 @@ def drawn(model: Denoiser, prompts: Sequence[str], steps: int, guidance: float) 
         some = prompts[start : start + chunk]
         seeds = list(range(STEADY + start, STEADY + start + len(some)))
         x = draw_noise(picture_generators(seeds), shape, model.device) * sigmas[0].float()
-        with autocast(model.device):
+        with inference_autocast(model.device):
             guided = Guided(model, some, [""] * len(some), guidance, GUIDANCE_INTERVAL)
             *_, last = dpmpp_2m(guided, x, sigmas)
         made[start : start + chunk] = to_pixels(last.x.float()).numpy()

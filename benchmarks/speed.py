@@ -5,8 +5,8 @@
 Drawing: the whole denoiser and sampler on one side, diffusers' UNet and DPM-Solver++ scheduler on the other; the same
 batch, the same steps, guidance at each. Training: our trainer as it is (text encoder, Muon, averaged weights) on one
 side, diffusers' UNet in a plain loop (noise prediction, AdamW, no text encoder, no averaging) on the other; the same
-pictures and batch. Both sides take turns, A B A B, and a ratio is the median over the pairs. On a GPU both run in
-bfloat16.
+pictures and batch. Both sides take turns, A B A B, and a ratio is the median over the pairs. Both run in bfloat16 where
+the program does: on a GPU, and in training on a CPU that has units for it.
 
 The peers, all with default block kinds, layers and heads unless they say otherwise:
 
@@ -16,7 +16,8 @@ The peers, all with default block kinds, layers and heads unless they say otherw
 - "pixels, equal FLOPs": with attention only at a quarter of the resolution, which makes it affordable;
 - "patches, equal parameters": how much of the first row is owed to the patches.
 
-The share of the machine's peak is counted operations per second over those of the fastest 3×3 convolution found.
+The share of the machine's peak is counted operations per second over those of the fastest 3×3 convolution found in the
+same number format.
 """
 
 import statistics
@@ -37,7 +38,7 @@ from sd_core import checkpoint
 from sd_core.data import PictureSet
 from sd_core.data import characters as c
 from sd_core.denoiser import Denoiser, Guided, ModelConfig
-from sd_core.device import autocast, compile_pays, has_fast_bf16
+from sd_core.device import autocast, compile_pays, inference_autocast
 from sd_core.generation import DEFAULT_GUIDANCE
 from sd_core.images import to_float
 from sd_core.lessons import Share
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, prompts = subject(options, device)
     ours_parameters, ours_flops = parameters(model.unet), denoiser_flops(model, prompts)
     title = f"{model.config.size}, {model.config.resolution}×{model.config.resolution}"
-    peaks = [peak(device)]
+    peaks = [(peak(device, inference_autocast), peak(device, autocast))]
     drawing, training = [], []
     trainer = Trainer(fresh_copy(model, device), noise_pictures(model, prompts), train_config(options), device)
     train_flops = training_flops(trainer) / options.train_batch
@@ -117,29 +118,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         steps.append(mine / options.train_steps)
         speeds = [f"{options.train_steps * options.train_batch / s:.2f}" for s in (mine, theirs)]
         training.append([name, *sizes, *speeds, f"**{ratio:.2f}x**", TARGETS[name][1]])
-        peaks.append(peak(device))
+        peaks.append((peak(device, inference_autocast), peak(device, autocast)))
         print(drawing[-1], training[-1], sep="\n", flush=True)
         del peer, advance_peer
 
-    best, draw_seconds, step_seconds = max(peaks), statistics.median(draws), statistics.median(steps)
+    draw_peak, train_peak = (max(found) for found in zip(*peaks, strict=True))
+    draw_seconds, step_seconds = statistics.median(draws), statistics.median(steps)
     draw_rate = 2 * options.batch * options.steps * ours_flops / draw_seconds
     train_rate = options.train_batch * train_flops / step_seconds
-    number = "bfloat16" if has_fast_bf16(device) else "float32"
+    numbers = [number_format(device, context) for context in (inference_autocast, autocast)]
+    formats = "drawing in {}, training in {}".format(*(str(number).removeprefix("torch.") for number in numbers))
     header = ["diffusers' UNet", "its parameters", "its GFLOP per picture", "ours, pictures/s", "diffusers, pictures/s"]
     header += ["ratio", "target"]
     sides = f"Ours: {ours_parameters / 1e6:.1f} M parameters in the UNet, {ours_flops / 1e9:.2f} GFLOP per picture."
     body = [
-        f"{sides} {number}; median of {options.repeats} interleaved pairs.",
+        f"{sides} {formats[0].upper()}{formats[1:]}; median of {options.repeats} interleaved pairs.",
         f"Drawing, {options.batch} pictures, {options.steps} steps, guidance at each ({2 * options.batch} rows):",
         common.table(header, drawing),
         f"Training, batch {options.train_batch}" + (", ours compiled:" if compile_pays(device) else ":"),
         common.table(header, training),
-        f"Share of the fastest 3×3 convolution of this machine, measured in the same run ({best / 1e9:,.0f} GFLOP/s):",
+        "Share of the fastest 3×3 convolution of this machine in the same number format, measured in the same run:",
         common.table(
-            ["ours", "GFLOP/s", "share of peak"],
+            ["ours", "GFLOP/s", "peak, GFLOP/s", "share of peak"],
             [
-                ["drawing", f"{draw_rate / 1e9:,.1f}", f"{draw_rate / best:.0%}"],
-                ["training", f"{train_rate / 1e9:,.1f}", f"{train_rate / best:.0%}"],
+                ["drawing", f"{draw_rate / 1e9:,.1f}", f"{draw_peak / 1e9:,.0f}", f"{draw_rate / draw_peak:.0%}"],
+                ["training", f"{train_rate / 1e9:,.1f}", f"{train_peak / 1e9:,.0f}", f"{train_rate / train_peak:.0%}"],
             ],
         ),
     ]
@@ -174,7 +177,7 @@ def draw(model: Denoiser, prompts: list[str], steps: int) -> Tensor:
     """Draws one batch."""
     resolution = model.config.resolution
     sigmas = karras_sigmas(steps)
-    with autocast(model.device):
+    with inference_autocast(model.device):
         guided = Guided(model, prompts, [""] * len(prompts), DEFAULT_GUIDANCE)
         x = torch.randn(len(prompts), 3, resolution, resolution, device=model.device) * sigmas[0].float()
         *_, last = dpmpp_2m(guided, x, sigmas)
@@ -242,7 +245,7 @@ def draw_with(peer: Peer, batch: int, steps: int, device: torch.device) -> Tenso
     text = torch.randn(2 * batch, shape.tokens, shape.context, device=device)
     x = torch.randn(batch, shape.channels, shape.side, shape.side, device=device) * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
-        with autocast(device):
+        with inference_autocast(device):
             noise = peer.unet(torch.cat([x, x]), t, encoder_hidden_states=text).sample
         negative, positive = noise.float().chunk(2)
         x = scheduler.step(negative + DEFAULT_GUIDANCE * (positive - negative), t, x).prev_sample
@@ -276,10 +279,17 @@ def plain_training(peer: Peer, pictures: PictureSet, batch: int, device: torch.d
 # The machine
 
 
+def number_format(device: torch.device, context: Callable) -> torch.dtype:
+    """What matrices are multiplied in, inside `context(device)`."""
+    one = torch.ones(1, 1, device=device)
+    with context(device):
+        return (one @ one).dtype
+
+
 @torch.no_grad()
-def peak(device: torch.device) -> float:
-    """Operations per second of the fastest 3×3 convolution among PEAK_SHAPES, in the number format of the model."""
-    number = torch.bfloat16 if has_fast_bf16(device) else torch.float32
+def peak(device: torch.device, context: Callable) -> float:
+    """Operations per second of the fastest 3×3 convolution among PEAK_SHAPES, in the number format of `context`."""
+    number = number_format(device, context)
     fastest = 0.0
     for batch, channels, side in PEAK_SHAPES.get(device.type, PEAK_SHAPES["cuda"]):
         for layout in (torch.channels_last, torch.contiguous_format):

@@ -24,15 +24,22 @@ def best_device() -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there. CPUs are left at float32: most emulate bfloat16."""
+    """Whether bfloat16 is faster than float32 there: on a CPU only if it has tile units (AMX); others emulate it."""
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported()  # torch has no public name for it
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast(device: torch.device, enabled: bool = True):
-    """A context in which matrix work runs in bfloat16 where that is faster, and nothing changes elsewhere."""
+    """A context for training, in which matrix work runs in bfloat16 where that is faster. Nothing changes elsewhere."""
     if enabled and has_fast_bf16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def inference_autocast(device: torch.device):
+    """The same for using a model. CPUs stay at float32, so that a seed gives the same picture on all, in any batch."""
+    return autocast(device, enabled=device.type != "cpu")
 
 
 def compile_pays(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sd_core.consistent import Consistent, KnownPixels
 from sd_core.denoiser import Denoiser
-from sd_core.device import autocast
+from sd_core.device import inference_autocast
 from sd_core.images import to_float, to_pixels
 from sd_core.noise import karras_sigmas
 from sd_core.restoration import MAX_CANDIDATES, MAX_STEPS, Restoring
@@ -64,14 +64,14 @@ def fill(
     def draw() -> Tensor:
         return torch.stack([torch.randn(3, side, side, generator=g) for g in generators]).to(model.device)
 
-    with torch.inference_mode(), autocast(model.device):
+    with torch.inference_mode(), inference_autocast(model.device):
         known = (~mask)[None, None].to(model.device, torch.float32)
         y = to_float(picture)[None].to(model.device) * known
         denoiser = Consistent(model.given([prompt] * candidates), KnownPixels(known), y)
     sigmas = karras_sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)
     while True:
-        with torch.inference_mode(), autocast(model.device):
+        with torch.inference_mode(), inference_autocast(model.device):
             step = next(walk, None)
         if step is None:
             return

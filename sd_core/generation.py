@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sd_core import sampling
 from sd_core.denoiser import D, Denoiser, Guided
-from sd_core.device import autocast
+from sd_core.device import inference_autocast
 from sd_core.images import Parameters, save_png, to_pixels
 from sd_core.noise import add_noise, karras_sigmas
 from sd_core.sampling import Step
@@ -250,11 +250,11 @@ def _denoiser(model: Denoiser, request: GenerationRequest, count: int) -> D:
         return Guided(model, prompts, negative, request.guidance, GUIDANCE_INTERVAL)
 
     sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
-    with autocast(model.device):
+    with inference_autocast(model.device):
         chunks = {size: guided(size) for size in set(sizes)}
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        with autocast(model.device):
+        with inference_autocast(model.device):
             return torch.cat([chunks[len(part)](part, sigma).to(x.dtype) for part in x.split(CHUNK)])
 
     return denoiser

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sd_core.damage import to_levels
 from sd_core.denoiser import D, Denoiser
-from sd_core.device import autocast
+from sd_core.device import inference_autocast
 from sd_core.noise import SIGMA_MAX, SIGMA_MIN, karras_sigmas
 from sd_core.sampling import Step, euler_ancestral
 
@@ -79,11 +79,11 @@ def remove_noise(
     resolution = model.config.resolution
     if tuple(picture.shape) != (3, resolution, resolution):
         raise ValueError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")
-    with autocast(model.device):
+    with inference_autocast(model.device):
         prompted = model.given([prompt])
 
     def denoiser(x: Tensor, level: Tensor) -> Tensor:
-        with autocast(model.device):
+        with inference_autocast(model.device):
             return prompted(x, level).to(x.dtype)
 
     generator = torch.Generator().manual_seed(seed)

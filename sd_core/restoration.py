@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sd_core.damage import to_unit
 from sd_core.denoiser import Denoiser, Hints
-from sd_core.device import autocast
+from sd_core.device import inference_autocast
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
 from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.tiles import Window, touching, windows
@@ -218,7 +218,7 @@ class _Walk:
         if mask is None and level is not None:  # as it learnt: who knows the noise knows that nothing is lost
             mask = torch.zeros_like(damaged[:, :1])
         hints = Hints.of(damaged, mask, level)
-        with torch.inference_mode(), autocast(device):
+        with torch.inference_mode(), inference_autocast(device):
             if x is None:
                 denoised, _ = self.model.at_once(hints)
             else:
@@ -292,7 +292,7 @@ def find_damage(model: Denoiser, picture: Tensor) -> Tensor:
     found = torch.zeros(small)
     for window in windows(*small):
         damaged = to_float(pixels[window.outer])[None].to(model.device)
-        with torch.inference_mode(), autocast(model.device):
+        with torch.inference_mode(), inference_autocast(model.device):
             _, logit = model.at_once(Hints.of(damaged))
         found[window.inner] = logit[0, 0][window.inside].float().sigmoid().cpu()
     mask = (found > FOUND)[None, None].float()

@@ -36,11 +36,17 @@ def test_without_an_accelerator_the_cpu_is_used(monkeypatch):
     assert device.best_device() == CPU
 
 
-def test_a_cpu_computes_in_float32_and_is_not_compiled_for():
-    assert not device.has_fast_bf16(CPU)
-    assert not device.compile_pays(CPU)
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_cpu_trains_in_bfloat16_if_it_has_units_for_it_and_draws_in_float32(monkeypatch, tiles):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     with device.autocast(CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if tiles else torch.float32)
+    with device.inference_autocast(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_a_cpu_is_not_compiled_for():
+    assert not device.compile_pays(CPU)
 
 
 @pytest.mark.parametrize(("enabled", "fast", "mixed"), [(True, True, True), (True, False, False), (False, True, False)])

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sd_core import lessons, training
+from sd_core import device, lessons, training
 from sd_core.data import PictureSet
 from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.training import (
@@ -173,7 +173,8 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("parts", [2, 8])
-def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, parts):
+def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, parts, monkeypatch):
+    monkeypatch.setattr(device, "has_fast_bf16", lambda _: False)
     options = {"batch": 8, "steps": 3, "learning_rate": 0.01, "caption_dropout": 0.5, "gradient_clip": 1e6}
     start = weights(new_trainer(pictures, **options))
     whole, split = (with_plain_gradients(new_trainer(pictures, **options, accumulate=n)) for n in (1, parts))
@@ -200,14 +201,12 @@ def ended(folder: Path, kind: str, rank: int) -> dict[str, Tensor]:
     return load_file(folder / f"{kind}-{rank}-of-2.safetensors")
 
 
-@pytest.fixture(scope="module")
-def alone():
+@pytest.fixture
+def alone(monkeypatch):
     """What one process with the whole batch ends with: a function from the kind of training."""
-    sys.path.insert(0, str(HERE))
-    try:
-        import train_under_torchrun
-    finally:
-        sys.path.remove(str(HERE))
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.setattr(device, "has_fast_bf16", lambda _: False)
+    import train_under_torchrun
 
     def train(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor], list[float]]:
         trainer, losses = train_under_torchrun.train(kind, Peers())

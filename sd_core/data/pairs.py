@@ -31,8 +31,10 @@ MOST_PICTURES = 1500  # of a folder, spread evenly over it: up to 5 GB
 MOST_DRAWN, DRAWN_SIDE = 500, 640  # built-in characters, each of so many pixels a side: 600 MB in all
 NATIVE = 0.5  # share of crops at the picture's own scale; the others are reduced
 MOST_REDUCED = 2.5
-OVERLAID = 0.4  # share of crops with an overlay that imitates painting
-UNDAMAGED, NOISY, LOST = 0.1, 0.25, 0.25  # shares of pairs: clean, noise alone, lost places alone; the rest is mixed
+OVERLAID = 0.25  # share of crops with an overlay that imitates painting
+UNDAMAGED, NOISY, LOST = 0.1, 0.45, 0.25  # shares of pairs: clean, noisy, with lost places; the rest is mixed
+RECODED = 0.15  # share of noisy pairs that were saved as JPEG afterwards
+LOST_AND_NOISY = 0.3  # share of pairs with lost places whose other places are noisy
 SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
 MASK_TOLD = 0.7  # share of pairs with lost places whose mask the restorer is told
 SLOPPY = 4  # pixels by which a person's mask is larger than the damage, at most
@@ -144,26 +146,34 @@ def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
 def damaged_pair(clean: Tensor, generator: torch.Generator) -> Pair:
     """The crop [3, S, S] with a random damage."""
     kind = uniform(generator, 0, 1)
+    nothing = torch.zeros_like(clean[:1])
     if kind < UNDAMAGED:
-        told = torch.zeros_like(clean[:1]) if uniform(generator, 0, 1) < 0.3 else None
-        return Pair(clean, clean, torch.zeros_like(clean[:1]), told, None)
+        return Pair(clean, clean, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
     if kind < UNDAMAGED + NOISY:
-        sigma = uniform(generator, 0, MOST_NOISE)
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = clean + damage.to_unit(sigma) * noise
-        if uniform(generator, 0, 1) < 0.5:  # a picture file clips what leaves the range, and rounds
-            noisy = (noisy.clamp(-1, 1) * damage.LEVELS).round() / damage.LEVELS
-        told = damage.to_unit(sigma) if uniform(generator, 0, 1) < SIGMA_TOLD else None
-        nothing = torch.zeros_like(clean[:1])
-        return Pair(clean, noisy, nothing, nothing if told is not None else None, told)
+        noisy, sigma = with_noise(clean, generator)
+        if uniform(generator, 0, 1) < RECODED:  # which leaves noise of no known strength
+            noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
+        elif uniform(generator, 0, 1) < SIGMA_TOLD:
+            return Pair(clean, noisy, nothing, nothing, sigma)
+        return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
     if kind < UNDAMAGED + NOISY + LOST:
-        result = damage.damaged(clean, lost_places(generator), generator)
-        level = 0.0  # the rest is clean
+        seen, sigma = with_noise(clean, generator) if uniform(generator, 0, 1) < LOST_AND_NOISY else (clean, 0.0)
+        result = damage.damaged(seen, lost_places(generator), generator)
+        level = sigma if not sigma or uniform(generator, 0, 1) < SIGMA_TOLD else None
     else:
         result = damage.damaged(clean, mixed(generator), generator)
         level = None
     told = sloppy(result.mask, generator) if uniform(generator, 0, 1) < MASK_TOLD and result.mask.any() else None
     return Pair(clean, result.picture, result.mask, told, None if told is None else level)
+
+
+def with_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The crop [3, S, S] with normal noise, and its level in units of [-1, 1]."""
+    sigma = damage.to_unit(uniform(generator, 0, MOST_NOISE))
+    noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+    if uniform(generator, 0, 1) < 0.5:  # a picture file clips what leaves the range, and rounds
+        noisy = (noisy.clamp(-1, 1) * damage.LEVELS).round() / damage.LEVELS
+    return noisy, sigma
 
 
 def sloppy(mask: Tensor, generator: torch.Generator) -> Tensor:
