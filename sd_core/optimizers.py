@@ -1,15 +1,13 @@
 """The optimizer: Muon for the matrices and convolutions inside the network, AdamW for everything else.
 
-torch has a Muon too, but it takes only 2-D parameters and works in bfloat16 everywhere, which a CPU without bfloat16
-units emulates thirty times slower than it multiplies in float32.
+torch has a Muon too, but it takes only 2-D parameters and works in bfloat16, which a CPU without bfloat16 units
+emulates thirty times slower than it multiplies in float32.
 """
 
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-
-from sd_core import device
 
 # Coefficients of the quintic Newton-Schulz iteration, chosen for the steepest slope at 0
 # (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
@@ -22,7 +20,7 @@ def orthogonalised(update: Tensor) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     tall = update.shape[0] > update.shape[1]
     x = update.T.contiguous() if tall else update
-    if device.has_fast_bf16(update.device):
+    if update.is_cuda:
         x = x.bfloat16()
     x = x / (x.norm() + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):

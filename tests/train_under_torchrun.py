@@ -50,7 +50,7 @@ def train(kind: str, peers: Peers) -> tuple[Trainer, list[float]]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    device.has_fast_bf16 = lambda _: False  # a sum in parts does not share bfloat16's rounding with the whole
+    device.has_fast_bf16 = lambda _: False  # whose rounding a sum in parts does not share with the whole
     peers = Peers.join(CPU)
     for kind in KINDS:
         trainer, losses = train(kind, peers)
