@@ -26,7 +26,7 @@ SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
 CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
-LOST_WEIGHT = 0.5  # of the loss in lost places alone: they are few, and would hardly count in a crop's whole error
+LOST_WEIGHT = 0.25  # of crops with lost places: little can be known there, and their gradients are the noisiest
 LEAST_SIGMA = 0.01  # noise level that a restorer learns at
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
@@ -211,8 +211,8 @@ class CaptionedLessons(Lessons):
 
 class RestorerObjective(nn.Module):
     """The loss of a batch: the logarithm of each crop's squared error (as in NAFNet, Chen et al. 2022,
-    arXiv:2204.04676), so that crops of which little can be known do not drown the others; the same of its lost places
-    alone; and that of finding the damage where nobody told where it is."""
+    arXiv:2204.04676), so that crops of which little can be known do not drown the others; where places are lost, the
+    same of those alone, since they are few; and that of finding the damage where nobody told where it is."""
 
     def __init__(self, model: Denoiser):
         super().__init__()
@@ -224,9 +224,10 @@ class RestorerObjective(nn.Module):
         hints = Hints(damaged, told, level)
         restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
         error = (restored - x0).square().mean(dim=1, keepdim=True)
-        lost = mask.mean(dim=(1, 2, 3))
-        error_where_lost = (error * mask).mean(dim=(1, 2, 3)) / lost.clamp(min=1 / mask[0].numel())
-        loss = closeness(error.mean(dim=(1, 2, 3))) + LOST_WEIGHT * closeness(error_where_lost)
+        loss = closeness(error.mean(dim=(1, 2, 3)))
+        lost = mask.sum(dim=(1, 2, 3))
+        lost_loss = closeness((error * mask).sum(dim=(1, 2, 3)) / lost.clamp(min=1))
+        loss = torch.where(lost > 0, LOST_WEIGHT * (loss + lost_loss), loss)
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
         return (loss + MASK_WEIGHT * found * untold).mean()

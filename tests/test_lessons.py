@@ -8,7 +8,7 @@ from PIL import Image
 from sd_core import lessons
 from sd_core.data import pairs
 from sd_core.data.pairs import CleanPictures
-from sd_core.lessons import PairLessons, Share
+from sd_core.lessons import PairLessons, RestorerObjective, Share
 from sd_core.noise import SIGMA_MAX, SigmaDistribution
 from sd_core.training import Samples, Trainer, TrainingConfig, new_generator, new_restorer
 
@@ -95,6 +95,24 @@ def test_samples_are_damaged_restored_and_clean_side_by_side(clean):
     assert isinstance(first, Samples)
     assert first.pictures.shape == (2, 3, 32, 96)
     assert torch.equal(first.pictures, second.pictures)
+
+
+def test_lost_places_are_judged_by_themselves():
+    """The same error in one pixel of a hundred costs more if that pixel was to be repaired than if it was there."""
+    answer = torch.zeros(1, 3, 10, 10)
+    answer[..., 0, 0] = 0.5
+
+    class Model(torch.nn.Module):
+        def restored(self, x, sigma, hints):
+            return answer, torch.zeros_like(answer[:, :1])
+
+    def loss(row: int) -> float:
+        mask = torch.zeros(1, 1, 10, 10)
+        mask[..., row, 0] = 1
+        x0 = torch.zeros_like(answer)
+        return float(RestorerObjective(Model())(x0, torch.ones(1), x0, x0, mask, mask, mask))
+
+    assert loss(row=0) > 3 * loss(row=1)
 
 
 def test_each_kind_of_model_has_its_kind_of_pictures(clean, squares):
