@@ -246,6 +246,7 @@ class PairLessons(Lessons):
         pictures: large clean ones.
         sigmas: the noise levels to learn at, besides `SIGMA_MAX`.
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
+        noisy_share: share of pairs whose damage is noise.
     """
 
     def __init__(
@@ -256,11 +257,13 @@ class PairLessons(Lessons):
         batch: int,
         sigmas: SigmaDistribution,
         one_step_share: float,
+        noisy_share: float,
     ):
         super().__init__(seed, batch)
         if model.config.kind != "restorer":
             raise ValueError("Only a restorer learns from pairs; a generator learns from captions.")
-        self.pictures, self.sigmas, self.one_step_share = pictures, sigmas, one_step_share
+        self.pictures, self.sigmas = pictures, sigmas
+        self.one_step_share, self.noisy_share = one_step_share, noisy_share
         self.side = model.config.resolution
         self.objective = RestorerObjective(model)
 
@@ -276,7 +279,7 @@ class PairLessons(Lessons):
         sigma = torch.where(at_once, SIGMA_MAX, sigma)
         for mine in share:
             numbers = [step * self.batch + int(i) for i in mine]
-            pairs = [self.pictures.pair(self.side, self.generator(2, n)) for n in numbers]
+            pairs = [self.pictures.pair(self.side, self.generator(2, n), self.noisy_share) for n in numbers]
             x0, damaged, told, level, mask = (t.to(device) for t in stacked(pairs))
             noise = draw_noise([self.generator(3, n) for n in numbers], tuple(x0.shape[1:]), device)
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sd_core.data import PictureSet
-from sd_core.data.pairs import CleanPictures
+from sd_core.data.pairs import NOISY, CleanPictures
 from sd_core.denoiser import Denoiser, ModelConfig
 from sd_core.device import autocast, compile_pays
 from sd_core.lessons import CaptionedLessons, Lessons, PairLessons, Share
@@ -52,7 +52,7 @@ class TrainingConfig:
         ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at
             most over `ema_pictures`.
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
-        one_step_share: of a restorer's batch, see `PairLessons`.
+        one_step_share, noisy_share: of a restorer's batch, see `PairLessons`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
         sample_every, save_every: steps between sample grids, the first of which come at shorter intervals, and saves.
@@ -72,6 +72,7 @@ class TrainingConfig:
     sigma_mean: float = SIGMA_MEAN
     sigma_std: float = SIGMA_STD
     one_step_share: float = 0.75
+    noisy_share: float = NOISY
     caption_dropout: float = 0.1
     flips: bool = True
     bf16: bool = True
@@ -89,7 +90,7 @@ class TrainingConfig:
             raise ValueError(f"A batch of {self.batch} cannot be split into {self.accumulate} equal parts.")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"The optimizer is muon or adamw, not {self.optimizer!r}.")
-        for name in ("caption_dropout", "one_step_share"):
+        for name in ("caption_dropout", "one_step_share", "noisy_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}.")
         SigmaDistribution(self.sigma_mean, self.sigma_std)
@@ -184,7 +185,8 @@ def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: Train
     """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
     sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
-        return PairLessons(model, pictures, config.seed, config.batch, sigmas, config.one_step_share)
+        shares = (config.one_step_share, config.noisy_share)
+        return PairLessons(model, pictures, config.seed, config.batch, sigmas, *shares)
     return CaptionedLessons(
         model,
         pictures,

@@ -34,7 +34,7 @@ def new_trainer(clean: CleanPictures, model_seed: int = 0, **options) -> Trainer
 
 
 def new_lessons(clean: CleanPictures, one_step_share: float = 0.5) -> PairLessons:
-    return PairLessons(new_restorer("tiny", 32, 0), clean, 7, 8, SigmaDistribution(-1.8, 1.2), one_step_share)
+    return PairLessons(new_restorer("tiny", 32, 0), clean, 7, 8, SigmaDistribution(-1.8, 1.2), one_step_share, 0.5)
 
 
 def shown(taught: PairLessons, share: Share) -> list[torch.Tensor]:
@@ -43,7 +43,7 @@ def shown(taught: PairLessons, share: Share) -> list[torch.Tensor]:
 
 
 def test_a_restorer_learns_to_repair(clean, monkeypatch):
-    def faded(picture: torch.Tensor, generator: torch.Generator) -> pairs.Pair:
+    def faded(picture: torch.Tensor, *_) -> pairs.Pair:
         nothing = torch.zeros_like(picture[:1])
         return pairs.Pair(picture, picture / 2, nothing, nothing, None)
 

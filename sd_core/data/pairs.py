@@ -32,7 +32,7 @@ MOST_DRAWN, DRAWN_SIDE = 500, 640  # built-in characters, each of so many pixels
 NATIVE = 0.5  # share of crops at the picture's own scale; the others are reduced
 MOST_REDUCED = 2.5
 OVERLAID = 0.25  # share of crops with an overlay that imitates painting
-UNDAMAGED, NOISY, LOST = 0.1, 0.45, 0.25  # shares of pairs: clean, noisy, with lost places; the rest is mixed
+UNDAMAGED, NOISY = 0.1, 0.5  # shares of pairs: clean, and noisy; of the rest, half has lost places, half is mixed
 RECODED = 0.15  # share of noisy pairs that were saved as JPEG afterwards
 LOST_AND_NOISY = 0.3  # share of pairs with lost places whose other places are noisy
 SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
@@ -68,13 +68,13 @@ class CleanPictures:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def pair(self, side: int, generator: torch.Generator) -> Pair:
-        """A pair of `side` pixels from any of the pictures."""
+    def pair(self, side: int, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
+        """A pair of `side` pixels from any of the pictures; see `damaged_pair`."""
         picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
         clean = max((crop(picture, side, generator) for _ in range(CROPS)), key=lambda c: float(c.std()))
         if uniform(generator, 0, 1) < OVERLAID:
             clean = painted_over(clean, generator)
-        return damaged_pair(clean, generator)
+        return damaged_pair(clean, generator, noisy_share)
 
 
 def open_clean(
@@ -143,20 +143,20 @@ def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
     return to_float(torch.from_numpy(turned.copy()))
 
 
-def damaged_pair(clean: Tensor, generator: torch.Generator) -> Pair:
-    """The crop [3, S, S] with a random damage."""
+def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
+    """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest."""
     kind = uniform(generator, 0, 1)
     nothing = torch.zeros_like(clean[:1])
     if kind < UNDAMAGED:
         return Pair(clean, clean, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < UNDAMAGED + NOISY:
+    if kind < UNDAMAGED + noisy_share:
         noisy, sigma = with_noise(clean, generator)
         if uniform(generator, 0, 1) < RECODED:  # which leaves noise of no known strength
             noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
         elif uniform(generator, 0, 1) < SIGMA_TOLD:
             return Pair(clean, noisy, nothing, nothing, sigma)
         return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < UNDAMAGED + NOISY + LOST:
+    if kind < (UNDAMAGED + noisy_share + 1) / 2:
         seen, sigma = with_noise(clean, generator) if uniform(generator, 0, 1) < LOST_AND_NOISY else (clean, 0.0)
         result = damage.damaged(seen, lost_places(generator), generator)
         level = sigma if not sigma or uniform(generator, 0, 1) < SIGMA_TOLD else None

@@ -42,6 +42,14 @@ def test_about_one_pair_in_ten_is_undamaged(pairs):
     assert 0.05 < share < 0.2
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_as_many_pairs_as_wished_are_noisy(clean, share):
+    made = [clean.pair(16, torch.Generator().manual_seed(i), share) for i in range(200)]
+    changed = sum(bool((p.damaged != p.clean).all(dim=0).float().mean() > 0.5 and not p.mask.any()) for p in made) / 200
+    assert share - 0.15 < changed < share + (1 - share) / 2
+    assert abs(sum(bool(p.mask.any()) for p in made) / 200 - 0.7 * (0.9 - share)) < 0.15
+
+
 def test_a_told_mask_covers_what_is_lost(pairs):
     told = [p for p in pairs if p.told_mask is not None and p.mask.any()]
     assert len(told) > 50
