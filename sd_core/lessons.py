@@ -61,6 +61,7 @@ class Lessons(ABC):
     """
 
     objective: nn.Module  # the loss of what `examples` gives
+    exploded: float  # a loss above which training has gone wrong
 
     def __init__(self, seed: int, batch: int):
         self.seed, self.batch = seed, batch
@@ -134,6 +135,8 @@ class CaptionedLessons(Lessons):
         flips: mirror half of the pictures, if their captions stay true then.
         sample_prompts: of the samples; captions spread over the data if there are none.
     """
+
+    exploded = 10.0  # times the loss of an untrained network
 
     def __init__(
         self,
@@ -248,6 +251,8 @@ class PairLessons(Lessons):
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
         noisy_share: share of pairs whose damage is noise.
     """
+
+    exploded = 5.0  # a logarithm: an error of more than twice the range of pictures
 
     def __init__(
         self,

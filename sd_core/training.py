@@ -28,7 +28,6 @@ from sd_core.noise import SIGMA_MEAN, SIGMA_STD, SigmaDistribution
 from sd_core.optimizers import make_optimizers
 from sd_core.text import Vocabulary
 
-EXPLODED = 10.0  # loss, in units of the loss of an untrained network, above which training has gone wrong
 WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
 LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
 LOG_STEPS = 20
@@ -363,7 +362,7 @@ class Trainer:
         # An infinite gradient beside a finite loss has already spoilt the weights.
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingFailed(f"The loss is not a number any more at step {self.step}. {WHAT_TO_TRY}")
-        if loss > EXPLODED:
+        if loss > self.lessons.exploded:
             raise TrainingFailed(f"The loss exploded to {loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
 
     def _progress(self, loss: float, norm: float, recent: float, speed: float) -> Progress:

@@ -10,7 +10,7 @@ from sd_core.data import pairs
 from sd_core.data.pairs import CleanPictures
 from sd_core.lessons import PairLessons, RestorerObjective, Share
 from sd_core.noise import SIGMA_MAX, SigmaDistribution
-from sd_core.training import Samples, Trainer, TrainingConfig, new_generator, new_restorer
+from sd_core.training import Samples, Trainer, TrainingConfig, TrainingFailed, new_generator, new_restorer
 
 CPU = torch.device("cpu")
 
@@ -95,6 +95,13 @@ def test_samples_are_damaged_restored_and_clean_side_by_side(clean):
     assert isinstance(first, Samples)
     assert first.pictures.shape == (2, 3, 32, 96)
     assert torch.equal(first.pictures, second.pictures)
+
+
+def test_a_restorer_whose_loss_explodes_stops(clean):
+    trainer = new_trainer(clean, steps=40, save_every=1, learning_rate=30.0)
+    with pytest.raises(TrainingFailed, match="exploded|not a number"):
+        list(trainer.run())
+    assert trainer.step < 40
 
 
 def test_lost_places_are_judged_by_themselves():
