@@ -15,14 +15,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from sd_core.folders import default_cache
+
 from .pictures import DataError
 
 _CHUNK = 1 << 22  # bytes read at a time when checking an entry
-
-
-def default_cache() -> Path:
-    """Where prepared pictures are kept: $SD_CORE_CACHE, else ~/.cache/sd_core."""
-    return Path(os.environ.get("SD_CORE_CACHE") or Path.home() / ".cache" / "sd_core")
 
 
 def cached(
