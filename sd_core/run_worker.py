@@ -132,7 +132,7 @@ class _Worker:
             if self.keeper:
                 self._keep(event, trainer)
                 late = isinstance(event, Progress) and time.monotonic() - self.saved_at > SAVE_SECONDS
-                if isinstance(event, Saved) or late or ((leaving or over) and self.saved_step != trainer.step):
+                if (isinstance(event, Saved) or late or leaving or over) and self.saved_step != trainer.step:
                     self._save(trainer, pictures)
             yield event
             if over and not leaving:

@@ -277,6 +277,13 @@ def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
     assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
 
 
+def test_a_step_is_saved_once_though_two_rules_ask_for_it(make, monkeypatch):
+    monkeypatch.setattr("sd_core.run_worker.SAVE_SECONDS", 0.0)
+    run = finish(make())
+    saves = [line.split("Saved at ")[1] for line in run.log().splitlines() if "Saved at " in line]
+    assert saves == [f"step {step}." for step in range(1, STEPS + 1)]
+
+
 def test_too_little_memory_splits_the_batch_and_says_so(make, monkeypatch):
     plain = finish(make("plain"))
     forward, seen = GeneratorObjective.forward, []
