@@ -212,7 +212,11 @@ class _Worker:
         source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
         if config.kind == "restorer":
             pictures = open_clean(
-                source, count=config.count, smallest=config.resolution, progress=tell if alone else None
+                source,
+                count=config.count,
+                styles=config.styles,
+                smallest=config.resolution,
+                progress=tell if alone else None,
             )
         else:
             pictures = open_data(
