@@ -257,7 +257,8 @@ class _Worker:
                     f"The saved state of {run.name} is damaged; start a new run from its checkpoint instead."
                 ) from error
             with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
-                self.saved_step = checkpoint.describe(run.checkpoint).origin.steps
+                if checkpoint.describe(run.checkpoint).origin.steps == trainer.step:
+                    self.saved_step = trainer.step
         if self.keeper:
             for unfinished in (*run.folder.glob("*.new"), *(run.folder / "samples").glob("*.new")):
                 unfinished.unlink()
