@@ -196,3 +196,12 @@ def test_a_model_to_start_from_must_be_there(make, tmp_path):
     with pytest.raises(CheckpointError):
         make(start=str(tmp_path / "nothing"))
     assert Run.all(tmp_path / "runs") == []
+
+
+def test_a_restorer_learns_from_the_styles_that_were_chosen(make, monkeypatch):
+    monkeypatch.setattr("sd_core.data.pairs.DRAWN_SIDE", 24)
+    training = replace(make.config.training, steps=1, sample_prompts=())
+    run = finish(make(data="characters", kind="restorer", styles=("lorelei",), count=2, training=training))
+    assert run.status().state == "finished"
+    data = checkpoint.describe(run.checkpoint).origin.data
+    assert "Lorelei" in data and data.count("” by ") == 1
