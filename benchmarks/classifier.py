@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.labelled import HIDDEN, Labelled
-from sd_core.data.cache import default_cache
 from sd_core.device import autocast
+from sd_core.folders import default_cache
 from sd_core.images import to_float
 
 VERSION = 2  # raise whenever the same pictures give another classifier than before

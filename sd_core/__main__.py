@@ -262,6 +262,8 @@ def train(
     if run is None:
         if start:
             kind = describe(Path(start)).model.kind
+        if kind == "restorer" and caption_template != "{}":
+            raise RunError("A restorer learns from pictures alone; leave --caption-template out.")
         usual_mean, usual_std = SIGMAS.get(kind, SIGMAS["generator"])
         training = TrainingConfig(
             steps=steps,

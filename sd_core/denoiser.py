@@ -23,6 +23,8 @@ RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from
 UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
+_FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks again, and counting takes a whole call
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -165,6 +167,11 @@ class Denoiser(nn.Module):
 
     def flops(self) -> int:
         """Floating-point operations of one call for one picture with an empty prompt; a multiply-add counts as two."""
+        if self.config not in _FLOPS:
+            _FLOPS[self.config] = self._count_flops()
+        return _FLOPS[self.config]
+
+    def _count_flops(self) -> int:
         x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             if self.text:

@@ -19,14 +19,14 @@ import torch
 from sd_core.data import PictureSet
 from sd_core.data.pairs import CleanPictures
 from sd_core.device import best_device, describe, memory_taken
-from sd_core.lessons import SAMPLE_STEPS
+from sd_core.lessons import SAMPLE_PAIRS, SAMPLE_SIDE, SAMPLE_STEPS
 from sd_core.training import Peers, Progress, Trainer, TrainingConfig, new_generator, new_restorer
 
 FEW, MORE = 4, 12  # pictures a step that are measured on a CPU; from both follows what a whole batch takes
 ENOUGH_SECONDS = 1.5  # of steps, for one measurement
 MOST_SECONDS = 8.0  # after which one measurement must do
 PATIENCE = 180.0  # seconds, with an accelerator's start
-GRID = 16  # pictures of a sample grid
+GRID = 16  # pictures of a generator's sample grid
 FORWARD = 1 / 3  # of a training step's work is the network's answer, the rest its gradient
 
 
@@ -36,19 +36,17 @@ class ProbeFailed(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training takes: `memory` in bytes, `step` in seconds for a whole batch, `picture` in seconds for one more
-    picture."""
+    """What training takes: `memory` in bytes, seconds for a `step` with a whole batch, and for a sample `grid`."""
 
     parameters: int
     memory: int
     step: float
-    picture: float
+    grid: float
     device: str
 
     def seconds(self, steps: int, grids: int = 0) -> float:
         """For so many steps and sample grids. Preparing the pictures comes on top."""
-        answers = GRID * SAMPLE_STEPS * 2  # guidance asks twice
-        return steps * self.step + grids * answers * FORWARD * self.picture
+        return steps * self.step + grids * self.grid
 
 
 def probe(kind: str, size: str, resolution: int, batch: int) -> Estimate:
@@ -94,9 +92,16 @@ def measure(kind: str, size: str, resolution: int, batch: int) -> Estimate:
         parameters=parameters,
         memory=round(high_memory + left * more_memory),
         step=high_seconds + left * per_picture,
-        picture=per_picture,
+        grid=grid_answers(kind, resolution) * FORWARD * per_picture,
         device=describe(device),
     )
+
+
+def grid_answers(kind: str, resolution: int) -> float:
+    """The network's answers that a sample grid takes, in pictures of `resolution` pixels a side."""
+    if kind == "restorer":  # answers at once, for crops of a size of their own
+        return SAMPLE_PAIRS * (SAMPLE_SIDE / resolution) ** 2
+    return GRID * SAMPLE_STEPS * 2  # guidance asks twice
 
 
 def _trainer(kind: str, size: str, resolution: int, batch: int, device: torch.device) -> Trainer:

@@ -22,7 +22,7 @@ class RunConfig:
         data: "characters", "cifar10", or the path of a folder or .zip (perhaps one inside the run's folder); see
             `sd_core.data.open_data`.
         styles, count: which characters and how many pictures; None for all there are.
-        caption_template, fit: for folders, see `sd_core.data.open_data`.
+        caption_template, fit: of a generator's pictures, see `sd_core.data.open_data`.
         size, resolution: of a fresh model.
         start: a checkpoint folder to fine-tune, which keeps its own size and resolution; "" for a fresh model.
         minutes: of work, after which the run ends with what it has; 0 for as long as its steps take.

@@ -132,7 +132,7 @@ class _Worker:
             if self.keeper:
                 self._keep(event, trainer)
                 late = isinstance(event, Progress) and time.monotonic() - self.saved_at > SAVE_SECONDS
-                if isinstance(event, Saved) or late or ((leaving or over) and self.saved_step != trainer.step):
+                if (isinstance(event, Saved) or late or leaving or over) and self.saved_step != trainer.step:
                     self._save(trainer, pictures)
             yield event
             if over and not leaving:
@@ -212,7 +212,11 @@ class _Worker:
         source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
         if config.kind == "restorer":
             pictures = open_clean(
-                source, count=config.count, smallest=config.resolution, progress=tell if alone else None
+                source,
+                count=config.count,
+                styles=config.styles,
+                smallest=config.resolution,
+                progress=tell if alone else None,
             )
         else:
             pictures = open_data(
@@ -253,7 +257,8 @@ class _Worker:
                     f"The saved state of {run.name} is damaged; start a new run from its checkpoint instead."
                 ) from error
             with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
-                self.saved_step = checkpoint.describe(run.checkpoint).origin.steps
+                if checkpoint.describe(run.checkpoint).origin.steps == trainer.step:
+                    self.saved_step = trainer.step
         if self.keeper:
             for unfinished in (*run.folder.glob("*.new"), *(run.folder / "samples").glob("*.new")):
                 unfinished.unlink()

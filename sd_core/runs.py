@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from sd_core import metric_lines
+from sd_core.folders import runs_folder
 
 if TYPE_CHECKING:
     from sd_core.run_config import RunConfig
@@ -36,11 +37,6 @@ _NAME = re.compile(r"\w([\w .-]{0,62}\w)?")
 
 class RunError(ValueError):
     """A run cannot do what was asked; the message says why."""
-
-
-def runs_folder() -> Path:
-    """Where training runs are. The environment variable SD_CORE_RUNS overrides it."""
-    return Path(os.environ.get("SD_CORE_RUNS") or "runs")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sd_core import checkpoint
 from sd_core.checkpoint import CheckpointError, Description
 from sd_core.denoiser import Denoiser
 from sd_core.device import best_device
-from sd_core.runs import runs_folder
+from sd_core.folders import runs_folder
 
 KEPT = 3  # models in memory at a time
 FIRST = "characters"  # the model a newcomer meets

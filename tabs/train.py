@@ -23,7 +23,7 @@ from tabs.train_samples import SamplesView, build_samples, wire_samples
 from tabs.train_settings import Values, build_settings
 from tabs.train_start import starts_of_today
 from tabs.train_steer import Steering, build_steering, wire_steering
-from tabs.watching import READ, all_standings, loss_curves, status_line
+from tabs.watching import READ, all_standings, grids_of, is_on_chart, loss_curves, status_line
 from tabs.words import T, add_words, say
 
 POLL_SECONDS = 2.0
@@ -51,11 +51,14 @@ add_words({
 
 @dataclass(frozen=True)
 class Seen:
-    """What a page shows already, so that only what is new is sent to it."""
+    """What a page shows already, so that only what is new is sent to it. `run` is "" where there is no run, and None
+    before the first look; `step` is the last one on the chart."""
 
-    run: str = ""
+    run: str | None = None
     runs: int = 0
     names: tuple[str, ...] = ()
+    status: int = 0
+    usable: tuple[bool, ...] = ()
     step: int = -1
     scale: str = ""
     grids: int = 0
@@ -105,19 +108,24 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
             watch = _build_watch(shelf)
     timer = gr.Timer(POLL_SECONDS)
     outputs = watch.outputs()
-    watched = [watch.chosen, watch.seen, watch.samples.position, watch.scale, browser]
+    watched = [watch.chosen, watch.seen, watch.samples.position, watch.scale, watch.comparison.picked, browser]
 
-    def look(visitor: gr.Request, name: str, seen: Seen, position: float, scale: str, identity: str) -> dict:
+    def look(
+        visitor: gr.Request, name: str, seen: Seen, position: float, scale: str, compared: list[str], identity: str
+    ) -> dict:
         """What is new about the run `name`, or the newest one."""
         runs = Run.all(shelf.runs)
         run = next((run for run in runs if run.name == name), runs[0] if runs else None)
-        mine = run is not None and limits.may_steer(run, identity)
-        news = _news(watch, runs, run, seen, position, scale, mine, visitor)
-        if run is not None and run.name != name:  # what was chosen is gone, or nothing was
+        if run is None:
+            return _no_news(watch, seen, compared, visitor)
+        news = _news(watch, runs, run, seen, position, scale, limits.may_steer(run, identity), visitor)
+        if tuple(run.name for run in runs) != seen.names:
+            news |= train_compare.news(watch.comparison, [run.name for run in runs], compared)
+        if run.name != name:  # what was chosen is gone, or nothing was
             news[watch.chosen] = run.name
         return news
 
-    def on_start(visitor: gr.Request, identity: str, scale: str, *values):
+    def on_start(visitor: gr.Request, identity: str, scale: str, compared: list[str], *values):
         identity = identity or new_browser()
         try:
             limits.check_start(identity, shelf.runs, visitor)
@@ -127,11 +135,11 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
                 pictures = staged(wanted.files, limits, visitor)
                 open_files(pictures).close()  # refuses what is no .zip before a run is made of it
             run = wanted.create(shelf, limits, pictures)
-            own(run, identity)
+            own(run, identity, visitor)
             enqueue(run)
         except Exception as error:  # told in one sentence
             raise plain_error(error) from error
-        news = look(visitor, run.name, Seen(), 1, scale, identity)
+        news = look(visitor, run.name, Seen(), 1, scale, compared, identity)
         before = all_standings(Run.all(shelf.runs))[run.name].before
         words = say(visitor, "run_queued", name=run.name, before=before) if before else None
         gr.Info(words or say(visitor, "run_started", name=run.name))
@@ -144,9 +152,13 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         return limits.note(visitor)
 
     def on_choose(event: gr.EventData, visitor: gr.Request, *watched):
-        return look(visitor, event.run, *watched[1:]) | {watch.chosen: event.run}
+        news = look(visitor, event.run, *watched[1:])
+        return news | {watch.chosen: news[watch.seen].run}  # which is not what was asked for, if that is no run
 
-    go.click(on_start, [browser, watch.scale, *settings.inputs()], [*outputs, settings.name, browser], **QUIET)
+    go.click(
+        on_start, [browser, watch.scale, watch.comparison.picked, *settings.inputs()],
+        [*outputs, settings.name, browser], concurrency_id=train_steer.ONE_BY_ONE, **QUIET,
+    )  # fmt: skip
     wire_steering(watch.steering, shelf, limits, watched, outputs, look)
     wire_samples(watch.samples, shelf, watch.chosen)
     watch.runs.select(on_choose, watched, outputs, **QUIET)
@@ -173,10 +185,21 @@ def _build_watch(shelf: Shelf) -> _Watch:
     return _Watch(runs, status, steering, scale, plot, samples, after, log, comparison, chosen, gr.State(Seen()))
 
 
+def _no_news(watch: _Watch, seen: Seen, compared: list[str], visitor: gr.Request) -> dict:
+    """Updates for a page that may show a run still, where there is none."""
+    if seen.run == "":
+        return {watch.seen: seen}
+    news = {watch.runs: "", watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>', watch.plot: ""}
+    news |= train_steer.news(watch.steering, train_steer.usable(None, False))
+    news |= train_samples.news(watch.samples, [], 0, 1, visitor, fresh=True)
+    news |= train_after.news(watch.after) | train_compare.news(watch.comparison, [], compared)
+    return news | {watch.log: "", watch.chosen: "", watch.seen: Seen("")}
+
+
 def _news(
     watch: _Watch,
     runs: list[Run],
-    run: Run | None,
+    run: Run,
     seen: Seen,
     position: float,
     scale: str,
@@ -184,34 +207,32 @@ def _news(
     visitor: gr.Request,
 ) -> dict:
     """Updates for what the page does not show yet."""
-    if run is None:
-        empty = {watch.runs: "", watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>'}
-        if seen.run:  # the last one was deleted
-            empty |= {watch.plot: "", watch.samples.picture: gr.Image(None, visible=False), watch.log: ""}
-        return empty | train_steer.news(watch.steering, None, False) | {watch.chosen: "", watch.seen: Seen()}
     standings = all_standings(runs)
     standing = standings[run.name]
     fresh = run.name != seen.run
     if fresh:
         seen = Seen(run.name, seen.runs, seen.names)
     listed = run_list(runs, standings, run.name, visitor)
-    names = tuple(standings)
-    grids = run.samples()
+    status = status_line(standing, visitor)
+    usable = train_steer.usable(standing, mine)
+    grids = grids_of(run)
     log = run.log(LOG_LINES)
-    news = {watch.status: status_line(standing, visitor)}
-    news |= train_steer.news(watch.steering, standing, mine)
-    news |= train_samples.news(watch.samples, grids, seen.grids, position, visitor, fresh)
+    news = train_samples.news(watch.samples, grids, seen.grids, position, visitor, fresh)
+    if hash(status) != seen.status:
+        news[watch.status] = status
+    if usable != seen.usable:
+        news |= train_steer.news(watch.steering, usable)
     if hash(listed) != seen.runs:
         news[watch.runs] = listed
-    if names != seen.names:
-        news |= train_compare.news(watch.comparison, list(names))
-    step = standing.status.step
-    if step != seen.step or scale != seen.scale:
+    drawn = scale == seen.scale and is_on_chart(standing, seen.step)
+    if not drawn:
         curves = loss_curves(run.metrics(READ), visitor)
         news[watch.plot] = line_chart(curves, say(visitor, "loss_curve"), scale == "logarithmic")
     if fresh:
         news |= train_after.news(watch.after)
     if hash(log) != seen.log:
         news[watch.log] = log
-    news[watch.seen] = Seen(run.name, hash(listed), names, step, scale, len(grids), hash(log))
+    step = seen.step if drawn else standing.status.step
+    names = tuple(standings)
+    news[watch.seen] = Seen(run.name, hash(listed), names, hash(status), usable, step, scale, len(grids), hash(log))
     return news

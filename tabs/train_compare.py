@@ -27,17 +27,22 @@ add_words({
 
 @dataclass
 class Comparison:
-    """The components that others know: the picker of runs."""
+    """The components that others know: the picker of runs, and what is picked.
+
+    `picked` is what handlers ask: the picker itself refuses to tell once a run that it holds is gone.
+    """
 
     runs: gr.Dropdown
+    picked: gr.State
 
 
 def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
     """Draws and wires them; `scale` holds "logarithmic" or "linear"."""
     with gr.Accordion(T("compare"), open=False, elem_id="compare-runs"):
-        picked = gr.Dropdown(
+        picker = gr.Dropdown(
             [], multiselect=True, max_choices=MOST, label=T("compare_runs"), elem_id="compare-pick"
         )  # fmt: skip
+        picked = gr.State([])
         chart = gr.HTML(elem_id="compare-chart")
         grids = gr.Gallery(
             label=T("compare_samples"), columns=2, height="auto", object_fit="contain", interactive=False,
@@ -55,13 +60,20 @@ def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
         chart = line_chart(curves, say(visitor, "compare_loss"), scale == "logarithmic")
         return chart, gr.Gallery(_grids(runs, visitor), columns=3 if len(runs) == 3 else 2, visible=True)
 
-    gr.on([picked.change, scale.input], on_pick, [picked, scale], [chart, grids], **QUIET)
-    return Comparison(picked)
+    def on_change(names: list[str], scale: str, visitor: gr.Request):
+        return names, *on_pick(names, scale, visitor)
+
+    picker.change(on_change, [picker, scale], [picked, chart, grids], **QUIET)
+    scale.input(on_pick, [picked, scale], [chart, grids], **QUIET)
+    return Comparison(picker, picked)
 
 
-def news(comparison: Comparison, names: list[str]) -> dict:
-    """The picker with the runs of today; what is picked stays."""
-    return {comparison.runs: gr.Dropdown(choices=names)}
+def news(comparison: Comparison, names: list[str], picked: list[str]) -> dict:
+    """The picker with the runs of today; of what is `picked`, that stays which is still there."""
+    left = [name for name in picked if name in names]
+    return {
+        comparison.runs: gr.Dropdown(choices=names, multiselect=True, **({} if left == picked else {"value": left}))
+    }
 
 
 def _grids(runs: list[Run], visitor: gr.Request) -> list[tuple[str, str]]:

@@ -11,15 +11,17 @@ from PIL import Image
 
 from sd_core.data.characters import STYLES
 from sd_core.data.folder import FITS
-from sd_core.data.preview import Preview, preview
+from sd_core.data.preview import Preview, preview, preview_pairs
 from sd_core.runs import RunError
+from sd_core.shelf import Shelf
 from tabs.sessions import SESSIONS
 from tabs.streaming import plain_error
 from tabs.train_limits import Limits
+from tabs.train_start import kind_of, resolution_of
 from tabs.words import T, add_words, say
 
 KINDS = ("characters", "cifar10", "own")
-SHOWN = 96  # pixels, of a picture in the preview
+SHOWN = 96  # pixels, the height of a picture in the preview
 NAMED = 8  # files left out that are named
 QUIET = dict(show_progress="hidden", api_visibility="private")
 CAPTION_FILES = (".txt", ".jsonl")
@@ -45,6 +47,10 @@ add_words({
         "{} 表示文件夹名，例如：一张{}的照片",
     ),
     "preview_label": ("As training will see them", "训练时看到的样子"),
+    "preview_pairs": (
+        "What the restorer learns from: damaged, and as it should become",
+        "修复模型的学习样例：左为受损，右为修复目标",
+    ),
     "preview_usable": ("{count:,} pictures", "{count:,} 张图片"),
     "preview_some": (
         "{total:,} pictures; {looked:,} of them looked at, of which {usable:,} can be used",
@@ -99,22 +105,30 @@ def build_data(limits: Limits, count: int) -> DataControls:
     return DataControls(kind, styles, number, files, fit, template, characters, own, look, examples)
 
 
-def wire_data(data: DataControls, resolution: gr.Radio, limits: Limits) -> None:
-    """Shows what was dropped, as training will see it, whenever that changes."""
+def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shelf: Shelf, limits: Limits) -> None:
+    """Shows what was dropped, as training from `start` will see it, whenever that changes."""
 
-    def on_look(paths: list[str] | None, fit: str, template: str, resolution: int | None, visitor: gr.Request):
+    def on_files(
+        paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
+    ):
         if not paths:
             return "", gr.Gallery(visible=False)
         try:
+            limits.check_allowed(visitor)
             source = staged(paths, limits, visitor)
-            found = preview(source, resolution or 64, fit=fit, caption_template=template or "{}")
+            pixels, pairs = resolution_of(shelf, start, resolution), kind_of(shelf, start) == "restorer"
+            if pairs:
+                found = preview_pairs(source, pixels)
+            else:
+                found = preview(source, pixels, fit=fit, caption_template=template or "{}")
         except (ValueError, OSError) as error:
             raise plain_error(error) from error
-        return summary(found, visitor), gr.Gallery(_examples(found, visitor), visible=True)
+        label = T("preview_pairs" if pairs else "preview_label")
+        return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
 
     gr.on(
-        [data.files.change, data.fit.input, data.template.submit, data.template.blur, resolution.change],
-        on_look, [data.files, data.fit, data.template, resolution], [data.look, data.examples],
+        [data.files.change, data.fit.input, data.template.submit, data.template.blur, start.input, resolution.change],
+        on_files, [data.files, data.fit, data.template, start, resolution], [data.look, data.examples],
         trigger_mode="always_last", show_progress="minimal", show_progress_on=data.look, api_visibility="private",
     )  # fmt: skip
 
@@ -147,8 +161,9 @@ def summary(found: Preview, visitor: gr.Request | None) -> str:
         parts = [say(visitor, "preview_some", **counts)]
     else:
         parts = [say(visitor, "preview_usable", count=found.usable)]
-    some = say(visitor, "preview_captions", count=found.captioned)
-    parts.append(some if found.captioned else say(visitor, "preview_no_captions"))
+    if found.captioned is not None:
+        some = say(visitor, "preview_captions", count=found.captioned)
+        parts.append(some if found.captioned else say(visitor, "preview_no_captions"))
     lines = [html.escape(" · ".join(parts))]
     if found.skipped:
         lines.append(html.escape(say(visitor, "preview_skipped", count=len(found.skipped))))
@@ -163,6 +178,7 @@ def _examples(found: Preview, visitor: gr.Request) -> list[tuple[str, str]]:
     shown = []
     for number, (pixels, caption) in enumerate(zip(found.examples, found.captions, strict=True)):
         path = folder / f"{number}.png"
-        Image.fromarray(pixels).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC).save(path)
+        height, width, _ = pixels.shape
+        Image.fromarray(pixels).resize((SHOWN * width // height, SHOWN), Image.Resampling.BICUBIC).save(path)
         shown.append((str(path), caption))
     return shown

@@ -6,6 +6,7 @@ limits anywhere, and `free` lifts them.
 
 import hashlib
 import html
+import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from tabs.words import add_words, say
 
 RESOLUTIONS = (32, 64, 96, 128)
 OWNER = "owner"  # the file, in a run's folder, that tells whose it is
+IPV6_NETWORK = 64  # bits: a single visitor has all the addresses of such a network
+_SALT = secrets.token_bytes(16)  # of addresses' marks: a list of all addresses would else tell whose they are
 
 add_words({
     "train_off": (
@@ -48,8 +51,16 @@ add_words({
         "只有启动该训练的浏览器可以控制它。",
     ),
     "one_each": (
-        "One run at a time for each visitor; stop {name} first.",
-        "每位访客同时只能有一个训练；请先停止 {name}。",
+        "One run at a time for each visitor, and for each network address: {name} is not over yet.",
+        "每位访客、每个网络地址同时只能有一个训练：{name} 尚未结束。",
+    ),
+    "too_many": (
+        "{count} runs are being worked on or wait already, and there is no room for more here. Try again later.",
+        "已有 {count} 个训练正在进行或排队，此处无法再增加。请稍后再试。",
+    ),
+    "without_limits": (
+        "This run was begun without the limits that there are here now, so it cannot go on here.",
+        "该训练开始时没有此处现在的限制，因此不能在此继续。",
     ),
     "time_is_over": (
         "A run has at most {minutes:g} minutes here, and this one has had them. Download it and go on elsewhere.",
@@ -72,6 +83,7 @@ class Limits:
         sizes, resolutions, batch, count: the most, or those that there are.
         megabytes: of an upload; 0 for any.
         own_only: a run is steered only by the browser that started it, one run at a time each.
+        unfinished: runs that are worked on or wait, of all visitors together, where `own_only`.
     """
 
     refusal: str = ""
@@ -82,6 +94,7 @@ class Limits:
     count: int = 24_000
     megabytes: int = 0
     own_only: bool = False
+    unfinished: int = 6
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
@@ -116,14 +129,22 @@ class Limits:
 
     # Every handler asks these, since a page's handlers can be called without the page.
 
-    def check_start(self, browser: str, root: Path, visitor: gr.Request | None) -> None:
-        """Raises RunError if this browser may not start a run."""
+    def check_allowed(self, visitor: gr.Request | None) -> None:
+        """Raises RunError where nothing is allowed."""
         if self.refusal:
             raise RunError(say(visitor, self.refusal))
-        if self.own_only:
-            for run in [*working(root), *waiting(root)]:
-                if is_owner(run, browser):
-                    raise RunError(say(visitor, "one_each", name=run.name))
+
+    def check_start(self, browser: str, root: Path, visitor: gr.Request | None, again: Run | None = None) -> None:
+        """Raises RunError if this browser may not have a run worked on: a new one, or `again` one of its own."""
+        self.check_allowed(visitor)
+        if not self.own_only:
+            return
+        unfinished = [run for run in [*working(root), *waiting(root)] if again is None or run.name != again.name]
+        for run in unfinished:
+            if is_owner(run, browser) or _is_from(run, address_of(visitor)):
+                raise RunError(say(visitor, "one_each", name=run.name))
+        if len(unfinished) >= self.unfinished:
+            raise RunError(say(visitor, "too_many", count=len(unfinished)))
 
     def check_upload(self, paths: list[Path], visitor: gr.Request | None) -> None:
         """Raises RunError if the files are too large together."""
@@ -133,14 +154,18 @@ class Limits:
 
     def check_steer(self, run: Run, browser: str, visitor: gr.Request | None) -> None:
         """Raises RunError if this browser may not steer the run."""
-        if self.refusal:
-            raise RunError(say(visitor, self.refusal))
+        self.check_allowed(visitor)
         if not self.may_steer(run, browser):
             raise RunError(say(visitor, "not_yours"))
 
-    def check_resume(self, run: Run, visitor: gr.Request | None) -> None:
-        """Raises RunError if the run has had its time."""
-        if self.minutes and run.known_status().seconds_worked >= 60 * self.minutes:
+    def check_resume(self, run: Run, browser: str, visitor: gr.Request | None) -> None:
+        """Raises RunError if the run may not go on: it has had its time, or a new one could not be started either."""
+        self.check_start(browser, run.folder.parent, visitor, run)
+        if not self.minutes:
+            return
+        if not 0 < run.config().minutes <= self.minutes:
+            raise RunError(say(visitor, "without_limits"))
+        if run.known_status().seconds_worked >= 60 * self.minutes:
             raise RunError(say(visitor, "time_is_over", minutes=self.minutes))
 
     def may_steer(self, run: Run, browser: str) -> bool:
@@ -153,18 +178,52 @@ def new_browser() -> str:
     return secrets.token_hex(16)
 
 
-def own(run: Run, browser: str) -> None:
-    """Notes whose run it is, in a way from which the browser's name cannot be told."""
-    (run.folder / OWNER).write_text(_mark(browser), "utf-8")
+def address_of(visitor: gr.Request | None) -> str:
+    """The network address that a request comes from; "" where that cannot be told.
+
+    Behind proxies, such as a Space's, it is the last public one that they name: what stands before it may be written by
+    the visitor.
+    """
+    named = (getattr(visitor, "headers", None) or {}).get("x-forwarded-for", "").split(",")
+    client = getattr(getattr(visitor, "client", None), "host", None) or ""
+    for text in [*reversed(named), client]:
+        try:
+            address = ipaddress.ip_address(text.strip())
+        except ValueError:
+            continue
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_global:
+            whole = address.version == 4
+            return str(address if whole else ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
+    return ""
+
+
+def own(run: Run, browser: str, visitor: gr.Request | None = None) -> None:
+    """Notes whose run it is, in a way from which neither the browser's name nor the visitor's address can be told."""
+    address = address_of(visitor)
+    marks = [_mark(browser.encode()), _mark(_SALT, address.encode()) if address else ""]
+    (run.folder / OWNER).write_text("\n".join(marks), "utf-8")
 
 
 def is_owner(run: Run, browser: str) -> bool:
     """Whether the run was started by this browser."""
+    return bool(browser) and secrets.compare_digest(_marks(run)[0], _mark(browser.encode()))
+
+
+def _is_from(run: Run, address: str) -> bool:
+    """Whether the run was started from this address, since the app started."""
+    return bool(address) and secrets.compare_digest(_marks(run)[1], _mark(_SALT, address.encode()))
+
+
+def _marks(run: Run) -> tuple[str, str]:
+    """Those of the browser and of the address that it was started by; "" where there is none."""
     try:
-        return bool(browser) and secrets.compare_digest((run.folder / OWNER).read_text("utf-8"), _mark(browser))
+        lines = (run.folder / OWNER).read_text("utf-8").split("\n")
     except OSError:
-        return False
+        lines = []
+    browser, address, *_ = *lines, "", ""
+    return browser, address
 
 
-def _mark(browser: str) -> str:
-    return hashlib.sha256(browser.encode()).hexdigest()
+def _mark(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from sd_core.runs import Run, RunError
-from tabs.watching import Standing, age
+from tabs.watching import Standing, age, grids_of
 from tabs.words import T, add_words, say
 
 THUMBNAIL = 56  # pixels
@@ -83,7 +83,7 @@ def _read_summary(file: Path, made: float) -> tuple[str, str]:
 
 def _thumbnail(run: Run) -> str:
     """A corner of the newest sample grid as a data URL; "" if there is none."""
-    samples = run.samples()
+    samples = grids_of(run)
     try:
         return _read_thumbnail(samples[-1], samples[-1].stat().st_mtime_ns) if samples else ""
     except OSError:

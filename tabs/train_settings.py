@@ -1,6 +1,5 @@
-"""What to train and how: the settings of the Train tab, the run they make, and what that will take."""
+"""What to train and how: the settings of the Train tab, and the run they make."""
 
-import html
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import gradio as gr
 
 from sd_core.checkpoint import CheckpointError
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
-from sd_core.probe import ProbeFailed, probe
+from sd_core.data.pairs import MOST_DRAWN
 from sd_core.run_config import RunConfig
 from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
@@ -16,14 +15,12 @@ from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
 from tabs.streaming import plain_error
 from tabs.train_data import DataControls, build_data, wire_data
+from tabs.train_estimate import SAMPLE_AT_MOST, build_estimate, sample_every
 from tabs.train_limits import Limits
-from tabs.train_start import FRESH, kind_of, starts
-from tabs.watching import duration, megabytes
-from tabs.words import T, add_words, say
+from tabs.train_start import FRESH, RESOLUTION, kind_of, kind_shown, starts
+from tabs.words import T, add_words
 
-RESOLUTION = 64
 FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
-SAMPLES_PER_RUN, SAMPLE_AT_MOST = 8, 500  # sample grids, and steps between them
 MAX_STEPS = 1_000_000
 MOST_PROMPTS = 16
 QUIET = dict(show_progress="hidden", api_visibility="private")
@@ -65,10 +62,6 @@ add_words({
     "flips": ("Mirror half of the pictures, where captions allow it", "随机镜像一半图片（说明文字允许时）"),
     "run_name": ("Name of the run", "训练名称"),
     "run_name_info": ("Empty: chosen for you", "留空则自动命名"),
-    "estimate": ("Measure what it takes here", "测量在本机所需资源"),
-    "estimate_parameters": ("{millions:.1f} million parameters", "{millions:.1f} 百万参数"),
-    "estimate_memory": ("about {memory} of memory", "约需内存 {memory}"),
-    "estimate_time": ("about {time} for {steps:,} steps", "{steps:,} 步约需 {time}"),
 })  # fmt: skip
 
 
@@ -137,11 +130,10 @@ class Values:
         characters, own = self.data == "characters", self.data == "own"
         kind = kind_of(shelf, self.start)
         sigma_mean, sigma_std = SIGMAS[kind]
-        every = max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
         config = RunConfig(
             data=str(pictures) if own else self.data,
             kind=kind,
-            styles=tuple(self.styles) if characters and kind == "generator" else None,
+            styles=tuple(self.styles) if characters else None,
             count=whole(self.count) if characters else None,
             caption_template=(self.template or "").strip() or "{}",
             fit=self.fit,
@@ -161,7 +153,7 @@ class Values:
                 sample_prompts=prompts,
                 flips=self.flips,
                 seed=whole(self.seed or 0),
-                sample_every=every,
+                sample_every=sample_every(steps),
                 save_every=SAMPLE_AT_MOST,
             ),
         ).settled()
@@ -213,13 +205,13 @@ def build_settings(shelf: Shelf, limits: Limits) -> Settings:
         data.kind, data.styles, data.count, data.files, data.fit, data.template, start, size, resolution, steps, batch,
         rate, ema, dropout, bf16, prompts, seed, flips, name,
     )  # fmt: skip
-    wire_data(data, resolution, limits)
-    _follow(shelf, data, settings, preset)
-    _build_estimate(shelf, settings)
+    wire_data(data, start, resolution, shelf, limits)
+    _follow(shelf, data, settings, preset, limits)
+    build_estimate(shelf, limits, start, size, resolution, steps, batch)
     return settings
 
 
-def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Radio) -> None:
+def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Radio, limits: Limits) -> None:
     """Lets a choice bring what belongs to it."""
     start, size, resolution = settings.start, settings.size, settings.resolution
 
@@ -231,7 +223,8 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
 
     def on_preset(key: str, model: str):
         chosen = PRESETS[key]
-        return chosen.steps, chosen.batch, chosen.count, gr.skip() if model not in FRESH else chosen.size
+        count = min(chosen.count, _most_characters(kind_shown(shelf, model), limits))
+        return chosen.steps, chosen.batch, count, gr.skip() if model not in FRESH else chosen.size
 
     def on_start(model: str):
         """A trained model has its own size and resolution."""
@@ -248,34 +241,20 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
             TUNED_RATE,
         )
 
+    def on_kind(model: str, count: float):
+        """A restorer is shown crops of large pictures, damaged and mirrored at random, and no captions."""
+        kind = kind_shown(shelf, model)
+        most = _most_characters(kind, limits)
+        captioned = [type(each)(visible=kind == "generator") for each in of_captions]
+        return *captioned, gr.Slider(maximum=most, value=min(count, most))
+
+    of_captions = [settings.fit, settings.template, settings.dropout, settings.prompts, settings.flips]
     data.kind.input(on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
     preset.input(on_preset, [preset, start], [settings.steps, settings.batch, data.count, size], **QUIET)
     start.input(on_start, start, [size, resolution, settings.learning_rate], **QUIET)
+    start.change(on_kind, [start, data.count], [*of_captions, data.count], **QUIET)
 
 
-def _build_estimate(shelf: Shelf, settings: Settings) -> None:
-    """A button that has a few steps measured, and what they say about the whole."""
-    measure = gr.Button(T("estimate"), size="sm", elem_id="train-estimate")
-    said = gr.HTML(elem_id="train-estimated")
-
-    def on_measure(
-        start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
-    ):
-        try:
-            steps = max(1, whole(steps or 1))
-            found = probe(kind_of(shelf, start), size, resolution or RESOLUTION, whole(batch))
-        except (ProbeFailed, CheckpointError, OSError) as error:
-            raise plain_error(error) from error
-        grids = steps // max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
-        parts = (
-            say(visitor, "estimate_parameters", millions=found.parameters / 1e6),
-            say(visitor, "estimate_memory", memory=megabytes(found.memory)),
-            say(visitor, "estimate_time", time=duration(found.seconds(steps, grids)), steps=steps),
-            found.device,
-        )
-        return f'<div class="sd-note">{html.escape(" · ".join(parts))}</div>'
-
-    measure.click(
-        on_measure, [settings.start, settings.size, settings.resolution, settings.steps, settings.batch], said,
-        show_progress="minimal", show_progress_on=said, api_visibility="private",
-    )  # fmt: skip
+def _most_characters(kind: str, limits: Limits) -> int:
+    """How many different ones may be asked for: a restorer's are large."""
+    return min(limits.count, MOST_DRAWN) if kind == "restorer" else limits.count

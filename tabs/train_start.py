@@ -2,9 +2,11 @@
 
 import gradio as gr
 
+from sd_core.checkpoint import CheckpointError
 from sd_core.shelf import Shelf
 from tabs.words import T, add_words
 
+RESOLUTION = 64  # pixels a side, where nobody chooses
 FRESH_RESTORER = "fresh restorer"
 FRESH = ("", FRESH_RESTORER)  # what the picker calls models that are not there yet
 
@@ -37,3 +39,17 @@ def kind_of(shelf: Shelf, start: str) -> str:
     if start in FRESH:
         return "restorer" if start == FRESH_RESTORER else "generator"
     return shelf.describe(start).model.kind
+
+
+def kind_shown(shelf: Shelf, start: str) -> str:
+    """The same for a page that shows what belongs to it: starting from a model that has just gone is refused later."""
+    try:
+        return kind_of(shelf, start)
+    except CheckpointError:
+        return "generator"
+
+
+def resolution_of(shelf: Shelf, start: str, chosen: int | None) -> int:
+    """The pixels a side that a training from `start` works at: those `chosen` for a fresh model. Raises CheckpointError
+    like `kind_of`."""
+    return chosen or RESOLUTION if start in FRESH else shelf.describe(start).model.resolution

@@ -16,6 +16,7 @@ from tabs.words import T, add_words, say
 
 MORE_STEPS = 500  # offered
 MOST_STEPS = 1_000_000
+ONE_BY_ONE = "train-start"  # what puts runs into the queue, or two at once would both find room there
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 add_words({
@@ -100,7 +101,7 @@ def wire_steering(
 
     def on_resume(visitor: gr.Request, *watched):
         def resume(run: Run) -> None:
-            limits.check_resume(run, visitor)
+            limits.check_resume(run, watched[-1], visitor)
             enqueue(run)
 
         act(visitor, watched[-1], watched[0], resume)
@@ -108,7 +109,7 @@ def wire_steering(
 
     def on_longer(visitor: gr.Request, more: float | None, *watched):
         def longer(run: Run) -> None:
-            limits.check_resume(run, visitor)
+            limits.check_resume(run, watched[-1], visitor)
             steps = whole(more or 0)
             if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
                 raise RunError(say(visitor, "longer_bad", most=MOST_STEPS))
@@ -133,23 +134,30 @@ def wire_steering(
 
     for button, wish in ((steering.pause, "pause"), (steering.stop, "stop")):
         button.click(on_wish(wish), watched, outputs, **QUIET)
-    steering.resume.click(on_resume, watched, outputs, **QUIET)
-    steering.longer.click(on_longer, [steering.more, *watched], outputs, **QUIET)
+    steering.resume.click(on_resume, watched, outputs, concurrency_id=ONE_BY_ONE, **QUIET)
+    steering.longer.click(on_longer, [steering.more, *watched], outputs, concurrency_id=ONE_BY_ONE, **QUIET)
     steering.delete.click(on_delete, watched[0], [steering.sure, steering.question, steering.asked], **QUIET)
     steering.yes.click(on_yes, [steering.asked, *watched], [*outputs, steering.sure], **QUIET)
     steering.no.click(lambda: gr.Group(visible=False), None, steering.sure, **QUIET)
 
 
-def news(steering: Steering, standing: Standing | None, mine: bool) -> dict:
-    """Which buttons work for a run that stands so; `mine` says whether this browser may steer it."""
+def usable(standing: Standing | None, mine: bool) -> tuple[bool, ...]:
+    """Which of pause, resume, stop, longer and delete work for a run that stands so; `mine` says whether this browser
+    may steer it."""
     working = standing is not None and standing.working
     there = standing is not None and mine
     ending = there and standing.state in ("pausing", "stopping")
     resumable = there and (not working or ending) and standing.state != "finished"
-    return {
-        steering.pause: gr.Button(interactive=there and working and not ending),
-        steering.stop: gr.Button(interactive=there and working and standing.state != "stopping"),
-        steering.resume: gr.Button(interactive=resumable),
-        steering.longer: gr.Button(interactive=there),
-        steering.delete: gr.Button(interactive=there and not (working and standing.status.state == "running")),
-    }
+    return (
+        there and working and not ending,
+        resumable,
+        there and working and standing.state != "stopping",
+        there,
+        there and not (working and standing.status.state == "running"),
+    )
+
+
+def news(steering: Steering, works: tuple[bool, ...]) -> dict:
+    """Updates that let those buttons work which `usable` says."""
+    buttons = (steering.pause, steering.resume, steering.stop, steering.longer, steering.delete)
+    return {button: gr.Button(interactive=each) for button, each in zip(buttons, works, strict=True)}

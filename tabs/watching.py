@@ -1,7 +1,10 @@
 """What the page says of a run, read from its folder: its state in words, and its curves thinned for a chart."""
 
+import functools
 import html
+import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import gradio as gr
 
@@ -15,6 +18,7 @@ POINTS = 400  # of each curve: more than a chart has pixels for are of no use
 COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ec4899")
 READ = 2000  # metric lines looked at, spread over the whole run
 HALF_LIFE = 0.02  # of the smoothed curve, as a share of the run
+SETTLED_NS = 2_000_000_000  # after which a folder's time of change tells of every later one, however coarse its clock
 
 add_words({
     "state_queued": ("Waiting to start", "等待开始"),
@@ -97,6 +101,28 @@ def all_standings(runs: list[Run]) -> dict[str, Standing]:
     queue = [run.name for run in waiting(root)]
     free = free_places(root) if queue else 0
     return {run.name: Standing.of(run, queue, free) for run in runs}
+
+
+def is_on_chart(standing: Standing, step: int) -> bool:
+    """Whether a chart that was drawn at `step` shows the run as it is: of a run at work, what is less than one of the
+    chart's points can wait."""
+    now = standing.status.step
+    return now == step or (standing.working and 0 <= step < now < step + now / POINTS)
+
+
+def grids_of(run: Run) -> list[Path]:
+    """Its sample grids, oldest first, listed only when there are others than at the last look."""
+    folder = run.folder / "samples"
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return []
+    return list(_listed(folder, changed)) if time.time_ns() - changed > SETTLED_NS else run.samples()
+
+
+@functools.lru_cache(maxsize=256)
+def _listed(folder: Path, changed: int) -> tuple[Path, ...]:
+    return tuple(Run(folder.parent).samples())
 
 
 def loss_curves(lines: list[dict], visitor: gr.Request | None) -> list[Curve]:

@@ -190,3 +190,13 @@ def test_restore_neither_overwrites_its_input_nor_writes_lossy_files(restorer_fo
     code, errors = shell("restore", tmp_path / "a.png", "--out", tmp_path / out, "--model", restorer_folder)
     assert code == 2
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_restorer_is_trained_on_the_chosen_styles_and_asks_for_no_captions(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SD_CORE_RUNS", str(tmp_path / "runs"))
+    asked = ("train", "--kind", "restorer", "--style", "lorelei", "--size", "tiny", "--only-create")
+    assert run(*asked, "--name", "mine").exit_code == 0
+    config = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
+    assert (config["kind"], config["styles"]) == ("restorer", ["lorelei"])
+    refused = run(*asked, "--caption-template", "a photo of {a}")
+    assert "leave --caption-template out" in str(refused.exception)

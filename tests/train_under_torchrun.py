@@ -1,4 +1,4 @@
-"""What test_training.py starts under torchrun: trains briefly and writes down where each process ended.
+"""What test_training_parts.py starts under torchrun: trains briefly and writes down where each process ended.
 
 torchrun --nproc-per-node 2 train_under_torchrun.py FOLDER
 """

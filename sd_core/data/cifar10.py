@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 from PIL import Image
@@ -17,8 +19,11 @@ from .pictures import DataError, PictureSet
 from .wording import with_article
 
 NATIVE_RESOLUTION = 32
+PICTURES = 50_000
+PATIENCE = 15.0  # seconds of silence after which a download has failed
 CREDITS = "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009."
 _REPORT_EVERY = 1000  # pictures
+_BLOCK = 1 << 18  # bytes
 
 
 def open_cifar10(
@@ -29,7 +34,7 @@ def open_cifar10(
     progress: Callable[[int, int], None] | None = None,
 ) -> PictureSet:
     """The 50,000 training pictures, or `count` of them. Raises DataError when they cannot be downloaded."""
-    pixels, info = cached(cache, "cifar10", {"resolution": NATIVE_RESOLUTION}, _download)
+    pixels, info = cached(cache, "cifar10", {"resolution": NATIVE_RESOLUTION}, lambda path: _download(path, progress))
     chosen = evenly(range(len(pixels)), count)
     captions = tuple(f"a photo of {with_article(info['classes'][info['labels'][index]])}" for index in chosen)
     if resolution != NATIVE_RESOLUTION:
@@ -46,22 +51,44 @@ def open_cifar10(
     return PictureSet("cifar10", pixels, captions, mirrorable=True, credits=CREDITS)
 
 
-def _download(path: Path) -> dict[str, Any]:
+def _download(path: Path, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
     """Write the pictures to the .npy file `path` at their own size; returns the labels and the names of the classes."""
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
 
     # In a folder of its own, which goes away: a download that breaks off leaves nothing for the next one to trip over.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        archive = Path(folder, CIFAR10.filename)
         try:
-            source = CIFAR10(folder, train=True, download=True)
-        except Exception as error:  # no network, no space, a broken archive: torchvision raises each differently
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(
-                f"CIFAR-10 could not be downloaded ({reason}); "
-                "check the connection and try again, or use a .zip of it with one folder per class."
-            ) from error
+            _fetch(CIFAR10.url, archive, progress)
+        except (OSError, HTTPException) as error:
+            raise _failed(error) from error
+        try:
+            if not check_integrity(archive, CIFAR10.tgz_md5):
+                raise ValueError("what came is not the whole archive")
+            source = CIFAR10(folder, train=True, download=True)  # finds the archive, checks and unpacks it
+        except Exception as error:  # no space, a broken archive: torchvision raises each differently
+            raise _failed(error) from error
     np.save(path, np.asarray(source.data, dtype=np.uint8))
     return {"labels": [int(label) for label in source.targets], "classes": list(source.classes)}
+
+
+def _fetch(url: str, file: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Download to `file`, telling how many pictures' worth has come. torchvision's own waits for ever."""
+    with urlopen(url, timeout=PATIENCE) as response, file.open("wb") as out:
+        whole = int(response.headers.get("Content-Length") or 0)
+        while block := response.read(_BLOCK):
+            out.write(block)
+            if progress is not None and whole:
+                progress(min(PICTURES, PICTURES * out.tell() // whole), PICTURES)
+
+
+def _failed(error: Exception) -> DataError:
+    reason = str(getattr(error, "reason", "") or error).strip() or type(error).__name__
+    return DataError(
+        f"CIFAR-10 could not be downloaded ({reason.splitlines()[0]}); "
+        "check the connection and try again, or use a .zip of it with one folder per class."
+    )
 
 
 def _resized(

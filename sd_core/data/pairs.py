@@ -81,20 +81,23 @@ def open_clean(
     source: str,
     *,
     count: int | None = None,
+    styles: Sequence[str] | None = None,
     smallest: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> CleanPictures:
     """Every picture in a folder or .zip at its own size.
 
     source: "characters" for built-in ones drawn large, or the path of a folder or .zip.
-    count: at most so many pictures, and never more than `MOST_PICTURES`, or `MOST_DRAWN` characters. smallest: pixels;
-    pictures with a shorter side are skipped. progress: called with (pictures done, pictures in all).
+    count: at most so many pictures, and never more than `MOST_PICTURES`, or `MOST_DRAWN` characters. styles: of the
+    characters, the released ones when None. smallest: pixels; pictures with a shorter side are skipped. progress:
+    called with (pictures done, pictures in all).
     Raises DataError, in one sentence for the user, when there is nothing to train on.
     """
     if source == "characters":
         from .characters import STYLES, draw_set, training_seeds
 
-        names, wanted = [style.name for style in STYLES], min(count or MOST_DRAWN, MOST_DRAWN)
+        names = [style.name for style in STYLES] if styles is None else list(styles)
+        wanted = min(count or MOST_DRAWN, MOST_DRAWN)
         drawn = draw_set(names, training_seeds(wanted, names), DRAWN_SIDE, count=wanted, progress=progress)
         return CleanPictures("large characters", tuple(drawn.pixels), credits=drawn.credits)
     path = Path(source).expanduser()

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
+
+from sd_core.images import to_pixels
 
 from .decoding import SUFFIXES
 from .files import open_files
 from .folder import evenly, open_folder
+from .pairs import open_clean
 from .pictures import Skipped
 
 LOOKED_AT = 200  # pictures that are opened: a look at fifty thousand must not take minutes
+LARGE_LOOKED_AT = 40  # the same at their own size, of up to 3 MB each in memory
+EXAMPLES = 12
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,16 @@ class Preview:
     total: files that look like pictures.
     looked_at: how many of them were opened, spread evenly.
     usable: how many of those can be trained on.
-    captioned: how many of those have a caption.
-    examples, captions: some pictures, uint8 [N, R, R, 3], as training will see them.
+    captioned: how many of those have a caption; None where captions are not looked at.
+    examples, captions: some pictures, uint8 [N, R, R, 3], as training will see them; a restorer's [N, R, 2 R, 3] are
+    damaged on the left, and on the right as they should become.
     skipped: what is left out of those that were looked at, and why.
     """
 
     total: int
     looked_at: int
     usable: int
-    captioned: int
+    captioned: int | None
     examples: np.ndarray
     captions: tuple[str, ...]
     skipped: tuple[Skipped, ...]
@@ -43,15 +50,11 @@ def preview(
     *,
     fit: str = "crop",
     caption_template: str = "{}",
-    examples: int = 12,
+    examples: int = EXAMPLES,
     most: int = LOOKED_AT,
 ) -> Preview:
     """Looks at a folder or .zip. Raises DataError when there is nothing to train on; see `sd_core.data.open_data`."""
-    files = open_files(path)
-    try:
-        total = sum(PurePosixPath(name).suffix.lower() in SUFFIXES for name in files.names)
-    finally:
-        files.close()
+    total = _pictures_in(path)
     with tempfile.TemporaryDirectory() as cache:
         pictures = open_folder(
             path, resolution, count=most, fit=fit, caption_template=caption_template, cache=Path(cache)
@@ -67,3 +70,29 @@ def preview(
         captions=tuple(pictures.captions[index] for index in chosen),
         skipped=pictures.skipped,
     )
+
+
+def preview_pairs(path: Path, side: int, *, examples: int = EXAMPLES, most: int = LARGE_LOOKED_AT) -> Preview:
+    """The same for a restorer, which learns from crops of `side` pixels; see `sd_core.data.pairs.open_clean`."""
+    total = _pictures_in(path)
+    clean = open_clean(str(path), count=most, smallest=side)
+    pairs = [clean.pair(side, torch.Generator().manual_seed(number)) for number in range(examples)]
+    shown = to_pixels(torch.stack([torch.cat([pair.damaged, pair.clean], dim=2) for pair in pairs]))
+    return Preview(
+        total=total,
+        looked_at=min(total, most),
+        usable=len(clean),
+        captioned=None,
+        examples=shown.numpy(),
+        captions=("",) * examples,
+        skipped=clean.skipped,
+    )
+
+
+def _pictures_in(path: Path) -> int:
+    """How many files look like pictures."""
+    files = open_files(path)
+    try:
+        return sum(PurePosixPath(name).suffix.lower() in SUFFIXES for name in files.names)
+    finally:
+        files.close()

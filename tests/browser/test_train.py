@@ -1,10 +1,14 @@
 """The Train tab as a person uses it: a run of own pictures watched, paused, resumed, stopped, used and compared."""
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from sd_core.data import pack
@@ -46,13 +50,18 @@ def archive(folder, squares) -> Path:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The Train tab in English, in a window of its own."""
+    opened = visit(browser, address)
+    yield opened
+    opened.context.close()
+
+
+def visit(browser: Browser, address: str) -> Page:
     context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 2400}, accept_downloads=True)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE_MS)
     opened.goto(address)
     open_tab(opened)
-    yield opened
-    context.close()
+    return opened
 
 
 def open_tab(page: Page) -> None:
@@ -197,3 +206,68 @@ def test_what_a_training_takes_is_measured(page: Page):
     page.locator("#train-estimate").click()
     expect(page.locator("#train-estimated")).to_contain_text("million parameters")
     expect(page.locator("#train-estimated")).to_contain_text("for 200 steps")
+
+
+def test_a_restorer_is_asked_for_what_it_learns_from_and_shown_pairs(page: Page, folder):
+    own = folder / "large"
+    own.mkdir()
+    for number in range(3):
+        Image.effect_mandelbrot((96, 80), (-2 + number / 9, -1, 1, 1), 50).convert("RGB").save(own / f"{number}.png")
+    page.locator("#train-data label").nth(2).click()
+    page.locator("#train-archive input[type=file]").set_input_files(sorted(own.iterdir()))
+    expect(page.locator("#train-examples img")).to_have_count(3)
+    expect(page.locator("#train-fit")).to_be_visible()
+    page.locator("#train-start input").click()
+    page.get_by_role("option", name="A fresh restorer").click()
+    expect(page.locator("#train-examples img")).to_have_count(12)
+    shape = "image => image.complete && image.naturalWidth === 2 * image.naturalHeight"
+    page.wait_for_function(f"() => [...document.querySelectorAll('#train-examples img')].every({shape})")
+    expect(page.locator("#train-fit")).to_be_hidden()
+    expect(page.locator("#train-template")).to_be_hidden()
+    expect(page.locator("#train-look")).to_contain_text("3 pictures")
+    expect(page.locator("#train-look")).not_to_contain_text("caption")
+
+
+def children() -> set[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True)
+    return set(map(int, found.stdout.split()))
+
+
+def test_a_run_survives_the_app_and_the_next_app_finds_it(start_app, browser: Browser, archive: Path, tmp_path):
+    before, run = children(), Run(tmp_path / "runs" / "lasting")
+    apps = [start_app(tmp_path)]
+    try:
+        page = visit(browser, next(apps[0]))
+        [app] = children() - before
+        start(page, archive, "lasting")
+        status(page, "loss")
+        os.kill(app, signal.SIGKILL)
+        page.context.close()
+        killed_at, end = run.status().step, time.monotonic() + PATIENCE_MS / 1000
+        while run.status().step <= killed_at + 1:
+            assert run.status().state == "running" and time.monotonic() < end
+            time.sleep(0.1)
+
+        apps.append(start_app(tmp_path))
+        page = visit(browser, next(apps[1]))
+        expect(page.locator("#runs [data-run=lasting]")).to_have_attribute("aria-selected", "true")
+        status(page, "Training")
+        assert step(page) > killed_at
+        page.wait_for_function(COLOURS)
+        page.locator("#train-stop").click()
+        status(page, "Stopped")
+        assert run.status().state == "stopped"
+
+        page.locator("#train-delete").click()
+        page.locator("#delete-yes").click()
+        status(page, "No run yet")
+        for gone in ("#runs [data-run]", "#loss polyline"):
+            expect(page.locator(gone)).to_have_count(0)
+        for hidden in ("#samples", "#samples-position", "#samples-animate"):
+            expect(page.locator(hidden)).to_be_hidden()
+        page.context.close()
+    finally:
+        if run.folder.exists():
+            ask(run, "stop")
+        for each in apps:
+            each.close()

@@ -108,3 +108,12 @@ def test_nothing_to_learn_from_is_told_in_one_sentence(tmp_path):
     Image.new("RGB", (10, 10)).save(tmp_path / "tiny.png")
     with pytest.raises(DataError, match="No picture of at least 64×64"):
         open_clean(str(tmp_path))
+
+
+def test_only_the_chosen_styles_are_drawn_large(tmp_path, monkeypatch):
+    monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path))
+    monkeypatch.setattr("sd_core.data.pairs.DRAWN_SIDE", 24)
+    chosen = open_clean("characters", count=3, styles=["lorelei"])
+    assert [picture.shape for picture in chosen.pictures] == [(24, 24, 3)] * 3
+    assert "Lorelei" in chosen.credits and chosen.credits.count("” by ") == 1
+    assert open_clean("characters", count=3).credits.count("” by ") > 1

@@ -1,29 +1,26 @@
 """The Train tab: the run that its settings make, and what it shows of one."""
 
 import dataclasses
-import re
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from chosen_values import VALUES
 from PIL import Image
 
 from sd_core import run_queue
 from sd_core.checkpoint import CheckpointError
 from sd_core.data import pack
-from sd_core.data.preview import preview
+from sd_core.data.preview import preview, preview_pairs
 from sd_core.run_config import RunConfig
 from sd_core.runs import Run, RunError, Status
 from sd_core.shelf import Shelf
 from sd_core.training import SIGMAS, TrainingConfig
-from tabs import train_limits
-from tabs.chart import Curve, line_chart
 from tabs.train_data import staged, summary
-from tabs.train_limits import Limits, is_owner, new_browser, own
+from tabs.train_limits import Limits
 from tabs.train_runs import run_list
-from tabs.train_settings import PRESETS, Values
-from tabs.train_start import FRESH_RESTORER, starts
+from tabs.train_settings import PRESETS
+from tabs.train_start import FRESH_RESTORER, resolution_of, starts
 from tabs.watching import (
     POINTS,
     Standing,
@@ -45,11 +42,7 @@ def shelf(checkpoints, tmp_path):
 
 @pytest.fixture
 def values():
-    return Values(
-        data="characters", styles=["adventurer"], count=50, files=None, fit="crop", template="{}", start="",
-        size="tiny", resolution=32, steps=100, batch=16, learning_rate=1e-3, ema=0.1, dropout=0.2, bf16=True,
-        prompts="", seed=5, flips=True, name="",
-    )  # fmt: skip
+    return VALUES
 
 
 @pytest.fixture
@@ -95,7 +88,7 @@ def test_a_trained_model_keeps_its_shape(values, shelf):
 
 def test_a_fresh_restorer_learns_at_its_own_noise_levels(values, shelf):
     config = dataclasses.replace(values, start=FRESH_RESTORER).create(shelf).config()
-    assert (config.kind, config.styles, config.start) == ("restorer", None, "")
+    assert (config.kind, config.styles, config.start) == ("restorer", ("adventurer",), "")
     assert (config.training.sigma_mean, config.training.sigma_std) == SIGMAS["restorer"]
 
 
@@ -103,6 +96,11 @@ def test_a_restorer_can_be_tuned(values, shelf):
     assert "restorer" in [value for _, value in starts(shelf)]
     config = dataclasses.replace(values, start="restorer").create(shelf).config()
     assert (config.kind, config.size, config.resolution) == ("restorer", "tiny", 16)
+
+
+def test_a_trained_model_is_trained_at_its_own_resolution_even_one_that_is_not_offered(shelf):
+    assert [resolution_of(shelf, start, 32) for start in ("", FRESH_RESTORER, "restorer")] == [32, 32, 16]
+    assert resolution_of(shelf, "", None) == 64
 
 
 def test_a_run_has_the_name_one_gives_it(values, shelf):
@@ -248,35 +246,6 @@ def test_a_name_cannot_bring_html_into_the_list(tmp_path):
     assert "<img src=x>" not in run_list([evil], all_standings([evil]), "", None)
 
 
-# Charts
-
-
-def test_a_chart_without_points_is_none():
-    assert line_chart([Curve("a", [], [], "red"), Curve("b", [1], [float("nan")], "red")], "Loss", False) == ""
-    assert line_chart([Curve("a", [1], [0.0], "red")], "Loss", True) == "", "zero has no logarithm"
-
-
-def test_a_logarithmic_chart_is_labelled_with_losses():
-    text = line_chart([Curve("a", [1, 10, 100], [1.5, 0.4, 0.04], "red")], "Loss", True)
-    assert ">0.1</span>" in text and ">1</span>" in text and text.count("<polyline") == 1
-
-
-@given(
-    values=st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=20),
-    logarithmic=st.booleans(),
-)
-def test_every_curve_can_be_drawn_within_its_frame(values, logarithmic):
-    text = line_chart([Curve("a", range(1, len(values) + 1), values, "red")], "Loss", logarithmic)
-    for line in re.findall(r'points="([^"]+)"', text):
-        for point in line.split():
-            assert all(-1 <= float(number) <= 1001 for number in point.split(","))
-    assert "nan" not in text
-
-
-def test_names_in_a_chart_are_text():
-    assert "<b>x" not in line_chart([Curve("<b>x", [1, 2], [1, 2], "red")], "Loss", False)
-
-
 # One's own pictures
 
 
@@ -325,77 +294,16 @@ def test_nothing_and_too_much_at_once_are_refused(uploads, tmp_path):
         staged([*uploads, str(tmp_path / "a.zip")], Limits(), None)
 
 
-# A public Space
-
-
-def test_ones_own_machine_has_no_limits():
-    assert Limits.of_environment({}) == Limits()
-    assert Limits().words(None) == ""
-
-
-@pytest.mark.parametrize(
-    ("environment", "refusal", "minutes"),
-    [
-        ({"SPACE_ID": "me/space"}, "", 10),
-        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "free"}, "", 0),
-        ({"SD_CORE_TRAIN": "limited"}, "", 10),
-        ({"SPACE_ID": "me/space", "SD_CORE_TRAIN": "off"}, "train_off", 10),
-        ({"SPACE_ID": "me/space", "SPACES_ZERO_GPU": "true"}, "train_zero", 10),
-    ],
-)
-def test_the_environment_sets_the_limits(environment, refusal, minutes):
-    limits = Limits.of_environment(environment)
-    assert (limits.refusal, limits.minutes) == (refusal, minutes)
-    assert bool(limits.words(None)) == bool(refusal or minutes)
-    with pytest.raises(RunError, match="SD_CORE_TRAIN"):
-        Limits.of_environment({"SD_CORE_TRAIN": "maybe"})
-
-
-LIMITED = Limits.of_environment({"SD_CORE_TRAIN": "limited"})
-
-
-@pytest.mark.parametrize("wrong", [{"size": "large"}, {"resolution": 128}, {"batch": 128}, {"count": 5000}])
-def test_a_space_refuses_what_is_too_large_for_it(values, shelf, wrong):
-    with pytest.raises(RunError, match="allowed here"):
-        dataclasses.replace(values, **wrong).create(shelf, LIMITED)
-    assert values.create(shelf, LIMITED).config().minutes == 10
-
-
-def test_only_the_browser_that_started_a_run_steers_it(run):
-    mine, other = new_browser(), new_browser()
-    own(run, mine)
-    assert is_owner(run, mine) and not is_owner(run, other) and not is_owner(run, "")
-    assert mine not in (run.folder / train_limits.OWNER).read_text()
-    LIMITED.check_steer(run, mine, None)
-    Limits().check_steer(run, other, None)
-    with pytest.raises(RunError, match="Only the browser"):
-        LIMITED.check_steer(run, other, None)
-
-
-def test_a_visitor_has_one_run_at_a_time_on_a_space(run, shelf, monkeypatch):
-    monkeypatch.setattr(run_queue, "ensure_keeper", lambda root: None)
-    mine = new_browser()
-    own(run, mine)
-    LIMITED.check_start(mine, shelf.runs, None)
-    run_queue.enqueue(run)
-    with pytest.raises(RunError, match="mine"):
-        LIMITED.check_start(mine, shelf.runs, None)
-    LIMITED.check_start(new_browser(), shelf.runs, None)
-    with pytest.raises(RunError, match="switched off"):
-        Limits.of_environment({"SD_CORE_TRAIN": "off"}).check_start(mine, shelf.runs, None)
-
-
-def test_a_run_that_had_its_time_is_not_resumed(run):
-    run.write_status(Status("finished", seconds_worked=601))
-    with pytest.raises(RunError, match="10 minutes"):
-        LIMITED.check_resume(run, None)
-    Limits().check_resume(run, None)
-
-
-def test_a_large_upload_is_refused_on_a_space(tmp_path):
-    file = tmp_path / "large.zip"
-    with open(file, "wb") as opened:
-        opened.truncate(65 * 2**20)
-    with pytest.raises(RunError, match="65 MB"):
-        LIMITED.check_upload([file], None)
-    Limits().check_upload([file], None)
+def test_a_restorers_pictures_are_shown_damaged_beside_what_they_should_become(tmp_path):
+    stripes = np.zeros((120, 200, 3), np.uint8)
+    stripes[:, ::8] = 255
+    for i in range(3):
+        Image.fromarray(np.roll(stripes, i, axis=1)).save(tmp_path / f"{i}.png")
+    Image.new("RGB", (20, 200)).save(tmp_path / "small.png")
+    found = preview_pairs(tmp_path, 32)
+    assert found.examples.shape == (12, 32, 64, 3) and found.examples.dtype == np.uint8
+    damaged, clean = found.examples[:, :, :32], found.examples[:, :, 32:]
+    assert sum(not np.array_equal(*pair) for pair in zip(damaged, clean, strict=True)) > 6
+    assert (found.total, found.usable, found.captioned) == (4, 3, None)
+    text = summary(found, None)
+    assert "3 pictures" in text and "small.png: smaller than 32" in text and "caption" not in text

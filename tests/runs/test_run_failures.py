@@ -1,0 +1,284 @@
+"""Whatever ends a run early, its folder says why, its last save is sound, and it can go on."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from small_runs import STEPS, finish, in_a_process, until, weights
+
+from sd_core import checkpoint, run_queue
+from sd_core.checkpoint import CheckpointError
+from sd_core.data import DataError, pack
+from sd_core.lessons import GeneratorObjective
+from sd_core.run_config import RunConfig
+from sd_core.run_worker import work
+from sd_core.runs import Run, RunError, Status, new_name
+from sd_core.training import Progress, Sampling, Saved, TrainingConfig, TrainingFailed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left on device (os error 28)")],
+)
+def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
+    run, saves = make(), []
+
+    def save(tensors, path, metadata):
+        saves.append(path)
+        if len(saves) > 1:
+            Path(path).write_bytes(b"half of it")
+            raise error
+        save_file(tensors, path, metadata=metadata)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr("sd_core.run_worker.save_file", save)
+        finish(run)
+    assert run.status().state == "failed"
+    assert "disk is full" in run.status().reason
+    assert not list(run.folder.glob("*.new"))
+    assert not (run.folder / ".reserve").exists()
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    assert finish(run).status().state == "finished"
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+
+
+def test_too_little_memory_splits_the_batch_and_says_so(make, monkeypatch):
+    plain = finish(make("plain"))
+    forward, seen = GeneratorObjective.forward, []
+
+    def small(self, x0, *rest):
+        seen.append(len(x0))
+        if len(x0) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, x0, *rest)
+
+    monkeypatch.setattr(GeneratorObjective, "forward", small)
+    run = finish(make("split"))
+    assert run.status().state == "finished"
+    assert "in 2 parts of 2" in run.log()
+    assert seen[:3] == [4, 2, 2] and set(seen[3:]) == {2}
+    losses = [[line["loss"] for line in run.metrics()] for run in (plain, run)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_too_little_memory_for_a_single_picture_fails_in_one_sentence(make, monkeypatch):
+    def none(self, *batch):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(GeneratorObjective, "forward", none)
+    run = make()
+    with pytest.raises(torch.OutOfMemoryError):
+        finish(run)
+    assert "memory" in run.status().reason
+
+
+def test_a_kill_between_saving_the_state_and_the_model_leaves_no_old_model(make, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run = make()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        for event in work(run):
+            if isinstance(event, Progress) and event.step == STEPS - 1:
+                patch.setattr(checkpoint, "save", killed)
+    assert checkpoint.describe(run.checkpoint).origin.steps == 3
+    assert finish(run).status().state == "finished"
+    assert checkpoint.describe(run.checkpoint).origin.steps == STEPS
+
+
+def test_random_kills_lose_nothing_that_was_saved(make):
+    """The short form of benchmarks/kill_test.py."""
+    training = replace(make.config.training, steps=30, save_every=3, sample_every=10)
+    whole, killed = finish(make("whole", training=training)), make("killed", training=training)
+    random = Random(0)
+    for _ in range(3):
+        process = in_a_process(killed)
+        began = len(killed.metrics())
+        until(lambda began=began, process=process: len(killed.metrics()) != began or process.poll() is not None)
+        time.sleep(random.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        if (killed.folder / "checkpoint").exists():
+            checkpoint.load(killed.checkpoint)
+    finish(killed)
+    expected, found = weights(whole), weights(killed)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    steps = [line["step"] for line in killed.metrics()]
+    assert steps == sorted(set(steps)) and steps[-1] == 30
+    assert [path.read_bytes() for path in killed.samples()] == [path.read_bytes() for path in whole.samples()]
+
+
+def test_two_workers_never_work_on_one_run(make, monkeypatch):
+    monkeypatch.setattr("sd_core.run_worker.TAKE_SECONDS", 0.1)
+    run = make()
+    working = work(run)
+    next(working)
+    assert run.is_worked_on()
+    with pytest.raises(RunError, match="Another process"):
+        next(work(Run(run.folder)))
+    with pytest.raises(RunError, match="worked on"):
+        run.delete()
+    working.close()
+    assert not run.is_worked_on()
+
+
+def test_looking_at_a_run_does_not_keep_a_worker_out(make):
+    run = make()
+    finish(run)
+    run.wish("run", steps=8)
+    looks = iter(range(10**9))
+    for _ in work(run):
+        Run(run.folder).status()
+        next(looks)
+    assert run.status().state == "finished"
+
+
+def test_a_run_says_running_only_while_somebody_works(make):
+    run = make()
+    run.write_status(Status("running", step=3))
+    assert run.status().state == "failed"
+    assert "resumed" in run.status().reason
+
+
+def test_a_damaged_state_fails_the_run_in_one_sentence(make):
+    run = make()
+    (run.folder / "state.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(RunError, match="damaged"):
+        finish(run)
+    assert run.status().state == "failed"
+    assert "damaged" in run.status().reason
+
+
+def test_missing_pictures_fail_the_run_with_the_reason(make):
+    run = make(data="/nowhere/at/all.zip")
+    with pytest.raises(DataError):
+        finish(run)
+    assert run.status().state == "failed"
+    assert "/nowhere" in run.status().reason
+
+
+def test_a_killed_process_leaves_a_failed_run_that_can_be_resumed(make):
+    run = make(training=TrainingConfig(steps=100_000, batch=4, save_every=2, sample_every=100_000))
+    process = in_a_process(run)
+    try:
+        until(lambda: (run.folder / "state.safetensors").exists() or process.poll() is not None)
+        assert run.status().state == "running"
+    finally:
+        process.kill()
+        process.wait()
+    assert run.status().state == "failed"
+    events = work(run)
+    assert next(events).step > 2
+    events.close()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def full(*_, **__):
+    raise FULL
+
+
+@contextmanager
+def full_for_metrics(run: Run):
+    """Where every byte that is written finds a full disk, as the system tells it."""
+    file = run.folder / "metrics.jsonl"
+    kept = file.rename(file.with_suffix(".kept"))
+    file.symlink_to("/dev/full")
+    yield
+    kept.replace(file)
+
+
+@contextmanager
+def full_for(target: str):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, full)
+        yield
+
+
+@pytest.mark.parametrize("place", ["metrics", "samples", "model"])
+def test_a_disk_that_is_full_wherever_it_is_written_to_leaves_the_last_save_intact(make, place):
+    run = make(training=replace(make.config.training, sample_every=4))
+    filled = {
+        "metrics": full_for_metrics(run),
+        "samples": full_for("PIL.Image.Image.save"),
+        "model": full_for("sd_core.checkpoint.save_file"),
+    }[place]
+    with ExitStack() as stack, pytest.raises(OSError, match="No space left"):
+        for event in work(run):
+            if isinstance(event, Saved):
+                stack.enter_context(filled)
+    assert run.status().state == "failed" and "disk is full" in run.status().reason
+    assert checkpoint.load(run.checkpoint) and checkpoint.describe(run.checkpoint).origin.steps == 3
+    finish(run)
+    assert run.status().state == "finished"
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+
+
+def test_a_loss_that_is_not_a_number_fails_the_run_with_the_last_save_intact(make):
+    forward, run = GeneratorObjective.forward, make()
+
+    def spoilt(self, *batch):
+        return forward(self, *batch) * float("nan")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingFailed):
+        for event in work(run):
+            if isinstance(event, Saved):
+                patch.setattr(GeneratorObjective, "forward", spoilt)
+    assert run.status().state == "failed" and "not a number" in run.status().reason
+    assert all(value.isfinite().all() for value in weights(run).values())
+    assert all(value.isfinite().all() for value in checkpoint.load(run.checkpoint).state_dict().values())
+    assert finish(run).status().state == "finished"
+    assert [line["step"] for line in run.metrics()] == list(range(1, STEPS + 1))
+
+
+def test_a_machine_that_went_down_leaves_a_failed_run_that_goes_on_exactly(make):
+    """In the middle of a save: what a process wrote last lies about half written, and nobody has tidied up."""
+    whole, run = finish(make("whole")), make("cut")
+    for event in work(run):
+        if isinstance(event, Progress) and event.step == 5:
+            break
+    run.write_status(replace(run.known_status(), state="running", reason=""))
+    (run.folder / "lock").touch()
+    (run.folder / ".reserve").write_bytes(bytes(100))
+    (run.folder / "state.new").write_bytes(b"half of it")
+    (run.folder / "samples" / "000006.new").write_bytes(b"half of it")
+    run.checkpoint.rename(run.folder / ".checkpoint.old")
+    (run.folder / ".checkpoint.new-01234567").mkdir()
+    with open(run.folder / "metrics.jsonl", "a") as metrics:
+        metrics.write('{"step": 6, "lo')
+    assert run.status().state == "failed" and "resumed" in run.status().reason
+    finish(run)
+    assert run.status().state == "finished"
+    expected, found = weights(whole), weights(run)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert checkpoint.describe(run.checkpoint).origin.steps == STEPS
+    assert not [path.name for path in run.folder.rglob("*") if ".new" in path.name or ".old" in path.name]
+
+
+def test_a_model_that_is_newer_than_the_state_is_no_reason_not_to_save(make):
+    """After a power cut the disk may have kept the one and lost the other."""
+    run = make()
+    for event in work(run):
+        if isinstance(event, Saved):
+            older = (run.folder / "state.safetensors").read_bytes()
+            break
+    finish(run)
+    (run.folder / "state.safetensors").write_bytes(older)
+    finish(run)
+    with safe_open(run.folder / "state.safetensors", "pt") as state:
+        assert state.metadata()["step"] == str(STEPS)
