@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import gradio as gr
 from PIL import Image
 
 from sd_core.film import Film
@@ -13,7 +12,7 @@ from sd_core.generation import GenerationRequest, generate, interpolate, save_pi
 from sd_core.images import grid, to_pixels
 from sd_core.sampling import Step
 from sd_core.shelf import Shelf
-from tabs.sessions import SESSIONS, Batch, Session
+from tabs.sessions import SESSIONS, Batch, Session, Visitor
 from tabs.status import Status
 from tabs.streaming import Stream, Waiting, line_for
 
@@ -39,7 +38,7 @@ class Shown:
 
 
 def draw(
-    visitor: gr.Request, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
+    visitor: Visitor, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
 ) -> Iterator[Shown]:
     """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
     session, film, status = SESSIONS.of(visitor), Film(), Status(visitor)

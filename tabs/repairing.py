@@ -4,22 +4,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.damage import to_unit
-from sd_core.images import fit_picture, open_picture, save_png, to_float, to_image, to_pixels
+from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
-from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.originals import Original, open_original
 from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
 from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore
 from sd_core.shelf import Shelf
 from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
-from tabs.sessions import SESSIONS
+from tabs.sessions import SESSIONS, Visitor
 from tabs.status import Status
 from tabs.streaming import Stream, Waiting, line_for
 
@@ -89,7 +86,7 @@ class Shown:
     repaired: Repaired | None = None
 
 
-def repair(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
+def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
     before the first candidate was finished."""
     session, status = SESSIONS.of(visitor), Status(visitor)
@@ -190,7 +187,7 @@ def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tupl
     return closeness(before, truth), closeness(after, truth)
 
 
-def propose(visitor: gr.Request, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
+def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
     """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end."""
     rgb = torch.from_numpy(original.rgb())
 
@@ -200,20 +197,16 @@ def propose(visitor: gr.Request, shelf: Shelf, model: str, original: Original) -
     yield from SESSIONS.of(visitor).start(Stream(work, line_for(shelf.device)))
 
 
-def remove_noise_small(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Path | None:
-    """Removes noise from a picture's centre, at a generator's own size. Returns the file, or None if it was stopped."""
+def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path | None]:
+    """Removes noise from a picture's middle with a generator, and leaves it at the generator's own size. The last item
+    is the file; the others are None, as is the last if it was stopped."""
     session = SESSIONS.of(visitor)
-    picture = to_float(fit_picture(open_picture(wanted.picture), shelf.describe(wanted.model).model.resolution))
-    sigma = estimate_sigma(picture) if wanted.sigma is None else to_unit(wanted.sigma)
-
-    def work():
-        yield from remove_noise(shelf.load(wanted.model), picture, sigma, wanted.prompt, wanted.steps, wanted.seed)
-
-    step = None
-    for item in session.start(Stream(work, line_for(shelf.device))):
-        step = step if isinstance(item, Waiting) else item
-    if step is None or step.index < step.count:
-        return None
-    path = session.new_folder() / "restored.png"
-    save_png(to_pixels(step.x)[0], path)
-    return path
+    job = _job(shelf, wanted, open_original(wanted.picture))
+    newest = None
+    for item in session.start(Stream(job.work, line_for(shelf.device))):
+        newest = newest if isinstance(item, Waiting) else item
+        yield None
+    if newest and newest.pictures:
+        path = session.new_folder() / "restored.png"
+        save_png(newest.preview, path)
+        yield path

@@ -13,8 +13,8 @@ from sd_core.data.characters import STYLES
 from sd_core.data.folder import FITS
 from sd_core.data.preview import Preview, preview
 from sd_core.runs import RunError
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
-from tabs.streaming import plain_error
 from tabs.train_limits import Limits
 from tabs.words import T, add_words, say
 

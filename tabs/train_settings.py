@@ -14,7 +14,7 @@ from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
 from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
 from tabs.train_data import DataControls, build_data, wire_data
 from tabs.train_limits import Limits
 from tabs.train_start import FRESH, kind_of, starts

@@ -14,7 +14,7 @@ from tabs.choosing import Chosen, model_choices, moved
 from tabs.damaging import digest, make_damaged
 from tabs.marking import canvas, marked
 from tabs.opened import Opened
-from tabs.repairing import Wanted, compared, measured, propose, remove_noise_small, repair
+from tabs.repairing import Wanted, clean_small, compared, measured, propose, repair
 from tabs.sessions import SESSIONS
 from tabs.streaming import Waiting
 
@@ -88,7 +88,7 @@ def test_a_generator_draws_what_is_missing_in_its_square(shelf, picture):
 
 
 def test_noise_is_removed_at_a_models_own_size(shelf, picture):
-    small = remove_noise_small(VISITOR, shelf, Wanted(picture, "characters", steps=2))
+    small = last(clean_small(VISITOR, shelf, Wanted(picture, "characters", whole=True, steps=2)))
     assert Image.open(small).size == (16, 16)
 
 
