@@ -32,9 +32,9 @@ add_words({
 
 log = logging.getLogger(__name__)
 
-# A path with spaces is recognised inside quotes, as the system's own messages have it.
+# Folders may have spaces in their names; names outside quotes are taken to have none.
 _QUOTED_PATH = re.compile(r"""(['"])(?:/|[A-Za-z]:\\)[^'"\n]*?([^/\\'"\n]+)[/\\]?\1""")
-_PATH = re.compile(r"""(?<![\w/:.'"])(?:/|[A-Za-z]:\\)(?:[^\s'"/\\]+[/\\])+([^\s'"/\\]*[^\s'"/\\.,:;])""")
+_PATH = re.compile(r"""(?<![\w/:.'"])(?:/|[A-Za-z]:\\)(?:[^'"/\\\n:;,]+[/\\])+([^\s'"/\\]*[^\s'"/\\.,:;])""")
 
 
 def without_paths(text: str) -> str:

@@ -27,6 +27,7 @@ def test_errors_are_told_in_one_plain_sentence(caplog):
         ('C:\\Users\\me\\x.zip cannot be read; see "/tmp/a b/".', 'x.zip cannot be read; see "a b".'),
         ("There is no .zip at /data/pets; check the path.", "There is no .zip at pets; check the path."),
         ("choose 1/2 or and/or https://example.org/a/b", "choose 1/2 or and/or https://example.org/a/b"),
+        ("/home/Jane Doe/app/mine is not a model; train one/two.", "mine is not a model; train one/two."),
         ("There is no model 'runs/mine'.", "There is no model 'runs/mine'."),
     ],
 )  # fmt: skip
