@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sd_core.filling import RESAMPLING
 from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.originals import Original, open_original
 from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
-from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore
+from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore, work
 from sd_core.shelf import Shelf
 from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
+from tabs.restore_limits import check_work
 from tabs.sessions import SESSIONS, Visitor
 from tabs.status import Status
 from tabs.streaming import Stream, Waiting, line_for
@@ -92,6 +94,7 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     session, status = SESSIONS.of(visitor), Status(visitor)
     original = open_original(wanted.picture)
     job = _job(shelf, wanted, original)
+    check_work(job.pixels, visitor)
     newest = None
     stream = session.start(Stream(job.work, line_for(shelf.device)))
     for item, line, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
@@ -111,11 +114,13 @@ class _Job:
     work: makes the sd_core generator, in the job's thread.
     changed: bool [H, W], what it may change; None for all.
     answers: how many candidates it ends with.
+    pixels: how many the model computes.
     """
 
     work: Callable[[], Iterator[Restoring]]
     changed: np.ndarray | None
     answers: int
+    pixels: int
 
 
 def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
@@ -124,19 +129,25 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
     mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
     count = answers(wanted.candidates, wanted.steps)
     how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
-    if shelf.describe(wanted.model).model.kind == "restorer":
+    model = shelf.describe(wanted.model).model
+    if model.kind == "restorer":
         request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
         changed = None if wanted.whole else wanted.mask
-        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, count)
+        pixels = work(rgb.shape[:2], request)
+        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, count, pixels)
     square = wanted.square or Square.within(original.size)
     inside = square.mask(original.size)
+    pixels = wanted.steps * wanted.candidates * model.resolution**2
     if wanted.whole:
         cleaned = (rgb, square, wanted.sigma, wanted.prompt)
-        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, count)
+        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, count, pixels)
     if mask is None:
         raise ValueError("Mark what is missing first.")
     drawn = (rgb, mask, square, wanted.prompt)
-    return _Job(lambda: fill_square(shelf.load(wanted.model), *drawn, **how), inside & wanted.mask, wanted.candidates)
+    changed = inside & wanted.mask
+    return _Job(
+        lambda: fill_square(shelf.load(wanted.model), *drawn, **how), changed, wanted.candidates, RESAMPLING * pixels
+    )
 
 
 def _keep(
@@ -191,10 +202,10 @@ def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> I
     """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end."""
     rgb = torch.from_numpy(original.rgb())
 
-    def work():
+    def find():
         yield find_damage(shelf.load(model), rgb).numpy() | full_mask(holes(original), original.size)
 
-    yield from SESSIONS.of(visitor).start(Stream(work, line_for(shelf.device)))
+    yield from SESSIONS.of(visitor).start(Stream(find, line_for(shelf.device)))
 
 
 def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path | None]:

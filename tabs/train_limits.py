@@ -17,6 +17,7 @@ import gradio as gr
 from sd_core.run_queue import waiting, working
 from sd_core.runs import Run, RunError
 from sd_core.unet import WIDTHS
+from tabs.hosting import allowed, is_zero_gpu
 from tabs.words import add_words, say
 
 RESOLUTIONS = (32, 64, 96, 128)
@@ -85,18 +86,14 @@ class Limits:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """Those of this machine. Raises RunError where SD_CORE_TRAIN says something else than it may."""
-        said = environment.get("SD_CORE_TRAIN", "").strip().lower()
-        if said not in ("", "off", "limited", "free"):
-            raise RunError(f"SD_CORE_TRAIN is {said!r}, but must be off, limited or free.")
+        """Those of this machine. Raises ValueError where SD_CORE_TRAIN says something else than it may."""
+        said = allowed("SD_CORE_TRAIN", ("off", "limited", "free"), environment)
         limited = cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
         if said == "off":
             return replace(limited, refusal="train_off")
-        if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t"):
+        if is_zero_gpu(environment):
             return replace(limited, refusal="train_zero")
-        if said == "limited" or (environment.get("SPACE_ID") and said != "free"):
-            return limited
-        return cls()
+        return limited if said == "limited" else cls()
 
     def words(self, visitor: gr.Request | None) -> str:
         """What a visitor should know; "" where everything is allowed."""
