@@ -1,7 +1,7 @@
 """Repairs a picture for a visitor and tells how it goes: what the Restore tab and its API have in common."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,24 @@ from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.originals import Original, open_original
 from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
-from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore, work
+from sd_core.restoration import (
+    FIND_PIXELS,
+    RestoreRequest,
+    Restoring,
+    answers,
+    disagreement,
+    find_damage,
+    restore,
+    work,
+)
 from sd_core.shelf import Shelf
 from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
 from tabs.restore_limits import check_work
 from tabs.sessions import SESSIONS, Visitor
 from tabs.status import Status
-from tabs.streaming import Stream, Waiting, line_for
+from tabs.streaming import Stream, Waiting
+from tabs.zero_gpu import compute, line
 
 SHOWN_SIDE = 320  # pixels, of a candidate in the gallery
 MAP_SIDE = 1024  # pixels, of the map of disagreement
@@ -96,10 +106,10 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     job = _job(shelf, wanted, original)
     check_work(job.pixels, visitor)
     newest = None
-    stream = session.start(Stream(job.work, line_for(shelf.device)))
-    for item, line, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
+    stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
+    for item, said, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
         newest = item
-        yield Shown(line, preview)
+        yield Shown(said, preview)
     finished = newest.pictures if newest else ()
     repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
     if len(finished) == job.answers:
@@ -111,16 +121,34 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
 @dataclass(frozen=True, eq=False)
 class _Job:
     """Attributes:
-    work: makes the sd_core generator, in the job's thread.
+    model: its name.
+    how, args: the function of sd_core that repairs, and what it takes after the model.
     changed: bool [H, W], what it may change; None for all.
     answers: how many candidates it ends with.
     pixels: how many the model computes.
     """
 
-    work: Callable[[], Iterator[Restoring]]
+    model: str
+    how: Callable[..., Iterator[Restoring]]
+    args: tuple
     changed: np.ndarray | None
     answers: int
     pixels: int
+
+    def work(self, shelf: Shelf) -> Iterator[Restoring]:
+        """The repair, piece by piece."""
+        finished = ()
+        for item in compute(shelf, _pieces, (self.model, self.how, self.args), self.pixels):
+            finished += item.pictures
+            yield replace(item, pictures=finished)
+
+
+def _pieces(shelf: Shelf, model: str, how: Callable[..., Iterator[Restoring]], args: tuple) -> Iterator[Restoring]:
+    """A repair with each finished picture only once: it may have a long way to go."""
+    count = 0
+    for item in how(shelf.load(model), *args):
+        yield replace(item, pictures=item.pictures[count:])
+        count = len(item.pictures)
 
 
 def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
@@ -128,26 +156,26 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
     rgb = torch.from_numpy(original.rgb())
     mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
     count = answers(wanted.candidates, wanted.steps)
-    how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
+    how = wanted.steps, wanted.seed, wanted.candidates
     model = shelf.describe(wanted.model).model
     if model.kind == "restorer":
-        request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
+        request = RestoreRequest(
+            mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, wanted.steps, wanted.candidates,
+            wanted.seed,
+        )  # fmt: skip
         changed = None if wanted.whole else wanted.mask
         pixels = work(rgb.shape[:2], request)
-        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, count, pixels)
+        return _Job(wanted.model, restore, (rgb, request), changed, count, pixels)
     square = wanted.square or Square.within(original.size)
     inside = square.mask(original.size)
     pixels = wanted.steps * wanted.candidates * model.resolution**2
     if wanted.whole:
-        cleaned = (rgb, square, wanted.sigma, wanted.prompt)
-        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, count, pixels)
+        cleaned = rgb, square, wanted.sigma, wanted.prompt, *how
+        return _Job(wanted.model, clean_square, cleaned, inside, count, pixels)
     if mask is None:
         raise ValueError("Mark what is missing first.")
-    drawn = (rgb, mask, square, wanted.prompt)
-    changed = inside & wanted.mask
-    return _Job(
-        lambda: fill_square(shelf.load(wanted.model), *drawn, **how), changed, wanted.candidates, RESAMPLING * pixels
-    )
+    drawn = rgb, mask, square, wanted.prompt, *how
+    return _Job(wanted.model, fill_square, drawn, inside & wanted.mask, wanted.candidates, RESAMPLING * pixels)
 
 
 def _keep(
@@ -203,9 +231,14 @@ def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> I
     rgb = torch.from_numpy(original.rgb())
 
     def find():
-        yield find_damage(shelf.load(model), rgb).numpy() | full_mask(holes(original), original.size)
+        for found in compute(shelf, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
+            yield found.numpy() | full_mask(holes(original), original.size)
 
-    yield from SESSIONS.of(visitor).start(Stream(find, line_for(shelf.device)))
+    yield from SESSIONS.of(visitor).start(Stream(find, line(shelf)))
+
+
+def _found(shelf: Shelf, model: str, picture: Tensor) -> Iterator[Tensor]:
+    yield find_damage(shelf.load(model), picture)
 
 
 def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path | None]:
@@ -214,7 +247,7 @@ def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path
     session = SESSIONS.of(visitor)
     job = _job(shelf, wanted, open_original(wanted.picture))
     newest = None
-    for item in session.start(Stream(job.work, line_for(shelf.device))):
+    for item in session.start(Stream(lambda: job.work(shelf), line(shelf))):
         newest = newest if isinstance(item, Waiting) else item
         yield None
     if newest and newest.pictures:

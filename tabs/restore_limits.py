@@ -8,9 +8,8 @@ from tabs.hosting import allowed
 from tabs.sessions import Visitor
 from tabs.words import add_words, say
 
-MOST_PIXELS = (
-    800_000_000  # that a model computes for one repair: ten minutes on two cores, as long as a training may last
-)
+# That a model computes for one repair: about ten minutes on two cores, as long as a training may last there.
+MOST_PIXELS = 800_000_000
 
 add_words({
     "too_much_work": (

@@ -5,6 +5,7 @@ while a cancelled one still works, and show every step however late. Here one th
 works on a device, in the order they came, and the page gets the newest step.
 """
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -80,7 +81,8 @@ class Stream:
         self._error: BaseException | None = None
         self._done = False
         line.join(self)
-        self._thread = threading.Thread(target=self._run, name="job", daemon=True)
+        context = contextvars.copy_context()  # says whose job it is, which ZeroGPU wants to know
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="job", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

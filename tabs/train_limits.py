@@ -29,11 +29,11 @@ add_words({
         "此处已关闭训练功能，其他功能均可使用；如需训练，请在自己的机器上运行本程序。",
     ),
     "train_zero": (
-        "This Space runs on ZeroGPU hardware, which lends a GPU for moments only: a training that goes on by itself "
-        "cannot have it, so there is none here. Generate and Restore work on its processor; to train, duplicate the "
-        "Space onto CPU or GPU hardware, or run this program on a machine of your own.",
-        "此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用，无法用于持续训练，因此这里不能训练。“生成”和“修复”可正常使用；"
-        "如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
+        "Training is off here: this Space runs on ZeroGPU hardware, which lends its GPU for moments, as Generate and "
+        "Restore borrow it, and not to a training that goes on by itself; to train, duplicate the Space onto CPU or "
+        "GPU hardware, or run this program on a machine of your own.",
+        "此处不能训练：此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用（“生成”和“修复”即如此），"
+        "无法用于持续进行的训练；如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
     ),
     "train_limited": (
         "Here a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
