@@ -10,7 +10,12 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from tabs.hosting import is_zero_gpu
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections
+if is_zero_gpu():
+    with suppress(ImportError):
+        import spaces  # noqa: F401  before torch, in which it changes how CUDA is found
 
 MAX_UPLOAD = "4gb"  # of one's own pictures, where the owner of the page sets no other limit
 MAX_WAITING = 64  # jobs in the queue
@@ -21,12 +26,12 @@ def build():
     """The whole page as `gr.Blocks`."""
     import gradio as gr
 
-    from sd_core.shelf import Shelf
     from tabs import generate, restore, train
     from tabs.sessions import SESSIONS
     from tabs.words import T
+    from tabs.zero_gpu import new_shelf
 
-    shelf = Shelf()
+    shelf = new_shelf()
     with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
         gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
         gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
@@ -110,7 +115,8 @@ def main() -> None:
     """Serves the page until interrupted."""
     from tabs.sessions import SESSIONS
 
-    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+    if not is_zero_gpu():  # where each visitor's job is done by another process
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
     try:
         build().launch(**launch_options())
     finally:

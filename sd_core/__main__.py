@@ -94,12 +94,29 @@ def restore(
     fill: Annotated[bool, typer.Option(help="What is transparent where it is repaired becomes opaque.")] = False,
     whole: Annotated[bool, typer.Option(help="With a mask: clean the rest of the picture too.")] = False,
     model: Annotated[
-        str, typer.Option(help="A restorer; or, to remove noise at its own size, a generator of such pictures.")
+        str,
+        typer.Option(
+            help="A restorer; or a generator of such pictures, which works on a square: it draws anew what a mask or "
+            "--find marks there, and else removes noise."
+        ),
     ] = "restorer",
+    square: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="LEFT TOP SIZE",
+            help="Where a generator works, in pixels; by default the largest square, as near to the damage as can be.",
+        ),
+    ] = None,
     sigma: Annotated[float | None, typer.Option(help="The noise level, 0-255; judged by default.")] = None,
     strength: Annotated[float, typer.Option(help="Of cleaning: 0 changes nothing, 1 is as judged, up to 2.")] = 1.0,
     upscale: Annotated[int, typer.Option(help="Enlarge 1, 2 or 4 times.")] = 1,
-    steps: Annotated[int, typer.Option(help="1 is the most faithful; more give more, partly invented, detail.")] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="1, the default, is the most faithful; more give more, partly invented, detail. "
+            "A generator that draws anew takes 20 by default.",
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What the picture shows, for a generator.")] = "",
     seed: Annotated[int, typer.Option(help="Another seed, other details, where there is more than 1 step.")] = 0,
     again: Annotated[bool, typer.Option(help="For a folder: repair also what is in OUT already.")] = False,
@@ -107,24 +124,28 @@ def restore(
     """Repair a picture: with a mask only what it marks, else the whole picture. For a folder, each one in it."""
     from sd_core.batch import repair_folder
     from sd_core.originals import NOTES, open_original, read_mask
-    from sd_core.repairer import Repairer
+    from sd_core.repairer import Repairer, SquareRepairer
     from sd_core.restoration import RestoreRequest
+    from sd_core.squares import Square
 
     loaded = _load(model, ("restorer", "generator"))
     if loaded.config.kind == "generator":
-        if mask or find or fill or whole or strength != 1 or upscale != 1:
-            raise ValueError("Masks, strength and enlarging are for restorers; this model is a generator.")
-        _remove_noise(loaded, picture, out, sigma, prompt, steps, seed)
-        return
-    request = RestoreRequest(
-        whole=whole or (mask is None and not find),
-        sigma=sigma,
-        strength=strength,
-        upscale=upscale,
-        steps=steps,
-        seed=seed,
-    )
-    repair = Repairer(loaded, request, find, fill)
+        if whole or strength != 1 or upscale != 1:
+            raise ValueError("Strength, enlarging and --whole are for restorers; this model is a generator.")
+        finder = _load("restorer", ("restorer",)) if find else None
+        repair = SquareRepairer(loaded, square and Square(*square), prompt, sigma, steps, seed, finder, fill)
+    else:
+        if square or prompt:
+            raise ValueError("A square and a prompt are for generators; this model is a restorer.")
+        request = RestoreRequest(
+            whole=whole or (mask is None and not find),
+            sigma=sigma,
+            strength=strength,
+            upscale=upscale,
+            steps=1 if steps is None else steps,
+            seed=seed,
+        )
+        repair = Repairer(loaded, request, find, fill)
     if picture.is_dir():
         failed = 0
         outcomes = repair_folder(picture, out, repair, mask, again)
@@ -159,27 +180,6 @@ def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
         raise ValueError(f"There is no picture {picture}.")
     if any(out.exists() and given and given.exists() and out.samefile(given) for given in (picture, mask)):
         raise ValueError("The repaired picture would replace the damaged one or its mask; choose another --out.")
-
-
-def _remove_noise(
-    model: "Denoiser", picture: Path, out: Path, sigma: float | None, prompt: str, steps: int, seed: int
-) -> None:
-    """Removes noise with a generator, at its own size."""
-    from sd_core.damage import to_levels, to_unit
-    from sd_core.images import fit_picture, open_picture, save_png, to_float, to_pixels
-    from sd_core.noise_removal import estimate_sigma, remove_noise
-
-    if picture.is_dir():
-        raise ValueError("A folder is repaired by a restorer; this model is a generator.")
-    _check_target(picture, out)
-    resolution = model.config.resolution
-    noisy = to_float(fit_picture(open_picture(picture), resolution))
-    level = estimate_sigma(noisy) if sigma is None else to_unit(sigma)
-    for step in tqdm(remove_noise(model, noisy, level, prompt, steps, seed), total=steps, unit="step", disable=None):
-        last = step
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_png(to_pixels(last.x)[0], out)
-    print(f"{out}: {resolution}×{resolution}, noise level {to_levels(level):.1f} removed")
 
 
 @data_app.command()

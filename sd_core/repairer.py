@@ -1,14 +1,19 @@
-"""One way of repairing, for any number of pictures as their files have them."""
+"""Ways of repairing, for any number of pictures as their files have them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sd_core.denoiser import Denoiser
+from sd_core.filling import FILL_STEPS
 from sd_core.originals import Original
 from sd_core.restoration import RestoreRequest, find_damage, restore
+from sd_core.squares import Square, clean_square, fill_square
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Repairer:
     fill: bool = False
 
     def __call__(
-        self, original: Original, mask: np.ndarray | None = None, progress: Callable[[int, int], None] | None = None
+        self, original: Original, mask: np.ndarray | None = None, progress: Progress | None = None
     ) -> Original:
         """The first answer, in the picture's own colours.
 
@@ -41,7 +46,7 @@ class Repairer:
         """
         pixels = torch.from_numpy(original.rgb())
         if mask is None and self.find:
-            mask = find_damage(self.model, pixels).numpy() | original.transparent() * self.fill
+            mask = _found(self.model, original, pixels, self.fill)
             if not mask.any() and not self.request.whole:
                 raise ValueError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
         marked = None if mask is None or not mask.any() else torch.from_numpy(mask)
@@ -50,3 +55,63 @@ class Repairer:
                 progress(done.index, done.count)
         changed = None if self.request.whole else mask
         return original.repaired(done.pictures[0].numpy(), changed, self.fill and changed is not None)
+
+
+@dataclass(frozen=True)
+class SquareRepairer:
+    """One way of repairing a square of each picture with a generator of such pictures: what a mask marks is drawn anew,
+    or, without a mask, the square is cleaned of noise. Calling it does it to one picture.
+
+    Attributes:
+        model: a generator.
+        square: where; None for the largest, as near to the mask as it can be.
+        prompt, seed: as for `clean_square` and `fill_square`; steps, too, None for as many as each usually takes.
+        sigma: the noise level on the scale 0-255, None to have it measured.
+        finder: a restorer, to look for the damage where no mask says where it is; None to clean such a picture.
+        fill: makes what is transparent inside the mask opaque.
+    """
+
+    model: Denoiser
+    square: Square | None = None
+    prompt: str = ""
+    sigma: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    finder: Denoiser | None = None
+    fill: bool = False
+
+    def __call__(
+        self, original: Original, mask: np.ndarray | None = None, progress: Progress | None = None
+    ) -> Original:
+        """The first answer, in the picture's own colours.
+
+        Args:
+            mask: bool [H, W], where the picture is lost.
+            progress: called with (pieces of work done, in all).
+
+        Raises:
+            ValueError: as `clean_square` or `fill_square`; the square is not inside the picture; no damage was found.
+        """
+        pixels = torch.from_numpy(original.rgb())
+        if mask is None and self.finder:
+            mask = _found(self.finder, original, pixels, self.fill)
+            if not mask.any():
+                raise ValueError("No damage was found; mark it in a mask.")
+        square = self.square or Square.around(np.zeros(pixels.shape[:2], bool) if mask is None else mask)
+        square.check(original.size)
+        changed = square.mask(original.size)
+        if mask is None:
+            work = clean_square(self.model, pixels, square, self.sigma, self.prompt, self.steps or 1, self.seed)
+        else:
+            lost = torch.from_numpy(mask)
+            work = fill_square(self.model, pixels, lost, square, self.prompt, self.steps or FILL_STEPS, self.seed)
+            changed &= mask
+        for done in work:
+            if progress:
+                progress(done.index, done.count)
+        return original.repaired(done.pictures[0].numpy(), changed, self.fill and mask is not None)
+
+
+def _found(finder: Denoiser, original: Original, pixels: Tensor, fill: bool) -> np.ndarray:
+    """Where a picture seems to be damaged, bool [H, W]; where it is transparent, too, if that is to be filled."""
+    return find_damage(finder, pixels).numpy() | original.transparent() * fill

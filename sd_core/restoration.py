@@ -114,7 +114,7 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         raise ValueError("The mask and the picture differ in size.")
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
-    places = list(windows(*source.shape[:2]) if request.whole else touching(mask))
+    places = _places(source.shape[:2], request)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []
@@ -126,6 +126,21 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
             yield Restoring(index, count, preview, tuple(finished))
         finished.append(walk.picture)
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
+
+
+def work(size: Sequence[int], request: RestoreRequest) -> int:
+    """How many pixels the model computes to repair a picture of (height, width), each as often as it is computed: the
+    time it takes goes with that."""
+    looked_at = (window.outer for window in _places([side * request.upscale for side in size], request))
+    pixels = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in looked_at)
+    return pixels * request.steps * answers(request.candidates, request.steps)
+
+
+def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:
+    """The windows of a picture of (height, width), enlarged already, that are to be computed."""
+    if request.whole:
+        return list(windows(*size))
+    return [] if request.mask is None else list(touching(request.mask))
 
 
 def answers(candidates: int, steps: int) -> int:

@@ -43,6 +43,25 @@ class Square:
         side = max(1, round(min(size) * share))
         return cls(round((size[0] - side) * across), round((size[1] - side) * down), side)
 
+    @classmethod
+    def around(cls, mask: np.ndarray) -> "Square":
+        """The largest square inside a picture of a mask's size, bool [H, W], as near the middle of what is marked as
+        the picture's borders allow; in the picture's middle if nothing is."""
+        if not mask.any():
+            return cls.within(mask.shape[::-1])
+        side = min(mask.shape)
+        corner = []
+        for marked in (mask.any(0), mask.any(1)):
+            places = marked.nonzero()[0]
+            corner.append(int(min(max((places[0] + places[-1] + 1 - side) // 2, 0), len(marked) - side)))
+        return cls(*corner, side)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raises ValueError if it is not inside a picture of (width, height)."""
+        right, bottom = self.left + self.side, self.top + self.side
+        if not (self.left >= 0 <= self.top and self.side >= 1 and right <= size[0] and bottom <= size[1]):
+            raise ValueError(f"The square must lie inside the picture, which has {size[0]}×{size[1]} pixels.")
+
     @property
     def span(self) -> tuple[slice, slice]:
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)

@@ -1,25 +1,31 @@
 """The Generate tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
 
+from collections.abc import Generator, Iterator
+
 import gradio as gr
 
 from sd_core import generation as g
 from sd_core.images import fit_picture, open_picture, to_float
 from sd_core.shelf import Shelf
+from tabs.answering import answered, last
 from tabs.controls import known_words, whole
 from tabs.drawing import Walk, draw
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
+from tabs.sessions import Caller
+from tabs.words import say
 
 STRIP_FRAMES = 24
+Drawing = Generator[object, None, list[str]]
 
 
 def build_api(shelf: Shelf) -> None:
     """Adds the endpoints /generate, /image_to_image, /walk, /models and /words, without anything to see."""
 
-    def paths(request: gr.Request, model: str, wanted: g.GenerationRequest, walk: Walk | None = None) -> list[str]:
-        *_, last = draw(request, shelf, model, wanted, walk)
-        if last.batch is None:
-            raise gr.Error("The job was stopped before its end.", print_exception=False)
-        return [str(path) for path in last.batch.paths]
+    def drawn(caller: Caller, model: str, wanted: g.GenerationRequest, walk: Walk | None = None) -> Drawing:
+        shown = yield from last(draw(caller, shelf, model, wanted, walk))
+        if shown.batch is None:
+            raise ValueError(say(caller, "job_stopped"))
+        return [str(path) for path in shown.batch.paths]
 
     def chosen(model: str) -> str:
         names = shelf.names()
@@ -37,7 +43,7 @@ def build_api(shelf: Shelf) -> None:
         seed: float = 0,
         model: str = "",
         request: gr.Request = None,
-    ) -> list[str]:
+    ) -> Iterator[list[str]]:
         """Draws pictures of a prompt and returns them as PNG files that carry their settings.
 
         Args:
@@ -53,13 +59,14 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             The pictures, as PNG files at the model's own resolution.
         """
-        try:
+
+        def job(caller: Caller) -> Drawing:
             wanted = g.GenerationRequest(
                 prompt, negative_prompt, whole(count), sampler, whole(steps), guidance, whole(seed)
             )
-            return paths(request, chosen(model), wanted)
-        except Exception as error:
-            raise plain_error(error) from error
+            return (yield from drawn(caller, chosen(model), wanted))
+
+        yield from answered(request, job)
 
     def image_to_image(
         picture: str,
@@ -69,7 +76,7 @@ def build_api(shelf: Shelf) -> None:
         seed: float = 0,
         model: str = "",
         request: gr.Request = None,
-    ) -> list[str]:
+    ) -> Iterator[list[str]]:
         """Draws new pictures that start from a given one, with default sampler, steps and guidance.
 
         Args:
@@ -83,18 +90,19 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             The pictures, as PNG files at the model's own resolution.
         """
-        try:
+
+        def job(caller: Caller) -> Drawing:
             name = chosen(model)
             start = to_float(fit_picture(open_picture(picture), shelf.describe(name).model.resolution))
             wanted = g.GenerationRequest(prompt, count=whole(count), seed=whole(seed), start=start, strength=strength)
-            return paths(request, name, wanted)
-        except Exception as error:
-            raise plain_error(error) from error
+            return (yield from drawn(caller, name, wanted))
+
+        yield from answered(request, job)
 
     def walk(
         prompt: str, from_seed: float = 0, to_seed: float = 1, frames: float = STRIP_FRAMES, model: str = "",
         request: gr.Request = None,
-    ) -> list[str]:  # fmt: skip
+    ) -> Iterator[list[str]]:  # fmt: skip
         """Walks from the picture of one seed to that of another, by spherical interpolation of their noise.
 
         Args:
@@ -107,11 +115,12 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             The frames, as PNG files.
         """
-        try:
+
+        def job(caller: Caller) -> Drawing:
             wanted = g.GenerationRequest(prompt, seed=whole(from_seed))
-            return paths(request, chosen(model), wanted, Walk(whole(to_seed), whole(frames)))
-        except Exception as error:
-            raise plain_error(error) from error
+            return (yield from drawn(caller, chosen(model), wanted, Walk(whole(to_seed), whole(frames))))
+
+        yield from answered(request, job)
 
     def models() -> list[str]:
         """The names of the models that can draw.

@@ -9,11 +9,12 @@ from PIL import Image
 from sd_core.checkpoint import CheckpointError
 from sd_core.filling import FILL_STEPS
 from sd_core.generation import MAX_SEED
-from sd_core.proxies import outlined
+from sd_core.proxies import outlined, proxy_size
 from sd_core.restoration import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
 from sd_core.shelf import Shelf
 from sd_core.squares import Square
 from tabs.controls import whole
+from tabs.errors import told
 from tabs.opened import Opened
 from tabs.repairing import Wanted
 from tabs.sessions import SESSIONS
@@ -232,15 +233,14 @@ def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State)
         """Another kind of repair is chosen: the steps that it usually takes."""
         return FILL_STEPS if what == "marked" and is_generator(shelf, model) else 1
 
+    @told
     def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
         if current is None:
             return None
-        with Image.open(current.copy) as copy:
-            return str(SESSIONS.of(request).preview(square_on(copy, across, down, share)))
+        return str(SESSIONS.of(request).preview(square_on(current.copied(), across, down, share)))
 
     def on_square_click(current: Opened, share: float, event: gr.SelectData):
-        with Image.open(current.copy) as copy:
-            return moved(event.index, copy.size, share)
+        return moved(event.index, proxy_size(current.size), share)
 
     settings = [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     gr.on(

@@ -9,6 +9,7 @@ import gradio as gr
 from sd_core import generation as g
 from sd_core.images import fit_picture, open_picture, to_float
 from sd_core.shelf import Shelf
+from tabs.errors import plain_error
 from tabs.words import T, say
 
 PICTURES = 4  # at first
@@ -148,7 +149,7 @@ def _check_start(path: str | None, request: gr.Request):
             open_picture(path)
         return gr.skip()
     except ValueError as error:
-        gr.Warning(str(error))
+        gr.Warning(plain_error(error, request).message)
         return None
 
 

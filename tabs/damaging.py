@@ -50,12 +50,14 @@ class Made:
         original: what it was before all damage, or None where nobody knows.
         mask: of what is lost, if anything is.
         what: the kind of repair it calls for: "marked" or "whole", or None to leave it as it is.
+        before: what it was repaired from, to go back to.
     """
 
     picture: Path
     original: Path | None
     mask: Path | None = None
     what: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import gradio as gr
 from PIL import Image
 
 from sd_core.film import Film
-from sd_core.generation import GenerationRequest, generate, interpolate, save_pictures, walk_noises
+from sd_core.generation import SAMPLERS, GenerationRequest, generate, interpolate, save_pictures, walk_noises
 from sd_core.images import grid, to_pixels
 from sd_core.sampling import Step
 from sd_core.shelf import Shelf
-from tabs.sessions import SESSIONS, Batch, Session
+from tabs.sessions import SESSIONS, Batch, Session, Visitor
 from tabs.status import Status
-from tabs.streaming import Stream, Waiting, line_for
+from tabs.streaming import Stream, Waiting
+from tabs.zero_gpu import compute, line
 
 T = TypeVar("T")
 
@@ -39,31 +39,36 @@ class Shown:
 
 
 def draw(
-    visitor: gr.Request, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
+    visitor: Visitor, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
 ) -> Iterator[Shown]:
     """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
     session, film, status = SESSIONS.of(visitor), Film(), Status(visitor)
     noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
 
     def work():
-        loaded = shelf.load(model)
-        steps = interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
-        for step in steps:
+        side = shelf.describe(model).model.resolution
+        calls = 2 * SAMPLERS[request.sampler].calls_per_step * request.steps  # guided ones are two
+        for step in compute(shelf, _steps, (model, request, walk), len(noises) * calls * side**2):
             film.add(step)
             yield step
 
-    stream = session.start(Stream(work, line_for(shelf.device)))
+    stream = session.start(Stream(work, line(shelf)))
     session.film = film
     step = None
-    for newest, line, preview in follow(stream, session, status, _guess):
+    for newest, said, preview in follow(stream, session, status, _guess):
         step = newest
-        yield Shown(line, preview)
+        yield Shown(said, preview)
     if step is None or step.index < step.count:
         yield Shown(status.stopped(step.index if step else 0, step.count if step else request.steps), ended=True)
         return
     paths = save_pictures(step.x, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
     yield Shown(status.done(), batch=session.batch, ended=True)
+
+
+def _steps(shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
+    loaded = shelf.load(model)
+    yield from interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
 
 
 def _guess(step: Step) -> Image.Image:

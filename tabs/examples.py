@@ -64,11 +64,14 @@ _folder: tempfile.TemporaryDirectory | None = None  # removed when the program e
 
 
 def examples() -> list[Example]:
-    """All examples, drawn at the first call."""
+    """All examples, drawn at the first call, and again should their files be gone."""
     global _folder
     with _lock:
+        if not all(e.shown.exists() and e.made.picture.exists() for e in _examples):
+            _examples.clear()  # the system has tidied its temporary files away
         if not _examples:
-            _folder = _folder or tempfile.TemporaryDirectory(prefix="sd-examples-")
+            if _folder is None or not Path(_folder.name).exists():
+                _folder = tempfile.TemporaryDirectory(prefix="sd-examples-")
             _examples.extend(_make(Path(_folder.name), number) for number in range(len(EXAMPLES)))
         return list(_examples)
 

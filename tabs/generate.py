@@ -20,10 +20,10 @@ from tabs.controls import (
     whole,
 )
 from tabs.drawing import Shown, Walk, draw
+from tabs.errors import plain_error, told
 from tabs.png_settings import build_png_settings
 from tabs.sessions import SESSIONS, Batch
 from tabs.status import Status
-from tabs.streaming import plain_error
 from tabs.words import T, say
 
 ANIMATION_WIDTH = 384
@@ -105,7 +105,7 @@ def build(shelf: Shelf) -> GenerateTab:
             yield busy(False) | _downloads(result, shown.batch)
         except Exception as error:  # told in one sentence
             yield busy(False) | {result.status: Status(request).ready()}
-            raise plain_error(error) from error
+            raise plain_error(error, request) from error
 
     def on_generate(request: gr.Request, *values):
         yield from run(Values(*values), request)
@@ -272,6 +272,7 @@ def _show_step(index: float, view: str, request: gr.Request):
     return session.preview(grid(getattr(frame, view))), _line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
 
 
+@told
 def _choose(event: gr.SelectData, request: gr.Request):
     session = SESSIONS.of(request)
     if session.batch is None or event.index >= len(session.batch.paths):

@@ -13,11 +13,12 @@ from PIL import Image
 from sd_core.originals import open_original, read_mask, save_mask
 from sd_core.proxies import MARKED_SIDE, framed, full_mask, holes, proxy_mask, unframed
 from sd_core.shelf import Shelf
+from tabs.errors import plain_error, told
 from tabs.opened import Opened
 from tabs.repairing import propose
 from tabs.sessions import SESSIONS
 from tabs.status import note
-from tabs.streaming import Waiting, plain_error
+from tabs.streaming import Waiting
 from tabs.words import T, add_words, say
 
 MARK = (236, 40, 120)  # pink: rare in pictures
@@ -166,7 +167,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
             words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
             folder = SESSIONS.of(request).new_folder()
             changes = {
-                parts.editor: canvas(Image.open(current.copy), folder, mask | found),
+                parts.editor: canvas(current.copied(), folder, mask | found),
                 parts.exact: keep_mask(mask | found, folder),
                 parts.note: note(words),
             }
@@ -174,29 +175,25 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
                 changes[fill] = True
         except Exception as error:  # told in one sentence
             yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}
-            raise plain_error(error) from error
+            raise plain_error(error, request) from error
         yield changes | {parts.find: gr.Button(interactive=True)}
 
+    @told
     def on_clear(current: Opened, request: gr.Request):
-        empty = canvas(Image.open(current.copy), SESSIONS.of(request).new_folder())
+        empty = canvas(current.copied(), SESSIONS.of(request).new_folder())
         return empty, None, note(say(request, "mark_info"))
 
+    @told
     def on_mask(current: Opened, file: dict, request: gr.Request):
         """An uploaded mask takes the place of what is marked."""
-        try:
-            mask = read_mask(file["path"], current.size)
-            folder = SESSIONS.of(request).new_folder()
-            words = note(say(request, "mask_read", share=100 * mask.mean()))
-            return canvas(Image.open(current.copy), folder, mask), keep_mask(mask, folder), words
-        except ValueError as error:
-            raise plain_error(error) from error
+        mask = read_mask(file["path"], current.size)
+        folder = SESSIONS.of(request).new_folder()
+        words = note(say(request, "mask_read", share=100 * mask.mean()))
+        return canvas(current.copied(), folder, mask), keep_mask(mask, folder), words
 
+    @told
     def on_mask_file(current: Opened, editor: dict, exact: str | None, request: gr.Request):
-        try:
-            mask = marked(editor, current.size, exact)
-            return keep_mask(mask, SESSIONS.of(request).new_folder())
-        except ValueError as error:
-            raise plain_error(error) from error
+        return keep_mask(marked(editor, current.size, exact), SESSIONS.of(request).new_folder())
 
     marks = [opened, parts.editor, parts.exact]
     shown = [parts.editor, parts.exact, parts.note]

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from PIL import Image
+
+from sd_core.originals import open_original
+from sd_core.proxies import proxy
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -16,3 +21,15 @@ class Opened:
     size: tuple[int, int]
     has_alpha: bool
     copy: str
+
+    def copied(self) -> Image.Image:
+        """Its copy, made again if the system has tidied that away while the page stood open.
+
+        Raises:
+            PictureError: the picture itself is gone, too.
+        """
+        try:
+            with Image.open(self.copy) as copy:
+                return copy.copy()
+        except FileNotFoundError:
+            return proxy(open_original(self.path))

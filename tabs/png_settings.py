@@ -6,6 +6,7 @@ from sd_core.generation import DEFAULT_VARIATION, request_again, sampler_called
 from sd_core.images import read_parameters
 from sd_core.shelf import Shelf
 from tabs.controls import Controls
+from tabs.errors import plain_error
 from tabs.words import T, say
 
 
@@ -24,7 +25,7 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> gr.File:
             settings = read_parameters(path)
             again = request_again(settings)
         except ValueError as error:
-            gr.Warning(str(error))
+            gr.Warning(plain_error(error, request).message)
             return {file: None}
         known = settings.model in shelf.names()
         if settings.model and not known:

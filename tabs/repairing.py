@@ -1,27 +1,36 @@
 """Repairs a picture for a visitor and tells how it goes: what the Restore tab and its API have in common."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.damage import to_unit
-from sd_core.images import fit_picture, open_picture, save_png, to_float, to_image, to_pixels
+from sd_core.filling import RESAMPLING
+from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
-from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.originals import Original, open_original
 from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
-from sd_core.restoration import RestoreRequest, Restoring, answers, disagreement, find_damage, restore
+from sd_core.restoration import (
+    FIND_PIXELS,
+    RestoreRequest,
+    Restoring,
+    answers,
+    disagreement,
+    find_damage,
+    restore,
+    work,
+)
 from sd_core.shelf import Shelf
 from sd_core.squares import Square, clean_square, fill_square
 from tabs.drawing import follow
-from tabs.sessions import SESSIONS
+from tabs.restore_limits import check_work
+from tabs.sessions import SESSIONS, Visitor
 from tabs.status import Status
-from tabs.streaming import Stream, Waiting, line_for
+from tabs.streaming import Stream, Waiting
+from tabs.zero_gpu import compute, line
 
 SHOWN_SIDE = 320  # pixels, of a candidate in the gallery
 MAP_SIDE = 1024  # pixels, of the map of disagreement
@@ -89,17 +98,18 @@ class Shown:
     repaired: Repaired | None = None
 
 
-def repair(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
+def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
     before the first candidate was finished."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     original = open_original(wanted.picture)
     job = _job(shelf, wanted, original)
+    check_work(job.pixels, visitor)
     newest = None
-    stream = session.start(Stream(job.work, line_for(shelf.device)))
-    for item, line, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
+    stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
+    for item, said, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
         newest = item
-        yield Shown(line, preview)
+        yield Shown(said, preview)
     finished = newest.pictures if newest else ()
     repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
     if len(finished) == job.answers:
@@ -111,14 +121,34 @@ def repair(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]
 @dataclass(frozen=True, eq=False)
 class _Job:
     """Attributes:
-    work: makes the sd_core generator, in the job's thread.
+    model: its name.
+    how, args: the function of sd_core that repairs, and what it takes after the model.
     changed: bool [H, W], what it may change; None for all.
     answers: how many candidates it ends with.
+    pixels: how many the model computes.
     """
 
-    work: Callable[[], Iterator[Restoring]]
+    model: str
+    how: Callable[..., Iterator[Restoring]]
+    args: tuple
     changed: np.ndarray | None
     answers: int
+    pixels: int
+
+    def work(self, shelf: Shelf) -> Iterator[Restoring]:
+        """The repair, piece by piece."""
+        finished = ()
+        for item in compute(shelf, _pieces, (self.model, self.how, self.args), self.pixels):
+            finished += item.pictures
+            yield replace(item, pictures=finished)
+
+
+def _pieces(shelf: Shelf, model: str, how: Callable[..., Iterator[Restoring]], args: tuple) -> Iterator[Restoring]:
+    """A repair with each finished picture only once: it may have a long way to go."""
+    count = 0
+    for item in how(shelf.load(model), *args):
+        yield replace(item, pictures=item.pictures[count:])
+        count = len(item.pictures)
 
 
 def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
@@ -126,20 +156,26 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
     rgb = torch.from_numpy(original.rgb())
     mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
     count = answers(wanted.candidates, wanted.steps)
-    how = dict(steps=wanted.steps, seed=wanted.seed, candidates=wanted.candidates)
-    if shelf.describe(wanted.model).model.kind == "restorer":
-        request = RestoreRequest(mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, **how)
+    how = wanted.steps, wanted.seed, wanted.candidates
+    model = shelf.describe(wanted.model).model
+    if model.kind == "restorer":
+        request = RestoreRequest(
+            mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, wanted.steps, wanted.candidates,
+            wanted.seed,
+        )  # fmt: skip
         changed = None if wanted.whole else wanted.mask
-        return _Job(lambda: restore(shelf.load(wanted.model), rgb, request), changed, count)
+        pixels = work(rgb.shape[:2], request)
+        return _Job(wanted.model, restore, (rgb, request), changed, count, pixels)
     square = wanted.square or Square.within(original.size)
     inside = square.mask(original.size)
+    pixels = wanted.steps * wanted.candidates * model.resolution**2
     if wanted.whole:
-        cleaned = (rgb, square, wanted.sigma, wanted.prompt)
-        return _Job(lambda: clean_square(shelf.load(wanted.model), *cleaned, **how), inside, count)
+        cleaned = rgb, square, wanted.sigma, wanted.prompt, *how
+        return _Job(wanted.model, clean_square, cleaned, inside, count, pixels)
     if mask is None:
         raise ValueError("Mark what is missing first.")
-    drawn = (rgb, mask, square, wanted.prompt)
-    return _Job(lambda: fill_square(shelf.load(wanted.model), *drawn, **how), inside & wanted.mask, wanted.candidates)
+    drawn = rgb, mask, square, wanted.prompt, *how
+    return _Job(wanted.model, fill_square, drawn, inside & wanted.mask, wanted.candidates, RESAMPLING * pixels)
 
 
 def _keep(
@@ -190,30 +226,31 @@ def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tupl
     return closeness(before, truth), closeness(after, truth)
 
 
-def propose(visitor: gr.Request, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
+def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
     """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end."""
     rgb = torch.from_numpy(original.rgb())
 
-    def work():
-        yield find_damage(shelf.load(model), rgb).numpy() | full_mask(holes(original), original.size)
+    def find():
+        for found in compute(shelf, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
+            yield found.numpy() | full_mask(holes(original), original.size)
 
-    yield from SESSIONS.of(visitor).start(Stream(work, line_for(shelf.device)))
+    yield from SESSIONS.of(visitor).start(Stream(find, line(shelf)))
 
 
-def remove_noise_small(visitor: gr.Request, shelf: Shelf, wanted: Wanted) -> Path | None:
-    """Removes noise from a picture's centre, at a generator's own size. Returns the file, or None if it was stopped."""
+def _found(shelf: Shelf, model: str, picture: Tensor) -> Iterator[Tensor]:
+    yield find_damage(shelf.load(model), picture)
+
+
+def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path | None]:
+    """Removes noise from a picture's middle with a generator, and leaves it at the generator's own size. The last item
+    is the file; the others are None, as is the last if it was stopped."""
     session = SESSIONS.of(visitor)
-    picture = to_float(fit_picture(open_picture(wanted.picture), shelf.describe(wanted.model).model.resolution))
-    sigma = estimate_sigma(picture) if wanted.sigma is None else to_unit(wanted.sigma)
-
-    def work():
-        yield from remove_noise(shelf.load(wanted.model), picture, sigma, wanted.prompt, wanted.steps, wanted.seed)
-
-    step = None
-    for item in session.start(Stream(work, line_for(shelf.device))):
-        step = step if isinstance(item, Waiting) else item
-    if step is None or step.index < step.count:
-        return None
-    path = session.new_folder() / "restored.png"
-    save_png(to_pixels(step.x)[0], path)
-    return path
+    job = _job(shelf, wanted, open_original(wanted.picture))
+    newest = None
+    for item in session.start(Stream(lambda: job.work(shelf), line(shelf))):
+        newest = newest if isinstance(item, Waiting) else item
+        yield None
+    if newest and newest.pictures:
+        path = session.new_folder() / "restored.png"
+        save_png(newest.preview, path)
+        yield path

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gradio as gr
-from PIL import Image
 
 from sd_core.originals import open_original, read_mask
 from sd_core.proxies import proxy
@@ -18,6 +17,7 @@ from tabs.choosing import Chosen, arranged, build_choices, is_generator, model_c
 from tabs.comparing import begun, build_comparing, chosen, update
 from tabs.controls import whole
 from tabs.damaging import Made, build_damaging, digest, make_damaged
+from tabs.errors import plain_error, told
 from tabs.examples import examples
 from tabs.marking import SETTLED_JS, build_marking, canvas, marked, wire_marking
 from tabs.opened import Opened
@@ -25,7 +25,6 @@ from tabs.repairing import Repaired, Wanted, repair
 from tabs.restore_api import build_api
 from tabs.sessions import SESSIONS
 from tabs.status import Status, note
-from tabs.streaming import plain_error
 from tabs.words import T, add_words, say
 
 QUIET = dict(show_progress="hidden", api_visibility="private")
@@ -79,7 +78,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             go = gr.Button(T("restore"), variant="primary", size="lg", interactive=False, elem_id="restore-go")
             stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="restore-stop")
             comparing, go_on, undo = build_comparing()
-    opened, known, history = gr.State(), gr.State({}), gr.State([])  # Opened; digest -> Made; files
+    opened, known = gr.State(), gr.State({})  # Opened; digest -> Made
 
     def on_open(model: str | None, request: gr.Request):
         """The models and the examples of today. Drawing the examples takes some seconds, at the first visit only."""
@@ -94,6 +93,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         SESSIONS.of(request).stop()
         nothing = begun(comparing) | {opened: None, facts: "", go: gr.Button(interactive=False)}
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
+        nothing |= {undo: gr.Button(visible=False)}
         if not upload:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
         path = upload["path"]
@@ -101,7 +101,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             original = open_original(path)
             copy = proxy(original)
         except Exception as error:  # told in one sentence
-            gr.Warning(plain_error(error).message)
+            gr.Warning(plain_error(error, request).message)
             return nothing | {picture: None}
         folder = SESSIONS.of(request).new_folder()
         mine = made.get(digest(path), Made(path, None))
@@ -120,29 +120,28 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             marking.exact: mine.mask and str(mine.mask),
             marking.note: note(say(request, "mark_info")),
             go: gr.Button(interactive=False),
+            undo: gr.Button(visible=mine.before is not None),
         }
 
+    @told
     def on_settled(current: Opened | None, exact: str | None, request: gr.Request):
         """The canvas has its picture: now the marks that are known already can follow."""
         if current is None:
             return {go: gr.Button(interactive=False)}
         if exact is None:
             return {go: gr.Button(interactive=True)}
-        marks = canvas(Image.open(current.copy), SESSIONS.of(request).new_folder(), read_mask(exact, current.size))
+        marks = canvas(current.copied(), SESSIONS.of(request).new_folder(), read_mask(exact, current.size))
         words = note(say(request, "marked_known"))
         return {go: gr.Button(interactive=True), marking.editor: marks, marking.note: words}
 
+    @told
     def on_damage(current: Opened | None, kind: str, strength: float, seed: float, made: dict, request: gr.Request):
         """Damages the picture, or once more the original of one that was damaged before."""
-        try:
-            if current is None:
-                raise ValueError(say(request, "no_upload"))
-            before = made.get(digest(current.path))
-            source = before.original if before and before.original else current.path
-            folder = SESSIONS.of(request).new_folder()
-            mine = make_damaged(open_original(source), kind, strength, whole(seed or 0), folder)
-        except ValueError as error:
-            raise plain_error(error) from error
+        if current is None:
+            raise ValueError(say(request, "no_upload"))
+        before = made.get(digest(current.path))
+        source = before.original if before and before.original else current.path
+        mine = make_damaged(open_original(source), kind, strength, whole(seed or 0), SESSIONS.of(request).new_folder())
         return str(mine.picture), made | {digest(mine.picture): mine}
 
     def on_example(event: gr.SelectData, made: dict):
@@ -158,7 +157,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             yield busy(False) | ({comparing.download: shown.repaired.paths[0]} if shown.repaired else {})
         except Exception as error:  # told in one sentence
             yield busy(False) | {comparing.status: Status(request).ready()}
-            raise plain_error(error) from error
+            raise plain_error(error, request) from error
 
     def asked(chose: Chosen, current: Opened | None, editor, exact, made: dict, request: gr.Request) -> Wanted:
         """What the settings mean. Raises ValueError with one sentence."""
@@ -177,21 +176,23 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     def busy(yes: bool) -> dict:
         return {go: gr.Button(visible=not yes), stop: gr.Button(visible=yes)}
 
+    @told
     def on_candidate(event: gr.SelectData, repaired: Repaired, request: gr.Request):
         return chosen(comparing, repaired, event.index, request) | {comparing.download: repaired.paths[event.index]}
 
-    def on_go_on(current: Opened, repaired: Repaired, number: int, made: dict, before: list):
+    @told
+    def on_go_on(current: Opened, repaired: Repaired, number: int, made: dict, request: gr.Request):
         """The candidate becomes the picture to restore."""
         path = repaired.paths[number]
-        known_now = made | {digest(path): Made(path, repaired.original)}
-        return path, known_now, [*before, current.path], gr.Button(visible=True)
+        return path, {digest(path): Made(path, repaired.original, before=current.path)} | made
 
-    def on_undo(before: list):
-        return before[-1], before[:-1], gr.Button(visible=len(before) > 1)
+    @told
+    def on_undo(current: Opened, made: dict, request: gr.Request):
+        return made[digest(current.path)].before
 
     tab.select(on_open, choices.model, [choices.model, gallery], **QUIET)
     results = list(vars(comparing).values())
-    shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture]
+    shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture, undo]
     shown += [*results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     put = picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
@@ -200,7 +201,6 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     put.success(None, js=SETTLED_JS, **QUIET).then(
         on_settled, [opened, marking.exact], [go, marking.editor, marking.note], **QUIET
     )
-    gr.on([picture.upload, picture.clear], lambda: ([], gr.Button(visible=False)), None, [history, undo], **QUIET)
     wire_marking(marking, shelf, opened, choices.model, choices.fill)
     wire_choices(choices, boxes, shelf, opened)
     damaging.go.click(
@@ -211,13 +211,8 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     go.click(on_restore, inputs, [go, stop, *results], concurrency_limit=None, **QUIET)
     stop.click(_stop, None, None, queue=False, **QUIET)
     comparing.gallery.select(on_candidate, comparing.repaired, results, **QUIET)
-    go_on.click(
-        on_go_on,
-        [opened, comparing.repaired, comparing.number, known, history],
-        [picture, known, history, undo],
-        **QUIET,
-    )
-    undo.click(on_undo, history, [picture, history, undo], **QUIET)
+    go_on.click(on_go_on, [opened, comparing.repaired, comparing.number, known], [picture, known], **QUIET)
+    undo.click(on_undo, [opened, known], picture, **QUIET)
     build_api(shelf)
     return RestoreTab(picture)
 

@@ -1,39 +1,46 @@
 """The Restore tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
 
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
 import gradio as gr
 import numpy as np
 
 from sd_core.originals import open_original, read_mask, save_mask
 from sd_core.shelf import Shelf
+from tabs.answering import answered, last
 from tabs.controls import whole
-from tabs.repairing import Wanted, propose, remove_noise_small, repair
-from tabs.sessions import SESSIONS
-from tabs.streaming import Waiting, plain_error
+from tabs.repairing import Wanted, clean_small, propose, repair
+from tabs.sessions import SESSIONS, Caller
+from tabs.streaming import Waiting
 from tabs.words import say
+
+T = TypeVar("T")
 
 
 def build_api(shelf: Shelf) -> None:
     """Adds the endpoints /restore, /find_damage and /remove_noise, without anything to see."""
 
-    def chosen(model: str, kind: str, request: gr.Request) -> str:
+    def chosen(model: str, kind: str, caller: Caller) -> str:
         names = shelf.names(kind)
         if not (model or names):
-            raise ValueError(say(request, "no_restorer" if kind == "restorer" else "no_model"))
+            raise ValueError(say(caller, "no_restorer" if kind == "restorer" else "no_model"))
         return model or names[0]
 
-    def path_of(upload: dict | None, request: gr.Request) -> str:
+    def path_of(upload: dict | None, caller: Caller) -> str:
         """The file as it was sent: Gradio itself would fail at one that is no picture, and not say why."""
         if not upload:
-            raise ValueError(say(request, "no_upload"))
+            raise ValueError(say(caller, "no_upload"))
         return upload["path"]
 
-    def found_in(picture: str, model: str, request: gr.Request) -> np.ndarray:
-        found = None
-        for item in propose(request, shelf, model, open_original(picture)):
-            found = found if isinstance(item, Waiting) else item
-        if found is None:
-            raise gr.Error("The job was stopped before its end.", print_exception=False)
-        return found
+    def found_in(picture: str, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
+        found = yield from last(propose(caller, shelf, model, open_original(picture)))
+        return finished(None if isinstance(found, Waiting) else found, caller)
+
+    def finished(result: T | None, caller: Caller) -> T:
+        if result is None:
+            raise ValueError(say(caller, "job_stopped"))
+        return result
 
     def restore(
         picture: str,
@@ -48,7 +55,7 @@ def build_api(shelf: Shelf) -> None:
         seed: float = 0,
         model: str = "",
         request: gr.Request = None,
-    ) -> list[str]:
+    ) -> Iterator[list[str]]:
         """Repairs a damaged picture of any size and returns it as PNG files, one per candidate.
 
         Args:
@@ -67,27 +74,26 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             The candidates, as PNG files at the picture's full size, with its alpha and colour profile.
         """
-        try:
+
+        def job(caller: Caller) -> Generator[object, None, list[str]]:
             if mode not in ("marked", "whole"):
                 raise ValueError(f'The mode must be "marked" or "whole", not "{mode}".')
-            path, name = path_of(picture, request), chosen(model, "restorer", request)
+            path, name = path_of(picture, caller), chosen(model, "restorer", caller)
             marks = None
             if mask:
                 marks = read_mask(mask["path"], open_original(path).size)
             elif mode == "marked":
-                marks = found_in(path, name, request)
+                marks = yield from found_in(path, name, caller)
             wanted = Wanted(
                 path, name, marks, mode == "whole", strength, noise_level or None, whole(upscale), whole(steps),
                 whole(candidates), whole(seed), fill_transparent,
             )  # fmt: skip
-            *_, last = repair(request, shelf, wanted)
-        except Exception as error:
-            raise plain_error(error) from error
-        if last.repaired is None:
-            raise gr.Error("The job was stopped before its end.", print_exception=False)
-        return list(last.repaired.paths)
+            shown = yield from last(repair(caller, shelf, wanted))
+            return list(finished(shown.repaired, caller).paths)
 
-    def find_damage(picture: str, model: str = "", request: gr.Request = None) -> str:
+        yield from answered(request, job)
+
+    def find_damage(picture: str, model: str = "", request: gr.Request = None) -> Iterator[str]:
         """Finds where a picture is scratched, scribbled over or missing.
 
         Args:
@@ -97,13 +103,14 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             A mask as a PNG of the picture's size, white where it seems to be damaged.
         """
-        try:
-            mask = found_in(path_of(picture, request), chosen(model, "restorer", request), request)
-            path = SESSIONS.of(request).new_folder() / "mask.png"
+
+        def job(caller: Caller) -> Generator[object, None, str]:
+            mask = yield from found_in(path_of(picture, caller), chosen(model, "restorer", caller), caller)
+            path = SESSIONS.of(caller).new_folder() / "mask.png"
             save_mask(mask, path)
             return str(path)
-        except Exception as error:
-            raise plain_error(error) from error
+
+        yield from answered(request, job)
 
     def remove_noise(
         picture: str,
@@ -113,7 +120,7 @@ def build_api(shelf: Shelf) -> None:
         seed: float = 0,
         model: str = "",
         request: gr.Request = None,
-    ) -> str:
+    ) -> Iterator[str]:
         """Removes noise from a picture of the kind a generator was trained on, and returns it as a PNG.
 
         Args:
@@ -127,15 +134,15 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             The restored picture, as a PNG file at the model's resolution.
         """
-        try:
-            path, name = path_of(picture, request), chosen(model, "generator", request)
-            wanted = Wanted(path, name, sigma=sigma or None, prompt=prompt, steps=whole(steps), seed=whole(seed))
-            restored = remove_noise_small(request, shelf, wanted)
-        except Exception as error:
-            raise plain_error(error) from error
-        if restored is None:
-            raise gr.Error("The job was stopped before its end.", print_exception=False)
-        return str(restored)
+
+        def job(caller: Caller) -> Generator[object, None, str]:
+            wanted = Wanted(
+                path_of(picture, caller), chosen(model, "generator", caller), whole=True, sigma=sigma or None,
+                prompt=prompt, steps=whole(steps), seed=whole(seed),
+            )  # fmt: skip
+            return str(finished((yield from last(clean_small(caller, shelf, wanted))), caller))
+
+        yield from answered(request, job)
 
     with gr.Group(visible=False):
         picture, mask = (

@@ -5,20 +5,17 @@ while a cancelled one still works, and show every step however late. Here one th
 works on a device, in the order they came, and the page gets the newest step.
 """
 
-import logging
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
-import gradio as gr
 import torch
 
 T = TypeVar("T")
 POLL_SECONDS = 0.25  # how often a waiting page comes up for air: Gradio can close its generator only then
-
-log = logging.getLogger(__name__)
 
 
 class Line:
@@ -84,12 +81,18 @@ class Stream:
         self._error: BaseException | None = None
         self._done = False
         line.join(self)
-        self._thread = threading.Thread(target=self._run, name="job", daemon=True)
+        context = contextvars.copy_context()  # says whose job it is, which ZeroGPU wants to know
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="job", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends the job within one step. Never blocks."""
         self._stop.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether it works, or waits for its turn."""
+        return not self._done
 
     @property
     def stopped(self) -> bool:
@@ -135,17 +138,3 @@ class Stream:
                 raise self._error
         finally:
             self.stop()
-
-
-def plain_error(error: BaseException) -> gr.Error:
-    """What the page says of an error: its sentence if it is one meant for people, else where to look."""
-    if isinstance(error, gr.Error):
-        return error
-    if isinstance(error, ValueError):  # the library's own errors all are
-        return gr.Error(str(error), print_exception=False)
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return gr.Error(
-            "There is not enough memory for this; ask for fewer or smaller pictures.", print_exception=False
-        )
-    log.error("A job failed.", exc_info=error)
-    return gr.Error("Something went wrong inside the program; its log says more.", print_exception=False)

@@ -14,7 +14,7 @@ from sd_core.runs import Run
 from sd_core.shelf import Shelf
 from tabs import train_after, train_compare, train_samples, train_steer
 from tabs.chart import line_chart
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
 from tabs.train_compare import Comparison, build_comparison
 from tabs.train_data import staged
 from tabs.train_limits import Limits, new_browser, own

@@ -12,8 +12,8 @@ from sd_core.checkpoint import CheckpointError
 from sd_core.images import make_zip
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
-from tabs.streaming import plain_error
 from tabs.words import T, add_words, say
 
 QUIET = dict(show_progress="hidden", api_visibility="private")

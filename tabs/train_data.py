@@ -14,8 +14,8 @@ from sd_core.data.folder import FITS
 from sd_core.data.preview import Preview, preview, preview_pairs
 from sd_core.runs import RunError
 from sd_core.shelf import Shelf
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
-from tabs.streaming import plain_error
 from tabs.train_limits import Limits
 from tabs.train_start import kind_of, resolution_of
 from tabs.words import T, add_words, say

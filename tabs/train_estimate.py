@@ -9,7 +9,7 @@ from sd_core.probe import ProbeFailed, probe
 from sd_core.runs import RunError
 from sd_core.shelf import Shelf
 from tabs.controls import whole
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
 from tabs.train_limits import Limits
 from tabs.train_start import kind_of, resolution_of
 from tabs.watching import duration, megabytes

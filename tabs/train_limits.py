@@ -18,6 +18,7 @@ import gradio as gr
 from sd_core.run_queue import waiting, working
 from sd_core.runs import Run, RunError
 from sd_core.unet import WIDTHS
+from tabs.hosting import allowed, is_zero_gpu
 from tabs.words import add_words, say
 
 RESOLUTIONS = (32, 64, 96, 128)
@@ -31,11 +32,11 @@ add_words({
         "此处已关闭训练功能，其他功能均可使用；如需训练，请在自己的机器上运行本程序。",
     ),
     "train_zero": (
-        "This Space runs on ZeroGPU hardware, which lends a GPU for moments only: a training that goes on by itself "
-        "cannot have it, so there is none here. Generate and Restore work on its processor; to train, duplicate the "
-        "Space onto CPU or GPU hardware, or run this program on a machine of your own.",
-        "此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用，无法用于持续训练，因此这里不能训练。“生成”和“修复”可正常使用；"
-        "如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
+        "Training is off here: this Space runs on ZeroGPU hardware, which lends its GPU for moments, as Generate and "
+        "Restore borrow it, and not to a training that goes on by itself; to train, duplicate the Space onto CPU or "
+        "GPU hardware, or run this program on a machine of your own.",
+        "此处不能训练：此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用（“生成”和“修复”即如此），"
+        "无法用于持续进行的训练；如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
     ),
     "train_limited": (
         "Here a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
@@ -98,18 +99,14 @@ class Limits:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """Those of this machine. Raises RunError where SD_CORE_TRAIN says something else than it may."""
-        said = environment.get("SD_CORE_TRAIN", "").strip().lower()
-        if said not in ("", "off", "limited", "free"):
-            raise RunError(f"SD_CORE_TRAIN is {said!r}, but must be off, limited or free.")
+        """Those of this machine. Raises ValueError where SD_CORE_TRAIN says something else than it may."""
+        said = allowed("SD_CORE_TRAIN", ("off", "limited", "free"), environment)
         limited = cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
         if said == "off":
             return replace(limited, refusal="train_off")
-        if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true", "t"):
+        if is_zero_gpu(environment):
             return replace(limited, refusal="train_zero")
-        if said == "limited" or (environment.get("SPACE_ID") and said != "free"):
-            return limited
-        return cls()
+        return limited if said == "limited" else cls()
 
     def words(self, visitor: gr.Request | None) -> str:
         """What a visitor should know; "" where everything is allowed."""

@@ -9,8 +9,8 @@ from PIL import Image
 from sd_core.images import save_animation
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
-from tabs.streaming import plain_error
 from tabs.watching import thinned
 from tabs.words import T, add_words, say
 

@@ -13,7 +13,7 @@ from sd_core.runs import Run, RunError, new_name
 from sd_core.shelf import Shelf
 from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
 from tabs.train_data import DataControls, build_data, wire_data
 from tabs.train_estimate import SAMPLE_AT_MOST, build_estimate, sample_every
 from tabs.train_limits import Limits

@@ -9,7 +9,7 @@ from sd_core.run_queue import ask, enqueue
 from sd_core.runs import Run, RunError
 from sd_core.shelf import Shelf
 from tabs.controls import whole
-from tabs.streaming import plain_error
+from tabs.errors import plain_error
 from tabs.train_limits import Limits
 from tabs.watching import Standing
 from tabs.words import T, add_words, say

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -200,3 +201,69 @@ def test_a_restorer_is_trained_on_the_chosen_styles_and_asks_for_no_captions(run
     assert (config["kind"], config["styles"]) == ("restorer", ["lorelei"])
     refused = run(*asked, "--caption-template", "a photo of {a}")
     assert "leave --caption-template out" in str(refused.exception)
+
+
+def test_a_generator_draws_anew_what_is_marked_in_a_square(run, model_folder, tmp_path):
+    before, mask = damaged_picture(tmp_path / "a.png"), mask_picture(tmp_path / "mask.png")
+    words = ("restore", tmp_path / "a.png", "--mask", tmp_path / "mask.png", "--model", model_folder, "--steps", 2)
+    around, placed = tmp_path / "around.png", tmp_path / "placed.png"
+    for result in (run(*words, "--out", around), run(*words, "--out", placed, "--square", 6, 10, 16)):
+        assert result.exit_code == 0, result.output
+    after = np.asarray(Image.open(around))
+    assert (after[~mask] == before[~mask]).all() and (after[mask] != before[mask]).any(axis=1).mean() > 0.5
+    mask[:10] = False
+    after = np.asarray(Image.open(placed))
+    assert (after[~mask] == before[~mask]).all() and (after[mask] != before[mask]).any(axis=1).mean() > 0.5
+
+
+def test_a_generator_draws_anew_what_is_found(run, model_folder, restorer_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SD_CORE_CHECKPOINTS", str(restorer_folder.parent))
+    before, mask = damaged_picture(tmp_path / "a.png"), np.zeros((30, 40), bool)
+    mask[5:15, 8:20] = True
+    monkeypatch.setattr("sd_core.repairer.find_damage", lambda model, picture: torch.from_numpy(mask))
+    out = tmp_path / "fixed.png"
+    result = run(
+        "restore", tmp_path / "a.png", "--find", "--model", model_folder, "--steps", 2, "--out", out
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    after = np.asarray(Image.open(out))
+    assert (after[~mask] == before[~mask]).all() and (after != before).any()
+
+
+def test_a_generator_without_a_mask_removes_noise_in_its_square_only(run, model_folder, tmp_path):
+    before = damaged_picture(tmp_path / "a.png")
+    out = tmp_path / "fixed.png"
+    result = run(
+        "restore", tmp_path / "a.png", "--model", model_folder, "--sigma", 40, "--square", 4, 2, 10, "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    changed = (np.asarray(Image.open(out)) != before).any(axis=2)
+    assert changed[2:12, 4:14].mean() > 0.5
+    changed[2:12, 4:14] = False
+    assert not changed.any()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--square", 30, 0, 30), "inside the picture"),
+        (("--whole", "--mask", "mask.png"), "for restorers"),
+        (("--upscale", 2), "for restorers"),
+    ],
+)
+def test_what_a_generator_cannot_do_is_told_in_one_sentence(run, model_folder, tmp_path, words, said):
+    damaged_picture(tmp_path / "a.png")
+    result = run("restore", tmp_path / "a.png", "--out", tmp_path / "b.png", "--model", model_folder, *words)
+    assert said in str(result.exception) and not (tmp_path / "b.png").exists()
+
+
+def test_a_square_is_for_generators(run, restorer_folder, tmp_path):
+    damaged_picture(tmp_path / "a.png")
+    words = ("--model", restorer_folder, "--square", 0, 0, 16)
+    result = run("restore", tmp_path / "a.png", "--out", tmp_path / "b.png", *words)
+    assert "for generators" in str(result.exception)
+
+
+def test_help_says_where_a_generator_works(run):
+    said = " ".join(run("restore", "--help").output.replace("│", " ").split())
+    assert "--square" in said and "LEFT TOP SIZE" in said

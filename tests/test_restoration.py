@@ -1,5 +1,7 @@
 """Repairing with a restorer: what is not to be changed is not, tiles leave no seams, and a seed gives its picture."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from sd_core import restoration
 from sd_core.images import MAX_PIXELS
-from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas
+from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas, work
 from sd_core.tiles import windows
 
 
@@ -137,6 +139,18 @@ def test_every_tile_of_every_step_is_told(small_tiles):
     assert {e.count for e in events} == {16}
     assert [len(e.pictures) for e in events] == [0] * 8 + [1] * 8 + [2]
     assert all(e.preview.dtype == torch.uint8 for e in events)
+
+
+def test_the_work_of_a_repair_is_what_its_windows_hold(small_tiles):
+    whole = RestoreRequest(whole=True, steps=3, candidates=2)
+    assert work((20, 20), whole) == 6 * 400
+    assert work((20, 20), replace(whole, upscale=2)) == 6 * sum(
+        (w.outer[0].stop - w.outer[0].start) * (w.outer[1].stop - w.outer[1].start) for w in restoration.windows(40, 40)
+    )
+    assert work((20, 20), replace(whole, steps=1)) == 400
+    mask = torch.zeros(2000, 2000, dtype=torch.bool)
+    mask[1000:1010, 1000:1010] = True
+    assert work((2000, 2000), RestoreRequest(mask)) < 200**2
 
 
 def test_a_walk_begins_where_the_most_faithful_answer_comes_from():

@@ -19,6 +19,17 @@ def test_a_square_lies_where_it_is_put_and_never_outside():
         Square.within((50, 30), 1.2)
 
 
+def test_a_square_around_a_mask_is_as_large_and_as_near_as_the_picture_allows():
+    mask = np.zeros((30, 50), bool)
+    assert Square.around(mask) == Square.within((50, 30))
+    mask[3:6, 30:34] = True
+    assert Square.around(mask) == Square(17, 0, 30)
+    mask[:, 48] = True
+    assert Square.around(mask.T) == Square(0, 20, 30)
+    with pytest.raises(ValueError, match="inside the picture, which has 50×30"):
+        Square(0, 1, 30).check((50, 30))
+
+
 def test_at_its_own_size_a_square_is_taken_and_put_back_exactly():
     square, whole = Square(3, 5, 16), picture()
     part = square.taken(whole, 16)

@@ -1,33 +1,24 @@
 """Whatever ends a run early, its folder says why, its last save is sound, and it can go on."""
 
 import errno
-import json
-import os
-import shutil
-import signal
-import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from types import ModuleType
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from small_runs import STEPS, finish, in_a_process, until, weights
 
-from sd_core import checkpoint, run_queue
-from sd_core.checkpoint import CheckpointError
-from sd_core.data import DataError, pack
+from sd_core import checkpoint
+from sd_core.data import DataError
 from sd_core.lessons import GeneratorObjective
-from sd_core.run_config import RunConfig
 from sd_core.run_worker import work
-from sd_core.runs import Run, RunError, Status, new_name
-from sd_core.training import Progress, Sampling, Saved, TrainingConfig, TrainingFailed
+from sd_core.runs import Run, RunError, Status
+from sd_core.training import Progress, Saved, TrainingConfig, TrainingFailed
 
 
 @pytest.mark.parametrize(

@@ -4,29 +4,19 @@ import errno
 import json
 import os
 import shutil
-import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from types import ModuleType
 
 import pytest
-import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from small_runs import STEPS, finish, in_a_process, until, weights
+from small_runs import STEPS, finish
 
 from sd_core import checkpoint, run_queue
 from sd_core.checkpoint import CheckpointError
-from sd_core.data import DataError, pack
-from sd_core.lessons import GeneratorObjective
-from sd_core.run_config import RunConfig
 from sd_core.run_worker import work
-from sd_core.runs import Run, RunError, Status, new_name
-from sd_core.training import Progress, Sampling, Saved, TrainingConfig, TrainingFailed
+from sd_core.runs import Run, RunError, new_name
 
 
 def test_a_finished_run_leaves_metrics_samples_and_a_model(make):

@@ -1,5 +1,7 @@
 import threading
+import time
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -7,6 +9,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from sd_core.images import read_parameters
+from tabs.sessions import SESSIONS
 
 
 @pytest.fixture
@@ -83,3 +86,55 @@ def test_two_visitors_at_once_both_get_their_own_pictures(served):
         thread.join(120)
     for seed in (10, 20, 30):
         assert [read_parameters(path).seed for path in results[seed]] == [seed, seed + 1, seed + 2]
+
+
+def test_two_jobs_of_one_program_both_get_their_own_pictures(client):
+    jobs = {
+        seed: client.submit(prompt="hair", count=3, steps=20, seed=seed, api_name="/generate") for seed in (10, 20, 30)
+    }
+    for seed, job in jobs.items():
+        paths = files(job.result(timeout=120))
+        assert [read_parameters(path).seed for path in paths] == [seed, seed + 1, seed + 2]
+
+
+def jobs_under_way():
+    return [thread for thread in threading.enumerate() if thread.name == "job"]
+
+
+def wait_until(true, seconds=10):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+LONG = {"prompt": "hair", "count": 64, "steps": 100, "sampler": "heun"}
+
+
+def test_a_cancelled_job_stops_working_and_leaves_no_files(client):
+    wait_until(lambda: not jobs_under_way())
+    folders = set(SESSIONS._sessions)
+    job = client.submit(**LONG, api_name="/generate")
+    wait_until(jobs_under_way)
+    (key,) = set(SESSIONS._sessions) - folders
+    folder = SESSIONS._sessions[key].folder
+    assert folder.exists()
+    job.cancel()
+    wait_until(lambda: not jobs_under_way(), 5)
+    assert not folder.exists() and key not in SESSIONS._sessions
+
+
+def test_a_job_stops_working_when_its_program_goes_away(served):
+    wait_until(lambda: not jobs_under_way())
+    data = ["hair", "", 64, "heun", 100, 2.5, 0, ""]
+    event = httpx.post(f"{served}gradio_api/call/generate", json={"data": data}).json()["event_id"]
+    with httpx.stream("GET", f"{served}gradio_api/call/generate/{event}") as answers:
+        next(answers.iter_lines())
+        wait_until(jobs_under_way)
+    wait_until(lambda: not jobs_under_way(), 5)
+
+
+def test_a_call_that_skips_the_queue_is_answered_at_once(served):
+    data = ["hair", "", 1, "euler", 2, 2.5, 7, ""]
+    answer = httpx.post(f"{served}gradio_api/run/generate", json={"data": data}, timeout=60).json()
+    assert answer["data"][0][0]["image"]["path"].endswith(".png")

@@ -1,5 +1,6 @@
 """What the Restore tab asks of the library, and what it hands back, without a browser."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +10,14 @@ from PIL import Image
 
 from sd_core.originals import Original, open_original
 from sd_core.proxies import proxy
+from sd_core.restoration import RestoreRequest, work
 from sd_core.shelf import Shelf
+from tabs import restore_limits
 from tabs.choosing import Chosen, model_choices, moved
 from tabs.damaging import digest, make_damaged
 from tabs.marking import canvas, marked
 from tabs.opened import Opened
-from tabs.repairing import Wanted, compared, measured, propose, remove_noise_small, repair
+from tabs.repairing import Wanted, clean_small, compared, measured, propose, repair
 from tabs.sessions import SESSIONS
 from tabs.streaming import Waiting
 
@@ -88,7 +91,7 @@ def test_a_generator_draws_what_is_missing_in_its_square(shelf, picture):
 
 
 def test_noise_is_removed_at_a_models_own_size(shelf, picture):
-    small = remove_noise_small(VISITOR, shelf, Wanted(picture, "characters", steps=2))
+    small = last(clean_small(VISITOR, shelf, Wanted(picture, "characters", whole=True, steps=2)))
     assert Image.open(small).size == (16, 16)
 
 
@@ -112,6 +115,42 @@ def test_stopping_keeps_the_candidates_that_are_finished(shelf, picture):
             break
     end = last(shown)
     assert "Stopped" in end.status and (end.repaired is None or len(end.repaired.paths) < 8)
+
+
+def test_a_public_space_limits_the_work_of_one_repair(shelf, picture, monkeypatch):
+    monkeypatch.setattr(restore_limits, "MOST_PIXELS", 40 * 56 * 3)
+    wanted = Wanted(picture, "restorer", whole=True, steps=3, candidates=2)
+    assert last(repair(VISITOR, shelf, wanted)).repaired, "one's own machine has no limit"
+    monkeypatch.setenv("SPACE_ID", "me/space")
+    with pytest.raises(ValueError, match="2.0 times the work that is allowed here: lower the steps, the candidates"):
+        last(repair(VISITOR, shelf, wanted))
+    with pytest.raises(ValueError, match="8.0 times"):
+        last(repair(VISITOR, shelf, replace(wanted, candidates=1, steps=6, upscale=2)))
+    with pytest.raises(ValueError, match="2.0 倍"):
+        last(repair(SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}), shelf, wanted))
+    assert last(repair(VISITOR, shelf, replace(wanted, candidates=1))).repaired
+    assert last(repair(VISITOR, shelf, replace(wanted, steps=1))).repaired, "one step has one answer"
+    marked_only = replace(wanted, whole=False, mask=a_mask(), candidates=1)
+    assert last(repair(VISITOR, shelf, marked_only)).repaired
+    monkeypatch.setenv("SD_CORE_RESTORE", "free")
+    assert last(repair(VISITOR, shelf, wanted)).repaired
+    monkeypatch.delenv("SPACE_ID")
+    monkeypatch.setenv("SD_CORE_RESTORE", "limited")
+    with pytest.raises(ValueError, match="allowed here"):
+        last(repair(VISITOR, shelf, wanted))
+    monkeypatch.setenv("SD_CORE_RESTORE", "maybe")
+    with pytest.raises(ValueError, match="must be limited or free"):
+        last(repair(VISITOR, shelf, wanted))
+
+
+def test_the_limit_lets_through_what_is_usual_and_refuses_hours_of_work():
+    def share(height, width, **how):
+        return work((height, width), RestoreRequest(whole=True, **how)) / restore_limits.MOST_PIXELS
+
+    assert share(5000, 8000) < 0.1
+    assert share(2000, 2000, steps=50) < 1
+    assert share(1000, 1000, steps=50, candidates=8) < 1
+    assert share(5000, 8000, steps=50, candidates=8) > 30
 
 
 def test_holes_in_a_picture_are_proposed_besides_what_the_model_finds(shelf, tmp_path):

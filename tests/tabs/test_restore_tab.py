@@ -80,6 +80,17 @@ def test_restore_changes_what_is_marked_and_nothing_else(client, grey, tmp_path)
         assert (before[~mask] == after[~mask]).all() and (before != after)[mask].any()
 
 
+def test_two_repairs_of_one_program_both_come_back(client, grey):
+    jobs = [
+        client.submit(
+            picture=handle_file(grey), mask=None, mode="whole", steps=5, candidates=2, seed=seed, api_name="/restore"
+        )
+        for seed in (1, 5)
+    ]
+    first, second = ([pixels(answer["image"]) for answer in job.result(timeout=120)] for job in jobs)
+    assert len(first) == len(second) == 2 and not np.array_equal(first[0], second[0])
+
+
 def test_restore_cleans_and_enlarges_a_whole_picture(client, grey):
     answers = client.predict(picture=handle_file(grey), mask=None, mode="whole", upscale=2, api_name="/restore")
     assert [pixels(answer["image"]).shape for answer in answers] == [(96, 128, 3)]

@@ -1,10 +1,9 @@
 import threading
 import time
 
-import gradio as gr
 import pytest
 
-from tabs.streaming import Line, Stream, Waiting, line_for, plain_error
+from tabs.streaming import Line, Stream, Waiting, line_for
 
 PATIENCE = 20  # seconds, for a busy machine
 
@@ -155,12 +154,3 @@ def test_no_thread_is_left_behind():
 
 def test_each_device_has_one_line():
     assert line_for("cpu") is line_for("cpu") and line_for("cuda:0") is not line_for("cpu")
-
-
-def test_errors_are_told_in_one_plain_sentence(caplog):
-    assert plain_error(ValueError("Too many.")).message == "Too many."
-    assert "memory" in plain_error(RuntimeError("DefaultCPUAllocator: can't allocate memory")).message
-    assert "secret" not in plain_error(KeyError("secret/path")).message
-    assert "secret/path" in caplog.text
-    error = gr.Error("As it was.")
-    assert plain_error(error) is error

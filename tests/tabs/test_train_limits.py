@@ -68,7 +68,7 @@ def test_the_environment_sets_the_limits(environment, refusal, minutes):
     limits = Limits.of_environment(environment)
     assert (limits.refusal, limits.minutes) == (refusal, minutes)
     assert bool(limits.words(None)) == bool(refusal or minutes)
-    with pytest.raises(RunError, match="SD_CORE_TRAIN"):
+    with pytest.raises(ValueError, match="SD_CORE_TRAIN"):
         Limits.of_environment({"SD_CORE_TRAIN": "maybe"})
 
 

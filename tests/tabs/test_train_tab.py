@@ -182,6 +182,12 @@ def test_a_wish_is_shown_until_it_is_granted(run):
         assert Standing.of(run).state == "pausing"
 
 
+def test_a_failed_run_gives_its_reason_without_the_servers_paths(run):
+    run.write_status(Status("failed", "There is no folder or .zip at /srv/app/pets.zip; check the path."))
+    line = status_line(Standing.of(run), None)
+    assert "at pets.zip" in line and "/srv" not in line
+
+
 def test_a_failed_run_gives_its_reason_which_is_text_and_not_html(run):
     run.write_status(Status("failed", "The loss <exploded>.", step=5, steps=10))
     line = status_line(Standing.of(run), None)
