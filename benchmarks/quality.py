@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     command = f"python -m benchmarks.quality --model checkpoints/{name}"
     command += " --data TRAIN.zip --held-out TEST.zip" if options.data else ""
-    command += f" --count {options.count}"
+    command += f" --count {options.count}" + (f" --epochs {options.epochs}" if options.epochs else "")
     common.report(f"quality-{name}", f"Quality of {name}", command, "\n\n".join(body), options.device, options.results)
 
 
