@@ -26,7 +26,7 @@ SAMPLE_GUIDANCE = 2.0
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
 CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
-LOST_WEIGHT = 0.25  # of crops with lost places: little can be known there, and their gradients are the noisiest
+LOST_WEIGHT = 1.0  # of crops with lost places; see benchmarks/LOG.md
 LEAST_SIGMA = 0.01  # noise level that a restorer learns at
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 

@@ -180,8 +180,8 @@ def with_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, float
 
 
 def sloppy(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """The mask [1, S, S] as a person paints it, who covers the damage and some pixels around."""
-    reach = int(torch.randint(SLOPPY + 1, (), generator=generator))
+    """The mask [1, S, S] as a program knows it, or as a person paints it, who covers some pixels around the damage."""
+    reach = int(torch.randint(SLOPPY + 1, (), generator=generator)) if uniform(generator, 0, 1) < 0.5 else 0
     return torch.nn.functional.max_pool2d(mask[None], 2 * reach + 1, stride=1, padding=reach)[0] if reach else mask
 
 
