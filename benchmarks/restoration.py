@@ -21,8 +21,9 @@ from sd_core import checkpoint, damage
 from sd_core.damage import Damage, damaged, to_unit
 from sd_core.data.characters import EVALUATION_STYLE, STYLES, character, render
 from sd_core.data.pairs import open_clean
-from sd_core.denoiser import Denoiser, Hints
+from sd_core.denoiser import Denoiser
 from sd_core.filling import fill
+from sd_core.hints import Hints
 from sd_core.images import to_float, to_pixels
 from sd_core.metrics import psnr, ssim
 from sd_core.restoration import RestoreRequest, find_damage, restore

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,9 @@ def generate(
     from sd_core.generation import GenerationRequest, generate, save_pictures
     from sd_core.images import fit_picture, open_picture, to_float
 
+    if out.is_file():
+        raise ValueError(f"{out} is a file; the pictures need a folder.")
+    _check_there(start)
     loaded = _load(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
         print(f"This model never learnt: {', '.join(unknown)}.", file=sys.stderr)
@@ -69,6 +73,11 @@ def generate(
         print(path)
 
 
+def _check_there(picture: Path | None) -> None:
+    if picture is not None and not picture.is_file():
+        raise ValueError(f"There is no picture {picture}.")
+
+
 def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
     """A model of one of these kinds by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
     from sd_core.checkpoint import CheckpointError, load
@@ -76,8 +85,10 @@ def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
     from sd_core.shelf import Shelf
 
     shelf = Shelf()
-    known = any(model in shelf.names(kind) for kind in ("generator", "restorer"))
-    loaded = shelf.load(model) if known else load(model, best_device())
+    names = [name for kind in kinds for name in shelf.names(kind)]
+    if model not in names and "/" not in model and not Path(model).is_dir():
+        raise CheckpointError(f"There is no model {model}. Models here are: {', '.join(names)}.")
+    loaded = shelf.load(model) if model in names else load(model, best_device())
     if loaded.config.kind not in kinds:
         raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
     return loaded
@@ -128,6 +139,8 @@ def restore(
     from sd_core.restoration import RestoreRequest
     from sd_core.squares import Square
 
+    if not picture.is_dir():
+        _check_target(picture, out, mask)
     loaded = _load(model, ("restorer", "generator"))
     if loaded.config.kind == "generator":
         if whole or strength != 1 or upscale != 1:
@@ -156,7 +169,6 @@ def restore(
         if failed:
             raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
         return
-    _check_target(picture, out, mask)
     original = open_original(picture)
     marked = None if mask is None else read_mask(mask, original.size)
     with tqdm(unit="tile", disable=None) as bar:
@@ -174,10 +186,10 @@ def restore(
 
 
 def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
+    _check_there(picture)
+    _check_there(mask)
     if out.suffix.lower() != ".png":
         raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
-    if not picture.is_file():
-        raise ValueError(f"There is no picture {picture}.")
     if any(out.exists() and given and given.exists() and out.samefile(given) for given in (picture, mask)):
         raise ValueError("The repaired picture would replace the damaged one or its mask; choose another --out.")
 
@@ -253,10 +265,13 @@ def train(
 ) -> None:
     """Train a model, or go on with a run, when no other is at work. Ctrl-C pauses; `train --run runs/NAME` resumes."""
     from sd_core.checkpoint import describe
+    from sd_core.data import DataError
     from sd_core.run_config import RunConfig
     from sd_core.runs import Run, RunError, new_name
     from sd_core.training import SIGMAS, TrainingConfig
 
+    if run is not None and not (run / "config.json").is_file():
+        raise RunError(f"There is no run {run}.")
     if run is None and "RANK" in os.environ:
         raise RunError("Under torchrun, first write a run with `train --only-create`, then work on it with `--run`.")
     if run is None:
@@ -297,8 +312,14 @@ def train(
         work_on = Run(run)
     if only_create:
         print(f"Work on it with: python -m sd_core train --run {work_on.folder}")
-    else:
+        return
+    try:
         _work(work_on, quiet, queued)
+    except DataError:
+        if run is None:  # nothing was learnt, and its name is free for another try
+            with suppress(RunError, OSError):
+                work_on.delete()
+        raise
 
 
 def _work(run: "Run", quiet: bool, queued: bool) -> None:

@@ -63,7 +63,7 @@ def repair_folder(
         An `Outcome` for each picture, in the order of their names. One that fails does not stop the rest.
 
     Raises:
-        ValueError: at once, where folders are missing or `out` could overwrite an input.
+        ValueError: at once, where folders are missing or empty, or `out` could overwrite an input.
     """
     source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
     _check_folders(source, out, masks)
@@ -74,6 +74,8 @@ def repair_folder(
         if PurePosixPath(name).suffix.lower() in _suffixes()
         and not any((source / name).parent.resolve().is_relative_to(folder) for folder in inside)
     ]
+    if not names:
+        raise ValueError(f"There are no pictures in {source}.")
     return _outcomes(source, out, _targets(names), repair, masks, again)
 
 

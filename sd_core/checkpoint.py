@@ -226,7 +226,10 @@ def _load(folder: Path) -> Denoiser:
         wrong = sorted(
             n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n)
         )
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}.")
+        raise CheckpointError(
+            f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}; "
+            "it may come from another version of the program."
+        )
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     return model
 

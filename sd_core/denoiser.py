@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sd_core.hints import HINT_CHANNELS, Hints
 from sd_core.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.text import TextEncoder, Vocabulary
 from sd_core.unet import WIDTHS, Context, UNet, UNetConfig
 
 D = Callable[[Tensor, Tensor], Tensor]
 
-RESTORER_HINTS = 5  # damaged picture (3), damage mask (1), noise-level map (1)
 RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
-UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
 _FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks again, and counting takes a whole call
@@ -58,36 +57,8 @@ class ModelConfig:
     @property
     def unet(self) -> UNetConfig:
         if self.kind == "restorer":
-            return UNetConfig(self.size, self.patch, hint_channels=RESTORER_HINTS, extra_channels=1, normalised=False)
+            return UNetConfig(self.size, self.patch, hint_channels=HINT_CHANNELS, extra_channels=1, normalised=False)
         return UNetConfig(self.size, self.patch, context_channels=2 * WIDTHS[self.size])
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What a restorer is told.
-
-    Attributes:
-        damaged: pictures [B, 3, H, W] in [-1, 1].
-        mask: [B, 1, H, W], 1 where the picture is lost, 0 where it is not, `UNKNOWN` where nobody says. What lies under
-            a 1 is not shown to the network, so it does not matter.
-        sigma: noise levels [B, 1, H, W] (or a shape that expands to it) in units of [-1, 1], or `UNKNOWN`.
-    """
-
-    damaged: Tensor
-    mask: Tensor
-    sigma: Tensor
-
-    @classmethod
-    def of(cls, damaged: Tensor, mask: Tensor | None = None, sigma: float | None = None) -> "Hints":
-        """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None)."""
-        unknown = torch.full_like(damaged[:, :1], UNKNOWN)
-        level = unknown if sigma is None else torch.full_like(unknown, sigma)
-        return cls(damaged, unknown if mask is None else mask.to(damaged), level)
-
-    @property
-    def base(self) -> Tensor:
-        """The damaged pictures, grey where they are lost: what the restored ones are compared with."""
-        return torch.where(self.mask > 0, 0.0, self.damaged)
 
 
 class Denoiser(nn.Module):
@@ -127,10 +98,9 @@ class Denoiser(nn.Module):
         Returns:
             the guess [B, 3, H, W], and the logit [B, 1, H, W] of each pixel's being lost.
         """
-        sigma, base = self._levels(sigma, x), hints.base
+        sigma, base = self._levels(sigma, x), hints.base()
         difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
-        told = torch.cat([base, hints.mask, hints.sigma.expand_as(hints.mask)], dim=1)
-        denoised, logit = self._denoised(difference, sigma, hints=told)
+        denoised, logit = self._denoised(difference, sigma, hints=hints.channels(base))
         return base + denoised, logit
 
     def at_once(self, hints: Hints) -> tuple[Tensor, Tensor]:

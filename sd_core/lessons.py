@@ -5,7 +5,8 @@ Whatever is random in step n comes from generators seeded by (seed, n), whoever 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from sd_core.data import PictureSet
 from sd_core.data.pairs import CleanPictures, Pair
-from sd_core.denoiser import Denoiser, Guided, Hints
+from sd_core.denoiser import Denoiser, Guided
+from sd_core.hints import Hints
 from sd_core.images import to_float
 from sd_core.noise import SIGMA_MAX, SigmaDistribution, add_noise, draw_noise, karras_sigmas, picture_generators
 from sd_core.sampling import dpmpp_2m
@@ -271,6 +273,9 @@ class PairLessons(Lessons):
         self.one_step_share, self.noisy_share = one_step_share, noisy_share
         self.side = model.config.resolution
         self.objective = RestorerObjective(model)
+        # The next pairs are made in a thread while the model learns from these; little of either is done in Python.
+        self._maker = ThreadPoolExecutor(1, "pairs")
+        self._next: tuple[tuple[int, ...], Future[list[Pair]]] | None = None
 
     def edges(self, model: Denoiser) -> Iterable[nn.Module]:
         return model.unet.stem, model.unet.head, model.unet.noise_embedding
@@ -282,12 +287,30 @@ class PairLessons(Lessons):
         sigma = self.sigmas.sample(self.batch, draw).clamp(min=LEAST_SIGMA)
         at_once = torch.randperm(self.batch, generator=draw) < round(self.one_step_share * self.batch)
         sigma = torch.where(at_once, SIGMA_MAX, sigma)
-        for mine in share:
+        parts = list(share)
+        for mine, following in zip(parts, [*parts[1:], parts[0] + self.batch], strict=True):
             numbers = [step * self.batch + int(i) for i in mine]
-            pairs = [self.pictures.pair(self.side, self.generator(2, n), self.noisy_share) for n in numbers]
+            pairs = self._made(numbers)
+            self._make([step * self.batch + int(i) for i in following])
             x0, damaged, told, level, mask = (t.to(device) for t in stacked(pairs))
             noise = draw_noise([self.generator(3, n) for n in numbers], tuple(x0.shape[1:]), device)
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask
+
+    def _pairs(self, numbers: Sequence[int]) -> list[Pair]:
+        return [self.pictures.pair(self.side, self.generator(2, n), self.noisy_share) for n in numbers]
+
+    def _make(self, numbers: Sequence[int]) -> None:
+        """Has these pairs made in the background."""
+        self._next = tuple(numbers), self._maker.submit(self._pairs, numbers)
+
+    def _made(self, numbers: Sequence[int]) -> list[Pair]:
+        """These pairs; at once, if they are the ones that are being made."""
+        coming, self._next = self._next, None
+        if coming and coming[0] == tuple(numbers):
+            return coming[1].result()
+        if coming:
+            coming[1].cancel()
+        return self._pairs(numbers)
 
     def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         """Damaged, restored in one step and clean, side by side."""

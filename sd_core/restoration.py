@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core.damage import to_unit
-from sd_core.denoiser import Denoiser, Hints
+from sd_core.denoiser import Denoiser
 from sd_core.device import inference_autocast
+from sd_core.hints import Hints
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
 from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.tiles import Window, touching, windows

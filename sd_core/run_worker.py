@@ -254,7 +254,7 @@ class _Worker:
                 trainer.load_state(tensors, texts)
             except (SafetensorError, RuntimeError, KeyError) as error:
                 raise RunError(
-                    f"The saved state of {run.name} is damaged; start a new run from its checkpoint instead."
+                    f"The saved state of {run.name} is damaged or of another version of the program; start a new run."
                 ) from error
             with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
                 if checkpoint.describe(run.checkpoint).origin.steps == trainer.step:

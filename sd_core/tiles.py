@@ -11,7 +11,7 @@ from torch import Tensor
 
 TILE = 512  # pixels a side of what one window gives; with its margins, what one call computes
 MARGIN = 64  # pixels around it; see benchmarks/LOG.md for how much less changes the answer
-GRID = 16  # windows begin at multiples of it, so that the network's levels fall on the same pixels everywhere
+GRID = 16  # windows begin and end at multiples of it, so that the network's levels fall on the same pixels everywhere
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _spans(length: int, tile: int) -> list[slice]:
 
 def _window(rows: slice, columns: slice, height: int, width: int, margin: int) -> Window:
     def grown(span: slice, length: int) -> slice:
-        return slice(max(0, span.start - margin) // GRID * GRID, min(length, span.stop + margin))
+        return slice(max(0, span.start - margin) // GRID * GRID, min(length, -(-(span.stop + margin) // GRID) * GRID))
 
     return Window((rows, columns), (grown(rows, height), grown(columns, width)))
 

@@ -322,7 +322,7 @@ class Trainer:
             norms.append(norm)
             due_sample = self.is_sample_due()
             due_save = self._due(self.config.save_every)
-            if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or self.step == 1:
+            if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or due_sample or self.step == 1:
                 mean_loss, mean_norm = self._mean(losses), float(torch.stack(norms).mean())
                 self._check(mean_loss, mean_norm)
                 seconds = time.perf_counter() - since

@@ -47,7 +47,7 @@ class UNetConfig:
     """All that decides the UNet's shape. `size` is the one dial; the rest says what the model is for.
 
     A generator reads prompts (`context_channels` > 0) and attends over the whole picture. A restorer has
-    `hint_channels` (damaged picture, mask, noise-level map) and no attention, so that nothing in it depends on the
+    `hint_channels` (what `hints.Hints` says of the damage) and no attention, so that nothing in it depends on the
     picture's size; and no norm, which would hide from it how strong the noise is. It gives `extra_channels` besides the
     picture.
     """

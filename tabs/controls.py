@@ -93,8 +93,8 @@ def prompt_box() -> gr.Textbox:
     )
 
 
-def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button]:
-    """Draws the settings. Returns them and the button that brings the last seed back."""
+def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
+    """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
     names = shelf.names()
     model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
     count = gr.Slider(1, g.MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
@@ -124,7 +124,7 @@ def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Butto
         variation_strength = gr.Slider(
             0, 1, g.DEFAULT_VARIATION, step=0.01, label=T("variation_strength"), elem_id="variation-strength"
         )
-    with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image"):
+    with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as start_box:
         start = gr.Image(
             label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
             buttons=["fullscreen"], elem_id="start",
@@ -139,7 +139,7 @@ def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Butto
     start.upload(_check_start, start, start, show_progress="hidden", api_visibility="private").failure(
         _bad_start, None, start, show_progress="hidden", api_visibility="private"
     )
-    return controls, reuse
+    return controls, reuse, start_box
 
 
 def _check_start(path: str | None, request: gr.Request):

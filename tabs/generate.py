@@ -83,7 +83,7 @@ def build(shelf: Shelf) -> GenerateTab:
         with gr.Column(scale=2, min_width=300):
             result, buttons = _build_result()
         with gr.Column(scale=1, min_width=300):
-            controls, reuse = build_controls(shelf, prompt)
+            controls, reuse, start_box = build_controls(shelf, prompt)
             build_word_browser(shelf, controls)
             walk_inputs, walk_go, strip, animation = _build_walk()
             build_png_settings(shelf, controls)
@@ -158,7 +158,10 @@ def build(shelf: Shelf) -> GenerateTab:
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
     result.gallery.select(_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
-    use_as_start.click(lambda path: path or gr.skip(), result.chosen_path, controls.start, **QUIET)
+    use_as_start.click(
+        lambda path: (path or gr.skip(), gr.Accordion(open=True)), result.chosen_path, [controls.start, start_box],
+        **QUIET,
+    )  # fmt: skip
     animate.click(_animate_steps, result.view, result.film, show_progress="minimal", api_visibility="private")
     build_api(shelf)
     return GenerateTab(send, result.chosen_path, controls.model)

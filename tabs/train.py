@@ -138,7 +138,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
             own(run, identity, visitor)
             enqueue(run)
         except Exception as error:  # told in one sentence
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         news = look(visitor, run.name, Seen(), 1, scale, compared, identity)
         before = all_standings(Run.all(shelf.runs))[run.name].before
         words = say(visitor, "run_queued", name=run.name, before=before) if before else None

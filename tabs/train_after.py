@@ -78,7 +78,7 @@ def build_after(shelf: Shelf, chosen: gr.State) -> After:
             copy = checkpoint.snapshot(saved(name, visitor), folder / name)
             packed = make_zip(sorted(copy.iterdir()), folder / f"{name}.zip")
         except (ValueError, OSError) as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         yield gr.DownloadButton(visible=True)  # a button that is still hidden when it gets its file never hears of it
         yield gr.DownloadButton(value=packed)
 
@@ -91,7 +91,7 @@ def build_after(shelf: Shelf, chosen: gr.State) -> After:
                 copy = checkpoint.snapshot(saved(name, visitor), Path(folder) / name)
                 address = checkpoint.push(copy, repository.strip(), token.strip(), private)
         except Exception as error:  # told in one sentence, without the token whatever it says
-            said = plain_error(error)
+            said = plain_error(error, visitor)
             said.message = said.message.replace(token.strip(), "…") if (token or "").strip() else said.message
             raise said from None
         link = html.escape(address, quote=True)

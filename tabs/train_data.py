@@ -34,7 +34,7 @@ add_words({
     "styles": ("Styles", "画风"),
     "train_count": ("Number of pictures", "图片数量"),
     "archive": (
-        "Pictures, or a .zip of them; captions from its folders, .txt files or metadata.jsonl",
+        "Pictures, or a .zip; captions by folder, .txt or metadata.jsonl",
         "图片，或图片 .zip；说明文字取自文件夹名、.txt 或 metadata.jsonl",
     ),
     "fit": ("Pictures of another shape", "非正方形图片"),
@@ -84,8 +84,7 @@ class DataControls:
 def build_data(limits: Limits, count: int) -> DataControls:
     """Draws the components."""
     names = [style.name for style in STYLES]
-    kinds = [(T(f"data_{kind}"), kind) for kind in KINDS]
-    kind = gr.Radio(kinds, value="characters", label=T("train_data"), elem_id="train-data")
+    kind = gr.Radio(kinds_for("generator"), value="characters", label=T("train_data"), elem_id="train-data")
     with gr.Group() as characters:
         styles = gr.CheckboxGroup(names, value=names, label=T("styles"), elem_id="train-styles")
         number = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
@@ -105,6 +104,11 @@ def build_data(limits: Limits, count: int) -> DataControls:
     return DataControls(kind, styles, number, files, fit, template, characters, own, look, examples)
 
 
+def kinds_for(model_kind: str) -> list[tuple[str, str]]:
+    """The choices of data. CIFAR-10's pictures are smaller than the crops that a restorer learns from."""
+    return [(T(f"data_{kind}"), kind) for kind in KINDS if model_kind == "generator" or kind != "cifar10"]
+
+
 def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shelf: Shelf, limits: Limits) -> None:
     """Shows what was dropped, as training from `start` will see it, whenever that changes."""
 
@@ -122,7 +126,7 @@ def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shel
             else:
                 found = preview(source, pixels, fit=fit, caption_template=template or "{}")
         except (ValueError, OSError) as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         label = T("preview_pairs" if pairs else "preview_label")
         return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
 

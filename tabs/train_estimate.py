@@ -51,7 +51,7 @@ def build_estimate(
             steps = max(1, whole(steps or 1))
             found = probe(kind_of(shelf, start), size, resolution_of(shelf, start, resolution), whole(batch))
         except (RunError, ProbeFailed, CheckpointError, OSError) as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         seconds = found.seconds(steps, steps // sample_every(steps))
         parts = (
             say(visitor, "estimate_parameters", millions=found.parameters / 1e6),

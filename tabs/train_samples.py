@@ -66,7 +66,7 @@ def wire_samples(view: SamplesView, shelf: Shelf, chosen: gr.State) -> None:
             target = SESSIONS.of(visitor).new_folder() / f"{name}.webp"
             save_animation([_frame(path) for path in thinned(grids, FRAMES)], target, FRAME_MS)
         except (ValueError, OSError) as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         return gr.Image(target, visible=True, label=name)
 
     view.position.input(

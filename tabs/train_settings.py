@@ -14,7 +14,7 @@ from sd_core.shelf import Shelf
 from sd_core.training import SIGMAS, TrainingConfig
 from tabs.controls import whole
 from tabs.errors import plain_error
-from tabs.train_data import DataControls, build_data, wire_data
+from tabs.train_data import DataControls, build_data, kinds_for, wire_data
 from tabs.train_estimate import SAMPLE_AT_MOST, build_estimate, sample_every
 from tabs.train_limits import Limits
 from tabs.train_start import FRESH, RESOLUTION, kind_of, kind_shown, starts
@@ -226,14 +226,14 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
         count = min(chosen.count, _most_characters(kind_shown(shelf, model), limits))
         return chosen.steps, chosen.batch, count, gr.skip() if model not in FRESH else chosen.size
 
-    def on_start(model: str):
+    def on_start(model: str, visitor: gr.Request):
         """A trained model has its own size and resolution."""
         if model in FRESH:
             return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
         try:
             shape = shelf.describe(model).model
         except CheckpointError as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
         offered = [value for _, value in resolution.choices]
         return (
             gr.Radio(value=shape.size, interactive=False),
@@ -241,18 +241,28 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
             TUNED_RATE,
         )
 
-    def on_kind(model: str, count: float):
+    def on_kind(model: str, count: float, pictures: str):
         """A restorer is shown crops of large pictures, damaged and mirrored at random, and no captions."""
         kind = kind_shown(shelf, model)
         most = _most_characters(kind, limits)
         captioned = [type(each)(visible=kind == "generator") for each in of_captions]
-        return *captioned, gr.Slider(maximum=most, value=min(count, most))
+        offered = kinds_for(kind)
+        kept = pictures in [value for _, value in offered]
+        pictures = pictures if kept else "characters"
+        shown = gr.Radio(offered, value=pictures), gr.Group(visible=pictures == "characters")
+        native = gr.skip() if kept or model not in FRESH else RESOLUTION
+        return *captioned, gr.Slider(maximum=most, value=min(count, most)), *shown, native
 
     of_captions = [settings.fit, settings.template, settings.dropout, settings.prompts, settings.flips]
     data.kind.input(on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
     preset.input(on_preset, [preset, start], [settings.steps, settings.batch, data.count, size], **QUIET)
     start.input(on_start, start, [size, resolution, settings.learning_rate], **QUIET)
-    start.change(on_kind, [start, data.count], [*of_captions, data.count], **QUIET)
+    start.change(
+        on_kind,
+        [start, data.count, data.kind],
+        [*of_captions, data.count, data.kind, data.characters, resolution],
+        **QUIET,
+    )
 
 
 def _most_characters(kind: str, limits: Limits) -> int:

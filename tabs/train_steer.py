@@ -90,7 +90,7 @@ def wire_steering(
             limits.check_steer(run, browser, visitor)
             action(run)
         except (RunError, OSError) as error:
-            raise plain_error(error) from error
+            raise plain_error(error, visitor) from error
 
     def on_wish(wish: str):
         def handler(visitor: gr.Request, *watched):

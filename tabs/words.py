@@ -39,7 +39,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "sampler": ("Sampler", "采样器"),
     "steps": ("Steps", "步数"),
     "guidance": ("Guidance scale", "引导强度"),
-    "guidance_info": ("How closely to follow the prompt; 1 is not at all", "遵循提示词的程度；1 表示不引导"),
+    "guidance_info": ("How strongly to follow the prompt; 0 hardly", "遵循提示词的程度；0 表示忽略提示词"),
     "variation_of": ("Variation of", "变体来源"),
     "variation_of_info": ("The seed of a picture to vary; empty for none", "要变化的图片的种子；留空则不使用"),
     "variation_strength": ("Variation strength", "变体强度"),
@@ -47,7 +47,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "start": ("Picture to start from", "起始图片"),
     "strength": ("Strength", "强度"),
     "strength_info": ("How much of the picture is drawn anew; 1 forgets it", "重新绘制的程度；1 表示完全忽略原图"),
-    "png_settings": ("Restore settings from a picture", "从图片恢复设置"),
+    "png_settings": ("Settings from a picture", "从图片读取设置"),
     "png_drop": ("Drop a PNG that was made here", "拖入在这里生成的 PNG"),
     # results
     "preview": ("Preview", "预览"),

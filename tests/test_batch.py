@@ -180,10 +180,6 @@ def test_missing_folders_are_told_at_once(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_folder_is_done_at_once(tmp_path):
-    assert list(repair_folder(tmp_path, tmp_path / "out", inverted)) == []
-
-
 # Masks
 
 
@@ -238,3 +234,10 @@ def test_the_original_of_a_failed_write_is_kept(source, tmp_path, monkeypatch):
     assert (outcome.state, outcome.reason) == ("failed", "This picture cannot be repaired.")
     with Image.open(io.BytesIO(target.read_bytes())) as kept:
         assert kept.getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match="There are no pictures in"):
+        repair_folder(tmp_path / "in", tmp_path / "out", inverted)

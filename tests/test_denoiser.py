@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sd_core.denoiser import PLACES_ACROSS, Denoiser, Guided, Hints, ModelConfig
+from sd_core.denoiser import PLACES_ACROSS, Denoiser, Guided, ModelConfig
+from sd_core.hints import Hints
 from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.sampling import dpmpp_2m, euler
 

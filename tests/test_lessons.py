@@ -83,6 +83,18 @@ def test_parts_of_a_batch_are_the_batch(clean):
     assert all(torch.equal(a[4:], b) for a, b in zip(whole, split, strict=True))
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_pairs_made_ahead_are_those_made_when_asked_for(clean, monkeypatch, parts):
+    taught, share, made = new_lessons(clean), Share(0, 8, parts), []
+    alone = shown(new_lessons(clean), Share(0, 8, 1))
+    make = taught._pairs
+    monkeypatch.setattr(taught, "_pairs", lambda numbers: made.extend(numbers) or make(numbers))
+    list(taught.examples(2, share, CPU))
+    assert taught._next[0][0] == 3 * 8
+    assert all(torch.equal(a, b) for a, b in zip(shown(taught, share), alone, strict=True))
+    assert len(made) == len(set(made)) >= 16, "none is made twice"
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 4), (1.0, 8)])
 def test_the_share_of_one_step_answers_is_as_configured(clean, share, count):
     sigma = shown(new_lessons(clean, share), Share(0, 8, 1))[1]

@@ -100,6 +100,34 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
     assert not (tmp_path / "runs").exists(), "bad input must leave no run behind"
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("generate", "red", "--model", "nope"), "There is no model nope. Models here are: characters"),
+        (("generate", "red", "--start", "missing.png"), "There is no picture missing.png."),
+        (("generate", "red", "--out", __file__), "is a file; the pictures need a folder."),
+        (("restore", "missing", "--out", "fixed.png"), "There is no picture missing."),
+        (("restore", __file__, "--out", "fixed.png", "--mask", "missing.png"), "There is no picture missing.png."),
+        (("train", "--run", "runs/nope"), "There is no run runs/nope."),
+    ],
+)
+def test_what_is_not_there_is_named(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["sd_core", *words])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--data", "missing.zip"), ("--style", "no-such-style")])
+def test_a_training_without_pictures_leaves_its_name_free(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SD_CORE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("sys.argv", ["sd_core", "train", *words, "--name", "mine", "--size", "tiny"])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs" / "mine").exists()
+
+
 def test_a_mistake_at_the_shell_shows_no_traceback():
     code, errors = shell("generate", "red", "--count", "0")
     assert code == 2
@@ -247,7 +275,7 @@ def test_a_generator_without_a_mask_removes_noise_in_its_square_only(run, model_
     ("words", "said"),
     [
         (("--square", 30, 0, 30), "inside the picture"),
-        (("--whole", "--mask", "mask.png"), "for restorers"),
+        (("--whole",), "for restorers"),
         (("--upscale", 2), "for restorers"),
     ],
 )

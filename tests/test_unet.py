@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sd_core.denoiser import Denoiser, Hints, ModelConfig
+from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.hints import Hints
 from sd_core.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
 CONTEXT = 32

@@ -11,7 +11,7 @@ from small_checkpoints import ORIGIN, mark_of, marked
 from torch import nn
 
 from sd_core.checkpoint import CheckpointError, describe, load, save
-from sd_core.denoiser import Hints
+from sd_core.hints import Hints
 
 # Round trip
 

@@ -161,12 +161,25 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
 
 def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
     kind = page.handler("on_kind")
-    *hidden, count = kind.fn("fresh restorer", 6000)
+    *hidden, count, _, _, _ = kind.fn("fresh restorer", 6000, "characters")
     assert len(hidden) == 5 and not any(each.visible for each in hidden)
     assert (count.maximum, count.value) == (500, 500)
-    *shown, count = kind.fn("", 400)
+    *shown, count, _, _, _ = kind.fn("", 400, "characters")
     assert all(each.visible for each in shown)
     assert (count.maximum, count.value) == (Limits().count, 400)
+
+
+def test_cifar_10_is_offered_to_generators_only(page):
+    kind = page.handler("on_kind")
+    *_, data, characters, resolution = kind.fn("fresh restorer", 400, "cifar10")
+    assert resolution == 64
+    assert [value for _, value in data.choices] == ["characters", "own"]
+    assert data.value == "characters" and characters.visible
+    *_, data, characters, _ = kind.fn("fresh restorer", 400, "own")
+    assert data.value == "own" and not characters.visible
+    *_, data, _, _ = kind.fn("", 400, "cifar10")
+    assert [value for _, value in data.choices] == ["characters", "cifar10", "own"]
+    assert data.value == "cifar10"
 
 
 # What a look costs

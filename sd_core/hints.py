@@ -1,0 +1,116 @@
+"""What a restorer is told about a damaged picture, and what is worked out from that so that the network need not: a
+first guess of what is lost, and how strong the noise is where nobody says so.
+
+Both look at a place's surroundings only, in cells that divide `tiles.GRID`, so that tiles fit together as far as their
+margins reach.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
+HINT_CHANNELS = 7  # picture (3), mask, whether nobody gave one, noise level, whether nobody gave one
+LEVELS = 4  # of the pyramid that lost places are filled from; the coarsest has cells of 16 pixels
+REACH = 3  # cells of the coarsest level that known pixels spread into the unknown
+SMOOTHINGS = 3  # of each level's guess
+NOISE_AROUND = 16  # blocks of 2×2 pixels each way that the noise is averaged over
+MEAN_OF_NORMAL = 0.7979  # mean absolute value of a normal variable, in standard deviations
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a restorer is told.
+
+    Attributes:
+        damaged: pictures [B, 3, H, W] in [-1, 1].
+        mask: [B, 1, H, W], 1 where the picture is lost, 0 where it is not, `UNKNOWN` where nobody says. What lies under
+            a 1 is not shown to the network, so it does not matter.
+        sigma: noise levels [B, 1, H, W] (or a shape that expands to it) in units of [-1, 1], or `UNKNOWN`.
+    """
+
+    damaged: Tensor
+    mask: Tensor
+    sigma: Tensor
+
+    @classmethod
+    def of(cls, damaged: Tensor, mask: Tensor | None = None, sigma: float | None = None) -> "Hints":
+        """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None)."""
+        unknown = torch.full_like(damaged[:, :1], UNKNOWN)
+        level = unknown if sigma is None else torch.full_like(unknown, sigma)
+        return cls(damaged, unknown if mask is None else mask.to(damaged), level)
+
+    def base(self) -> Tensor:
+        """The damaged pictures, filled in where they are lost: what the restored ones are compared with."""
+        return filled(self.damaged, self.mask > 0)
+
+    def channels(self, base: Tensor) -> Tensor:
+        """[B, HINT_CHANNELS, H, W]: all this as the network sees it."""
+        lost, level = self.mask > 0, self.sigma.expand_as(self.mask)
+        untold = level < 0
+        level = torch.where(untold, measured_noise(base, lost), level)
+        return torch.cat([base, lost.to(base), (self.mask < 0).to(base), level, untold.to(base)], dim=1)
+
+
+def filled(pictures: Tensor, lost: Tensor) -> Tensor:
+    """Lost places as smooth continuations of their surroundings: each level of a pyramid is filled from the one below,
+    and smoothed there (push-pull, Gortler et al. 1996, "The Lumigraph", section 3.5).
+
+    Args:
+        pictures: [B, 3, H, W].
+        lost: bool [B, 1, H, W].
+
+    Returns:
+        [B, 3, H, W], grey where everything around is lost, farther than some 60 pixels.
+    """
+    return _filled(torch.where(lost, 0.0, pictures), (~lost).to(pictures), LEVELS)
+
+
+def _filled(sums: Tensor, weights: Tensor, levels: int) -> Tensor:
+    """`sums` [B, 3, h, w] of known values with their `weights` [B, 1, h, w] in [0, 1], as values everywhere."""
+    if levels == 0:
+        for _ in range(REACH):
+            spread, reached = (F.avg_pool2d(x, 3, 1, 1) for x in (sums, weights))
+            empty = weights == 0
+            sums, weights = torch.where(empty, spread, sums), torch.where(empty, reached, weights)
+        return sums / weights.clamp(min=1e-6)
+    height, width = sums.shape[-2:]
+    coarse = _filled(*(F.avg_pool2d(x, 2, ceil_mode=True) for x in (sums, weights)), levels - 1)
+    guess = F.interpolate(coarse, scale_factor=2, mode="bilinear")[..., :height, :width]
+    known = sums / weights.clamp(min=1e-6)
+    values = torch.where(weights > 0, known, guess)
+    for _ in range(SMOOTHINGS):
+        smooth = F.avg_pool2d(values, 3, 1, 1, count_include_pad=False)
+        values = torch.where(weights > 0, known, smooth)
+    return values
+
+
+def measured_noise(pictures: Tensor, lost: Tensor) -> Tensor:
+    """How strong the noise is around each place, by the finest diagonal detail there, of which smooth surfaces and most
+    edges have little (Donoho & Johnstone 1994, Biometrika 81, section 4.2). Fine texture counts as noise.
+
+    Args:
+        pictures: [B, 3, H, W].
+        lost: bool [B, 1, H, W], places that tell nothing.
+
+    Returns:
+        standard deviations [B, 1, H, W], in the pictures' units.
+    """
+    height, width = pictures.shape[-2:]
+    odd = (0, width % 2, 0, height % 2)
+    pictures, known = F.pad(pictures, odd, mode="replicate"), F.pad((~lost).to(pictures), odd)
+    rows = pictures[..., ::2, :] - pictures[..., 1::2, :]
+    detail = (rows[..., ::2] - rows[..., 1::2]).abs().mean(dim=1, keepdim=True) / 2
+    known = 1 - F.max_pool2d(1 - known, 2)
+    sums, weights = (_around(x) for x in (detail * known, known))
+    noise = sums / weights.clamp(min=1e-6) / MEAN_OF_NORMAL
+    return F.interpolate(noise, scale_factor=2.0)[..., :height, :width]
+
+
+def _around(values: Tensor) -> Tensor:
+    """Means [B, 1, h, w] over the square around each place, with zeros beyond the edge: along one side, then the other,
+    which is much faster than both at once."""
+    reach, side = NOISE_AROUND, 2 * NOISE_AROUND + 1
+    return F.avg_pool2d(F.avg_pool2d(values, (side, 1), 1, (reach, 0)), (1, side), 1, (0, reach))
