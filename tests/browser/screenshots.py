@@ -21,7 +21,7 @@ LOOKS = {
     "dark": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "device_scale_factor": 2},
 }
-STEPS, GRIDS_SEEN = 1000, 4  # of the training that is shown, and how many sample grids it has by then
+STEPS, GRIDS_SEEN = 1000, 3  # of the training that is shown, and how many sample grids it has by then
 PROMPT = "adventurer with long red hair, glasses, on a blue background"
 
 
