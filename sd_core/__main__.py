@@ -85,10 +85,11 @@ def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
     from sd_core.shelf import Shelf
 
     shelf = Shelf()
-    names = [name for kind in kinds for name in shelf.names(kind)]
-    if model not in names and "/" not in model and not Path(model).is_dir():
+    kind_of = {name: kind for kind in ("generator", "restorer") for name in shelf.names(kind)}
+    if model not in kind_of and "/" not in model and not Path(model).is_dir():
+        names = [name for name, kind in kind_of.items() if kind in kinds]
         raise CheckpointError(f"There is no model {model}. Models here are: {', '.join(names)}.")
-    loaded = shelf.load(model) if model in names else load(model, best_device())
+    loaded = shelf.load(model) if model in kind_of else load(model, best_device())
     if loaded.config.kind not in kinds:
         raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
     return loaded
@@ -190,7 +191,7 @@ def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
     _check_there(mask)
     if out.suffix.lower() != ".png":
         raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
-    if any(out.exists() and given and given.exists() and out.samefile(given) for given in (picture, mask)):
+    if any(out.exists() and given and out.samefile(given) for given in (picture, mask)):
         raise ValueError("The repaired picture would replace the damaged one or its mask; choose another --out.")
 
 

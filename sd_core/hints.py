@@ -87,6 +87,13 @@ def _filled(sums: Tensor, weights: Tensor, levels: int) -> Tensor:
     return values
 
 
+def diagonal_detail(pictures: Tensor) -> Tensor:
+    """The finest diagonal detail (Haar's wavelet) of pictures [..., H, W] with even sides, a value for each 2×2 pixels:
+    [..., H / 2, W / 2]. White noise has the same standard deviation there as in the pixels."""
+    rows = pictures[..., ::2, :] - pictures[..., 1::2, :]
+    return (rows[..., ::2] - rows[..., 1::2]) / 2
+
+
 def measured_noise(pictures: Tensor, lost: Tensor) -> Tensor:
     """How strong the noise is around each place, by the finest diagonal detail there, of which smooth surfaces and most
     edges have little (Donoho & Johnstone 1994, Biometrika 81, section 4.2). Fine texture counts as noise.
@@ -101,8 +108,7 @@ def measured_noise(pictures: Tensor, lost: Tensor) -> Tensor:
     height, width = pictures.shape[-2:]
     odd = (0, width % 2, 0, height % 2)
     pictures, known = F.pad(pictures, odd, mode="replicate"), F.pad((~lost).to(pictures), odd)
-    rows = pictures[..., ::2, :] - pictures[..., 1::2, :]
-    detail = (rows[..., ::2] - rows[..., 1::2]).abs().mean(dim=1, keepdim=True) / 2
+    detail = diagonal_detail(pictures).abs().mean(dim=1, keepdim=True)
     known = 1 - F.max_pool2d(1 - known, 2)
     sums, weights = (_around(x) for x in (detail * known, known))
     noise = sums / weights.clamp(min=1e-6) / MEAN_OF_NORMAL

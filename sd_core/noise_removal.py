@@ -8,11 +8,13 @@ priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sd_core.damage import to_levels
 from sd_core.denoiser import D, Denoiser
 from sd_core.device import inference_autocast
+from sd_core.hints import diagonal_detail
 from sd_core.noise import SIGMA_MAX, SIGMA_MIN, karras_sigmas
 from sd_core.sampling import Step, euler_ancestral
 
@@ -39,10 +41,9 @@ def estimate_sigma(picture: Tensor) -> float:
     if min(picture.shape[-2:]) < 2:
         raise ValueError("A picture must have at least 2×2 pixels for its noise to be measured.")
     height, width = (side // 2 * 2 for side in picture.shape[-2:])
-    blocks = picture[..., :height, :width].float().unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
-    (a, b), (c, d) = (row.unbind(-1) for row in blocks.unbind(-3))
-    diagonal = (a - b - c + d) / 2  # orthonormal: white noise has the same sigma here as in the pixels
-    distance_to_clipping = 1 - ((a + b + c + d) / 4).abs()
+    picture = picture[..., :height, :width].float()
+    diagonal = diagonal_detail(picture)
+    distance_to_clipping = 1 - F.avg_pool2d(picture, 2).abs()
     sigma = _deviation(diagonal)
     for _ in range(PASSES):
         inside = distance_to_clipping > CLIPPED_WITHIN * sigma

@@ -39,7 +39,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "sampler": ("Sampler", "采样器"),
     "steps": ("Steps", "步数"),
     "guidance": ("Guidance scale", "引导强度"),
-    "guidance_info": ("How strongly to follow the prompt; 0 hardly", "遵循提示词的程度；0 表示忽略提示词"),
+    "guidance_info": ("How strongly to follow the prompt; 0 hardly", "遵循提示词的程度；0 几乎不遵循"),
     "variation_of": ("Variation of", "变体来源"),
     "variation_of_info": ("The seed of a picture to vary; empty for none", "要变化的图片的种子；留空则不使用"),
     "variation_strength": ("Variation strength", "变体强度"),

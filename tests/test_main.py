@@ -108,10 +108,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
         (("generate", "red", "--out", __file__), "is a file; the pictures need a folder."),
         (("restore", "missing", "--out", "fixed.png"), "There is no picture missing."),
         (("restore", __file__, "--out", "fixed.png", "--mask", "missing.png"), "There is no picture missing.png."),
+        (("generate", "red", "--model", "restorer"), "restorer restores pictures and cannot draw them"),
         (("train", "--run", "runs/nope"), "There is no run runs/nope."),
     ],
 )
-def test_what_is_not_there_is_named(words, sentence, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_is_named(words, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["sd_core", *words])
     with pytest.raises(SystemExit):
         command_line.main()

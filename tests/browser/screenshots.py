@@ -79,9 +79,9 @@ def start_training(page: Page) -> None:
     steps.fill(str(STEPS))
     steps.press("Tab")
     page.locator("#train-go").click()
-    wide_enough = "image => image.naturalWidth > 0"
+    loaded = "image => image.naturalWidth > 0"
     expect(page.locator("#samples-position input[type=number]")).to_have_value(str(GRIDS_SEEN))
-    page.wait_for_function(f"() => [...document.querySelectorAll('#samples img')].every({wide_enough})")
+    page.wait_for_function(f"() => [...document.querySelectorAll('#samples img')].every({loaded})")
 
 
 @contextmanager
