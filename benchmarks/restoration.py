@@ -21,7 +21,7 @@ from sd_core import checkpoint, damage
 from sd_core.damage import Damage, damaged, to_unit
 from sd_core.data.characters import EVALUATION_STYLE, STYLES, character, render
 from sd_core.data.pairs import open_clean
-from sd_core.denoiser import Denoiser
+from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.filling import fill
 from sd_core.hints import Hints
 from sd_core.images import to_float, to_pixels
@@ -73,7 +73,7 @@ def one_step(model: Denoiser, noisy: Tensor, sigma: float | None) -> Tensor:
     mask = None if sigma is None else torch.zeros_like(noisy[None, :1])
     hints = Hints.of(noisy[None], mask, sigma)
     hints = Hints(*(t.to(model.device) for t in (hints.damaged, hints.mask, hints.sigma)))
-    restored, _ = model.at_once(hints)
+    restored, _ = model.at_once(hints, len(VIEWS))
     return restored[0].clamp(-1, 1).cpu()
 
 

@@ -22,6 +22,14 @@ RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
+# Ways to look at a picture [..., H, W]: as it is, mirrored along either diagonal, and upside down. Each undoes itself.
+VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x,
+    lambda x: x.mT,
+    lambda x: x.flip(-2, -1),
+    lambda x: x.mT.flip(-2, -1),
+)
+
 _FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks again, and counting takes a whole call
 
 
@@ -89,23 +97,35 @@ class Denoiser(nn.Module):
         clean ones. `context` is what `encode` gives."""
         return self._denoised(x, self._levels(sigma, x), context)[0]
 
-    def restored(self, x: Tensor, sigma: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
+    def restored(self, x: Tensor, sigma: Tensor, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
         """The same for a restorer, which works on the difference to the damaged picture.
 
         At `SIGMA_MAX` a noisy picture tells nothing, and the network is not shown it: the guess is the mean of all that
         the damaged picture may have been, whatever the noise.
+
+        Args:
+            x, sigma, hints: see `forward` and `Hints`.
+            views: how many of `VIEWS` the guess is the mean of: closer to the truth than each (the geometric
+                self-ensemble of Lim et al. 2017, arXiv:1707.02921, section 3.4), at as many times the work.
 
         Returns:
             the guess [B, 3, H, W], and the logit [B, 1, H, W] of each pixel's being lost.
         """
         sigma, base = self._levels(sigma, x), hints.base()
         difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
-        denoised, logit = self._denoised(difference, sigma, hints=hints.channels(base))
-        return base + denoised, logit
+        # Padded before it is turned, so that the network's levels fall on the same pixels in every view.
+        seen = self.unet.padded(difference), self.unet.padded(hints.channels(base))
+        answers = []
+        for view in VIEWS[:views]:
+            turned, hinted = map(view, seen)
+            answers.append(view(torch.cat(self._denoised(turned, sigma, hints=hinted), dim=1)))
+        answer = torch.stack(answers).mean(0) if views > 1 else answers[0]
+        answer = answer[..., : x.shape[-2], : x.shape[-1]]
+        return base + answer[:, :3], answer[:, 3:]
 
-    def at_once(self, hints: Hints) -> tuple[Tensor, Tensor]:
+    def at_once(self, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
         """A restorer's most faithful answer: `restored` at `SIGMA_MAX`."""
-        return self.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints)
+        return self.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints, views)
 
     def _levels(self, sigma: Tensor, x: Tensor) -> Tensor:
         return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core.damage import to_unit
-from sd_core.denoiser import Denoiser
+from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.device import inference_autocast
 from sd_core.hints import Hints
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
@@ -29,6 +29,7 @@ MAX_STRENGTH = 2.0
 UPSCALES = (1, 2, 4)
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
+VIEWED_PIXELS = 4_000_000  # computed for one step: up to so many, the first answer is the mean of all `VIEWS`
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size
 FOUND = 0.5  # probability from which a pixel counts as damaged
@@ -132,9 +133,20 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
 def work(size: Sequence[int], request: RestoreRequest) -> int:
     """How many pixels the model computes to repair a picture of (height, width), each as often as it is computed: the
     time it takes goes with that."""
-    looked_at = (window.outer for window in _places([side * request.upscale for side in size], request))
-    pixels = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in looked_at)
-    return pixels * request.steps * answers(request.candidates, request.steps)
+    places = _places([side * request.upscale for side in size], request)
+    calls = request.steps - 1 + _views(places)
+    return _pixels(places) * calls * answers(request.candidates, request.steps)
+
+
+def _pixels(places: Sequence[Window]) -> int:
+    """How many pixels one call for each of the windows computes."""
+    looked_at = (window.outer for window in places)
+    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in looked_at)
+
+
+def _views(places: Sequence[Window]) -> int:
+    """How many views the first answer is the mean of: all, unless that takes many seconds."""
+    return len(VIEWS) if _pixels(places) <= VIEWED_PIXELS else 1
 
 
 def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:
@@ -184,6 +196,7 @@ class _Walk:
         self.model, self.source, self.mask, self.places, self.request = model, source, mask, places, request
         self.picture = source.clone()  # the answer so far
         self.generator = torch.Generator().manual_seed(seed)
+        self.views = _views(places)
         # The walk's own numbers, as large as what is computed; one step needs none.
         self.top, self.left, self.height, self.width = _box(places)
 
@@ -236,7 +249,7 @@ class _Walk:
         hints = Hints.of(damaged, mask, level)
         with torch.inference_mode(), inference_autocast(device):
             if x is None:
-                denoised, _ = self.model.at_once(hints)
+                denoised, _ = self.model.at_once(hints, self.views)
             else:
                 denoised, _ = self.model.restored(x[None].to(device), torch.tensor(sigma), hints)
         return denoised[0][(slice(None), *window.inside)].float().cpu()

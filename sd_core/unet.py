@@ -257,7 +257,7 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         if hints is not None:
             x = torch.cat([x, hints], dim=1)
-        x = self._padded(x.contiguous(memory_format=torch.channels_last))
+        x = self.padded(x.contiguous(memory_format=torch.channels_last))
         embedding = self.noise_embedding(c_noise)
         if self.prompt_embedding is not None:
             embedding = embedding + self.prompt_embedding(context.pooled)
@@ -276,6 +276,7 @@ class UNet(nn.Module):
         x = F.pixel_shuffle(self.head(x), self.config.patch)
         return x[..., :height, :width]
 
-    def _padded(self, x: Tensor) -> Tensor:
+    def padded(self, x: Tensor) -> Tensor:
+        """Pictures [B, C, H, W] continued to the right and below, as far as the levels need it."""
         bottom, right = (-x.shape[-2] % self.config.multiple, -x.shape[-1] % self.config.multiple)
         return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x

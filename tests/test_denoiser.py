@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sd_core.denoiser import PLACES_ACROSS, Denoiser, Guided, ModelConfig
+from sd_core.denoiser import PLACES_ACROSS, VIEWS, Denoiser, Guided, ModelConfig
 from sd_core.hints import Hints
 from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.sampling import dpmpp_2m, euler
@@ -96,6 +96,30 @@ def test_the_first_step_of_a_restorer_depends_on_no_noise(restorer):
     hints, sigma = Hints.of(noisy(seed=1)), torch.tensor(SIGMA_MAX)
     first, second = (restorer.restored(SIGMA_MAX * noisy(seed=s), sigma, hints)[0] for s in (2, 3))
     assert torch.equal(first, second)
+
+
+def large_hints(height: int, width: int) -> Hints:
+    draw = torch.Generator().manual_seed(0)
+    damaged, mask = torch.randn(1, 3, height, width, generator=draw), torch.zeros(1, 1, height, width)
+    mask[..., 3:9, 5:9] = 1
+    return Hints(damaged, mask, 0.1 + 0.1 * torch.rand(1, 1, height, width, generator=draw))
+
+
+@pytest.mark.parametrize("turned", VIEWS[1:])
+def test_with_all_views_a_turned_picture_gets_the_turned_answer(restorer, turned):
+    hints = large_hints(32, 48)
+    others = Hints(*map(turned, (hints.damaged, hints.mask, hints.sigma)))
+    for views, is_same in ((len(VIEWS), True), (1, False)):
+        for answer, other in zip(restorer.at_once(hints, views), restorer.at_once(others, views), strict=True):
+            assert torch.allclose(turned(answer), other, atol=1e-3) == is_same
+
+
+def test_views_of_a_picture_of_any_size_are_of_its_own_size(restorer):
+    hints = large_hints(27, 35)
+    one, all_views = (restorer.at_once(hints, views) for views in (1, len(VIEWS)))
+    assert all_views[0].shape == one[0].shape == (1, 3, 27, 35)
+    assert all_views[1].shape == one[1].shape == (1, 1, 27, 35)
+    assert 0 < (all_views[0] - one[0]).abs().mean() < (one[0] - hints.damaged).abs().mean()
 
 
 def test_a_restorer_takes_no_prompt_and_says_so(restorer):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sd_core import restoration
+from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.images import MAX_PIXELS
 from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas, work
 from sd_core.tiles import windows
@@ -143,14 +144,25 @@ def test_every_tile_of_every_step_is_told(small_tiles):
 
 def test_the_work_of_a_repair_is_what_its_windows_hold(small_tiles):
     whole = RestoreRequest(whole=True, steps=3, candidates=2)
-    assert work((20, 20), whole) == 6 * 400
-    assert work((20, 20), replace(whole, upscale=2)) == 6 * sum(
+    calls = 2 * (3 - 1 + len(VIEWS))
+    assert work((20, 20), whole) == calls * 400
+    assert work((20, 20), replace(whole, upscale=2)) == calls * sum(
         (w.outer[0].stop - w.outer[0].start) * (w.outer[1].stop - w.outer[1].start) for w in restoration.windows(40, 40)
     )
-    assert work((20, 20), replace(whole, steps=1)) == 400
+    assert work((20, 20), replace(whole, steps=1)) == len(VIEWS) * 400
     mask = torch.zeros(2000, 2000, dtype=torch.bool)
     mask[1000:1010, 1000:1010] = True
-    assert work((2000, 2000), RestoreRequest(mask)) < 200**2
+    assert work((2000, 2000), RestoreRequest(mask)) < len(VIEWS) * 200**2
+
+
+def test_a_picture_that_would_take_long_is_looked_at_once(monkeypatch):
+    monkeypatch.setattr(restoration, "VIEWED_PIXELS", 400)
+    looks, one_step = [], RestoreRequest(whole=True)
+    monkeypatch.setattr(Denoiser, "at_once", lambda self, hints, views: looks.append(views) or (hints.damaged, None))
+    for width in (20, 21):
+        last(some_restorer(), picture(20, width), one_step)
+    assert looks == [len(VIEWS), 1]
+    assert [work((20, width), one_step) for width in (20, 21)] == [len(VIEWS) * 400, 420]
 
 
 def test_a_walk_begins_where_the_most_faithful_answer_comes_from():
