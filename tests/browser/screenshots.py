@@ -22,6 +22,7 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "device_scale_factor": 2},
 }
 STEPS, GRIDS_SEEN = 1000, 3  # of the training that is shown, and how many sample grids it has by then
+TRAINED_MS = 600_000  # milliseconds in which it must have them
 PROMPT = "adventurer with long red hair, glasses, on a blue background"
 
 
@@ -80,7 +81,7 @@ def start_training(page: Page) -> None:
     steps.press("Tab")
     page.locator("#train-go").click()
     loaded = "image => image.naturalWidth > 0"
-    expect(page.locator("#samples-position input[type=number]")).to_have_value(str(GRIDS_SEEN))
+    expect(page.locator("#samples-position input[type=number]")).to_have_value(str(GRIDS_SEEN), timeout=TRAINED_MS)
     page.wait_for_function(f"() => [...document.querySelectorAll('#samples img')].every({loaded})")
 
 
