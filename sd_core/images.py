@@ -44,6 +44,7 @@ def to_pixels(pictures: Tensor) -> Tensor:
 
 # Reading
 
+NO_PICTURE = "This file is damaged or is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF work."
 _TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} million pixels are allowed."
 
 
@@ -65,9 +66,7 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise PictureError(_TOO_LARGE) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and others
-        raise PictureError(
-            "This file is damaged or is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF work."
-        ) from error
+        raise PictureError(NO_PICTURE) from error
 
 
 def open_picture(path: Path | str) -> Image.Image:

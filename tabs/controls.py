@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import gradio as gr
 
 from sd_core import generation as g
-from sd_core.images import fit_picture, open_picture, to_float
+from sd_core.images import NO_PICTURE, fit_picture, open_picture, to_float
 from sd_core.shelf import Shelf
 from tabs.errors import plain_error
-from tabs.words import T, say
+from tabs.sentences import in_their_language
+from tabs.words import T
 
 PICTURES = 4  # at first
 WORDS_PER_PAGE = 80
@@ -154,7 +155,7 @@ def _check_start(path: str | None, request: gr.Request):
 
 
 def _bad_start(request: gr.Request) -> None:
-    gr.Warning(say(request, "bad_start"))
+    gr.Warning(in_their_language(NO_PICTURE, request))
 
 
 def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str) -> str:

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 import gradio as gr
 
 from sd_core.images import PictureError
+from tabs.sentences import in_their_language
 from tabs.words import add_words, say
 
 P = ParamSpec("P")
@@ -51,7 +52,7 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
     ):
         return _said(say(visitor, "files_gone"))
     if isinstance(error, ValueError):  # the library's own errors all are
-        return _said(without_paths(str(error)))
+        return _said(in_their_language(without_paths(str(error)), visitor))
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return _said(say(visitor, "no_memory"))
     log.error("A job failed.", exc_info=error)

@@ -12,6 +12,7 @@ from sd_core.run_queue import free_places, waiting
 from sd_core.runs import Run, RunError, Status
 from tabs.chart import Curve
 from tabs.errors import without_paths
+from tabs.sentences import in_their_language
 from tabs.status import bar_line
 from tabs.words import add_words, say
 
@@ -174,7 +175,7 @@ def status_line(standing: Standing, visitor: gr.Request | None) -> str:
         parts.append(say(visitor, "train_speed", speed=status.pictures_per_second))
         parts.append(say(visitor, "train_left", time=duration(status.seconds_left)))
     if status.reason:
-        parts.append(without_paths(status.reason))
+        parts.append(in_their_language(without_paths(status.reason), visitor))
     takes = []
     if status.step:
         takes.append(say(visitor, "train_seen", seen=status.pictures_seen))

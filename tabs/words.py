@@ -86,10 +86,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "no_pictures": ("Generate pictures first.", "请先生成图片。"),
     "no_steps": ("The steps are no longer kept; generate again.", "去噪步骤已不再保存，请重新生成。"),
-    "bad_start": (
-        "This file is damaged or is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF work.",
-        "文件已损坏或不是图片；支持 PNG、JPEG、WebP、GIF、BMP 和 TIFF。",
-    ),
     "settings_restored": ("Settings restored.", "设置已恢复。"),
     "other_model": (
         "This picture was made with a model that is not here: {model}. The other settings were restored.",
@@ -124,5 +120,10 @@ def add_words(words: dict[str, tuple[str, str]]) -> None:
 
 def say(request: gr.Request | None, key: str, **values: object) -> str:
     """The words for `key` in the language of whoever made `request`, for toasts and texts with `values` in them."""
+    return _WORDS[key][reads_chinese(request)].format(**values)
+
+
+def reads_chinese(request: gr.Request | None) -> bool:
+    """Whether the browser that made `request` asks for Chinese before all else."""
     accepted = request.headers.get("accept-language", "") if request is not None and request.headers else ""
-    return _WORDS[key][accepted.lower().startswith("zh")].format(**values)
+    return accepted.lower().startswith("zh")

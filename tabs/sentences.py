@@ -1,0 +1,80 @@
+"""What the library says of bad input, in Simplified Chinese: of its sentences, the ones that people meet on the page.
+
+The library itself speaks English only, as its command line does.
+"""
+
+import functools
+import re
+
+import gradio as gr
+
+from sd_core.images import NO_PICTURE
+from tabs.words import reads_chinese
+
+# {} stands for whatever is in its place, and comes back in the same order.
+SENTENCES = {
+    # pictures
+    "This picture is too large; up to {} million pixels are allowed.": "图片太大，最多允许 {} 百万像素。",
+    NO_PICTURE: "文件已损坏或不是图片；支持 PNG、JPEG、WebP、GIF、BMP 和 TIFF。",
+    "This picture carries no settings; use a PNG as it was downloaded from a Stable Diffusion tool.": (
+        "该图片不含生成设置；请使用从 Stable Diffusion 工具原样下载的 PNG。"
+    ),
+    "This picture has {} pixels; at least {} are needed.": "该图片为 {} 像素，至少需要 {}。",
+    "The mask has {} pixels and the picture {}; they must have the same size.": (
+        "蒙版为 {} 像素，而图片为 {}，两者大小必须相同。"
+    ),
+    # repairing
+    "Mark the damage first, or clean the whole picture.": "请先标出损坏处，或选择清理整张图片。",
+    "Mark what is missing first.": "请先标出缺失的部分。",
+    "The marks belong to another picture; mark the damage again.": "这些标记属于另一张图片，请重新标出损坏处。",
+    "Nothing is marked in the square; move the square, or mark what is missing in it.": (
+        "方框内没有标记；请移动方框，或在其中标出缺失的部分。"
+    ),
+    "Enlarged {} times it would have more than {} million pixels.": "放大 {} 倍后将超过 {} 百万像素。",
+    # generating
+    "A prompt may have up to {} characters.": "提示词最多 {} 个字符。",
+    "The strength of image to image must be above 0 and at most 1, not {}.": (
+        "图生图的强度必须大于 0 且不超过 1，而不是 {}。"
+    ),
+    # training
+    "{} cannot be read as a .zip ({}); pack the pictures again.": "无法将 {} 作为 .zip 读取（{}），请重新打包图片。",
+    "{} holds {} files, more than {}; split it.": "{} 含有 {} 个文件，超过了 {} 个，请拆分。",
+    "{} would unpack to {} GiB, which is too much; split it.": "{} 解压后有 {} GiB，太大了，请拆分。",
+    "{} would unpack to {} times its size, as no pictures do; it is refused.": (
+        "{} 解压后是原来的 {} 倍，不可能是图片，已拒绝。"
+    ),
+    "There are no pictures in {}; add some, as .jpg or .png for example.": (
+        "{} 中没有图片；请加入一些，例如 .jpg 或 .png。"
+    ),
+    "No picture of at least {} pixels was found in {}.": "没有找到至少 {} 像素的图片：{}。",
+    "CIFAR-10 could not be downloaded ({}); check the connection and try again, or use a .zip of it with one folder "
+    "per class.": "无法下载 CIFAR-10（{}）；请检查网络后重试，或使用每类一个文件夹的 .zip。",
+    "Choose at least one style, for the built-in characters only.": "请至少选择一种风格（仅限内置角色）。",
+    "A run's name has up to 64 letters, digits, spaces, dots and dashes, and begins and ends with a letter or digit.": (
+        "训练名称最多 64 个字符，可含字母、数字、空格、点和短横线，并以字母或数字开头和结尾。"
+    ),
+    "There is a run named {} already.": "已有名为 {} 的训练。",
+    "There is no run named {} any more.": "名为 {} 的训练已不存在。",
+    "{} is being worked on. Stop it first.": "{} 正在训练，请先停止。",
+    "{} is being worked on already.": "{} 已经在训练。",
+    "There was not enough memory; choose a smaller batch, size or resolution.": (
+        "内存不足；请选择更小的批量、规模或分辨率。"
+    ),
+    "The disk is full. What was saved last is intact: make room and resume.": (
+        "磁盘已满。上次保存的内容完好：请腾出空间后继续。"
+    ),
+}
+
+
+def in_their_language(sentence: str, visitor: gr.Request | None) -> str:
+    """A sentence of the library as `visitor` reads it; in English where no other is known."""
+    if reads_chinese(visitor):
+        for pattern, chinese in _patterns():
+            if found := pattern.fullmatch(sentence):
+                return chinese.format(*found.groups())
+    return sentence
+
+
+@functools.cache
+def _patterns() -> list[tuple[re.Pattern, str]]:
+    return [(re.compile("(.+?)".join(map(re.escape, s.split("{}")))), chinese) for s, chinese in SENTENCES.items()]

@@ -1,0 +1,72 @@
+"""The library's sentences in Chinese: they are still what it says, and reach those who read Chinese."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+import torch
+from PIL import Image
+
+import sd_core
+from sd_core.data.files import open_files
+from sd_core.originals import open_original, read_mask
+from sd_core.restoration import enlarged
+from sd_core.runs import Run
+from tabs.errors import plain_error
+from tabs.sentences import SENTENCES, in_their_language
+
+
+def visitor(language: str) -> gr.Request:
+    return gr.Request(SimpleNamespace(headers={"accept-language": language}))
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_each_is_one_that_the_library_says(sentence):
+    source = "".join(path.read_text("utf-8") for path in Path(sd_core.__file__).parent.rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # sentences that go on in the next line
+    for part in filter(None, re.split(r"\{\}", sentence)):
+        assert part in source
+    assert SENTENCES[sentence].count("{}") == sentence.count("{}")
+
+
+def too_small(folder: Path) -> None:
+    Image.new("RGB", (4, 5)).save(folder / "a.png")
+    open_original(folder / "a.png")
+
+
+def other_size(folder: Path) -> None:
+    Image.new("L", (20, 30)).save(folder / "a.png")
+    read_mask(folder / "a.png", (30, 40))
+
+
+def no_zip(folder: Path) -> None:
+    (folder / "pictures.zip").write_bytes(b"none")
+    open_files(folder / "pictures.zip")
+
+
+def too_large(folder: Path) -> None:
+    enlarged(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(7000, 7000, 3), 4)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (too_small, "该图片为 4×5 像素，至少需要 8×8。"),
+        (other_size, "蒙版为 20×30 像素，而图片为 30×40，两者大小必须相同。"),
+        (no_zip, "无法将 pictures.zip 作为 .zip 读取"),
+        (too_large, "放大 4 倍后将超过 40 百万像素。"),
+        (lambda folder: Run(folder / "mine").delete(), "名为 mine 的训练已不存在。"),
+    ],
+)
+def test_they_reach_who_reads_chinese(trouble, said, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        trouble(tmp_path)
+    assert said in plain_error(caught.value, visitor("zh-CN,en;q=0.5")).message
+    for other in (None, visitor("en-US,zh;q=0.5")):
+        assert plain_error(caught.value, other).message == str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_what_has_no_translation_is_told_as_it_is():
+    assert in_their_language("Something else.", visitor("zh")) == "Something else."
