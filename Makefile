@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 run: setup
 	$(BIN)/python app.py
 
+# One thread a worker, or the workers would wait for one another; a file at a time, since the tests of a page share it.
 test: setup-dev browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 lint: setup-dev
 	$(BIN)/ruff check .

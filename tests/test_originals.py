@@ -439,7 +439,7 @@ def test_a_phones_second_picture_is_not_worth_a_word():
         (saved(example("F"), "TIFF"), ("deep_grey",)),
         (png_of_16_bit_colours(), ("sixteen_bit_colour",)),
     ],
-    ids=str,
+    ids=["RGB", "RGBA", "grey JPEG", "one bit", "palette", "CMYK", "LAB", "16-bit grey", "float", "16-bit colours"],
 )
 def test_what_changes_is_said(file, notes):
     assert open_original(file).notes == notes
