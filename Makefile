@@ -11,9 +11,10 @@ BIN := $(VENV)/bin
 run: setup
 	$(BIN)/python app.py
 
-# One thread a worker, or the workers would wait for one another; a file at a time, since the tests of a page share it.
+# One thread for each process that a test starts, or they would wait for one another. Files in one piece, since starting a
+# page takes seconds, and in their order, since the browser's come first and take longest.
 test: setup-dev browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -85,11 +85,12 @@ def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
     from sd_core.shelf import Shelf
 
     shelf = Shelf()
-    kind_of = {name: kind for kind in ("generator", "restorer") for name in shelf.names(kind)}
-    if model not in kind_of and "/" not in model and not Path(model).is_dir():
-        names = [name for name, kind in kind_of.items() if kind in kinds]
-        raise CheckpointError(f"There is no model {model}. Models here are: {', '.join(names)}.")
-    loaded = shelf.load(model) if model in kind_of else load(model, best_device())
+    names = {kind: shelf.names(kind) for kind in ("generator", "restorer")}
+    is_shelved = any(model in each for each in names.values())
+    if not is_shelved and "/" not in model and not Path(model).is_dir():
+        usable = ", ".join(name for kind in kinds for name in names[kind])
+        raise CheckpointError(f"There is no model {model}. Models here are: {usable}.")
+    loaded = shelf.load(model) if is_shelved else load(model, best_device())
     if loaded.config.kind not in kinds:
         raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
     return loaded

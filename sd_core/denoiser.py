@@ -22,7 +22,8 @@ RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
-# Ways to look at a picture [..., H, W]: as it is, mirrored along either diagonal, and upside down. Each undoes itself.
+# Ways to look at a picture [..., H, W], each of which undoes itself: as it is, mirrored along one diagonal, turned by
+# 180°, mirrored along the other. The first 1, 2 and 4 are groups: of so many, a turned picture gets the turned answer.
 VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x,
     lambda x: x.mT,

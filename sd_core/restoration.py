@@ -29,7 +29,7 @@ MAX_STRENGTH = 2.0
 UPSCALES = (1, 2, 4)
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
-VIEWED_PIXELS = 4_000_000  # computed for one step: up to so many, the first answer is the mean of all `VIEWS`
+VIEWED_PIXELS = 4_000_000  # to be repaired: up to so many, an answer of one step is the mean of all `VIEWS`
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size
 FOUND = 0.5  # probability from which a pixel counts as damaged
@@ -134,19 +134,19 @@ def work(size: Sequence[int], request: RestoreRequest) -> int:
     """How many pixels the model computes to repair a picture of (height, width), each as often as it is computed: the
     time it takes goes with that."""
     places = _places([side * request.upscale for side in size], request)
-    calls = request.steps - 1 + _views(places)
-    return _pixels(places) * calls * answers(request.candidates, request.steps)
+    calls = request.steps * _views(places, request.steps) * answers(request.candidates, request.steps)
+    return calls * sum(_pixels(window.outer) for window in places)
 
 
-def _pixels(places: Sequence[Window]) -> int:
-    """How many pixels one call for each of the windows computes."""
-    looked_at = (window.outer for window in places)
-    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in looked_at)
+def _pixels(span: tuple[slice, slice]) -> int:
+    rows, columns = span
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
-def _views(places: Sequence[Window]) -> int:
-    """How many views the first answer is the mean of: all, unless that takes many seconds."""
-    return len(VIEWS) if _pixels(places) <= VIEWED_PIXELS else 1
+def _views(places: Sequence[Window], steps: int) -> int:
+    """How many views each answer is the mean of: more than one where there is but one step, and not much to compute."""
+    few = sum(_pixels(window.inner) for window in places) <= VIEWED_PIXELS
+    return len(VIEWS) if steps == 1 and few else 1
 
 
 def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:
@@ -196,7 +196,7 @@ class _Walk:
         self.model, self.source, self.mask, self.places, self.request = model, source, mask, places, request
         self.picture = source.clone()  # the answer so far
         self.generator = torch.Generator().manual_seed(seed)
-        self.views = _views(places)
+        self.views = _views(places, request.steps)
         # The walk's own numbers, as large as what is computed; one step needs none.
         self.top, self.left, self.height, self.width = _box(places)
 

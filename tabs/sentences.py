@@ -1,6 +1,5 @@
-"""What the library says of bad input, in Simplified Chinese: of its sentences, the ones that people meet on the page.
-
-The library itself speaks English only, as its command line does.
+"""What the library says of bad input, in Simplified Chinese: of its sentences, those that people most often meet on the
+page; others stay as they are. The library itself speaks English only, as its command line does.
 """
 
 import functools
@@ -11,7 +10,7 @@ import gradio as gr
 from sd_core.images import NO_PICTURE
 from tabs.words import reads_chinese
 
-# {} stands for whatever is in its place, and comes back in the same order.
+# {} stands for whatever is in its place; a translation takes it as it comes, or by {0}, {1} what it needs.
 SENTENCES = {
     # pictures
     "This picture is too large; up to {} million pixels are allowed.": "图片太大，最多允许 {} 百万像素。",
@@ -28,13 +27,13 @@ SENTENCES = {
     "Mark what is missing first.": "请先标出缺失的部分。",
     "The marks belong to another picture; mark the damage again.": "这些标记属于另一张图片，请重新标出损坏处。",
     "Nothing is marked in the square; move the square, or mark what is missing in it.": (
-        "方框内没有标记；请移动方框，或在其中标出缺失的部分。"
+        "方块内没有标记；请移动方块，或在其中标出缺失的部分。"
     ),
     "Enlarged {} times it would have more than {} million pixels.": "放大 {} 倍后将超过 {} 百万像素。",
     # generating
     "A prompt may have up to {} characters.": "提示词最多 {} 个字符。",
     "The strength of image to image must be above 0 and at most 1, not {}.": (
-        "图生图的强度必须大于 0 且不超过 1，而不是 {}。"
+        "图生图的强度必须大于 0 且不超过 1，当前为 {}。"
     ),
     # training
     "{} cannot be read as a .zip ({}); pack the pictures again.": "无法将 {} 作为 .zip 读取（{}），请重新打包图片。",
@@ -46,19 +45,32 @@ SENTENCES = {
     "There are no pictures in {}; add some, as .jpg or .png for example.": (
         "{} 中没有图片；请加入一些，例如 .jpg 或 .png。"
     ),
-    "No picture of at least {} pixels was found in {}.": "没有找到至少 {} 像素的图片：{}。",
+    "No picture of at least {} pixels was found in {}.": "{1} 中没有至少 {0} 像素的图片。",
     "CIFAR-10 could not be downloaded ({}); check the connection and try again, or use a .zip of it with one folder "
     "per class.": "无法下载 CIFAR-10（{}）；请检查网络后重试，或使用每类一个文件夹的 .zip。",
-    "Choose at least one style, for the built-in characters only.": "请至少选择一种风格（仅限内置角色）。",
+    "Choose at least one style, for the built-in characters only.": "请至少选择一种画风（仅限内置角色）。",
     "A run's name has up to 64 letters, digits, spaces, dots and dashes, and begins and ends with a letter or digit.": (
         "训练名称最多 64 个字符，可含字母、数字、空格、点和短横线，并以字母或数字开头和结尾。"
     ),
     "There is a run named {} already.": "已有名为 {} 的训练。",
     "There is no run named {} any more.": "名为 {} 的训练已不存在。",
     "{} is being worked on. Stop it first.": "{} 正在训练，请先停止。",
-    "{} is being worked on already.": "{} 已经在训练。",
+    "{} is being worked on already.": "{} 已在训练中。",
     "There was not enough memory; choose a smaller batch, size or resolution.": (
-        "内存不足；请选择更小的批量、规模或分辨率。"
+        "内存不足；请减小每步图片数、模型大小或分辨率。"
+    ),
+    "The loss is not a number any more at step {}. {}": "第 {0} 步的损失不再是数字。请从上次保存处以更低的学习率继续。",
+    "The loss exploded to {} by step {}. {}": "到第 {1} 步损失激增至 {0}。请从上次保存处以更低的学习率继续。",
+    "It was interrupted; it can be resumed.": "训练被中断，可以继续。",
+    "Its process ended without a word; it can be resumed.": "训练进程意外结束，可以继续。",
+    "Its process was killed (SIGKILL), perhaps for want of memory; it can be resumed.": (
+        "训练进程被终止（SIGKILL），可能是内存不足；可以继续。"
+    ),
+    "A few steps took more than three minutes; choose a smaller size or resolution.": (
+        "几步就用了三分钟以上；请选择更小的模型或分辨率。"
+    ),
+    "There is not enough memory for this; choose a smaller batch, size or resolution.": (
+        "内存不足；请减小每步图片数、模型大小或分辨率。"
     ),
     "The disk is full. What was saved last is intact: make room and resume.": (
         "磁盘已满。上次保存的内容完好：请腾出空间后继续。"

@@ -112,7 +112,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
         (("train", "--run", "runs/nope"), "There is no run runs/nope."),
     ],
 )
-def test_what_cannot_be_is_named(words, sentence, tmp_path, monkeypatch, capsys):
+def test_what_is_missing_or_unfit_is_named(words, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["sd_core", *words])
     with pytest.raises(SystemExit):
         command_line.main()

@@ -35,6 +35,8 @@ def served(checkpoints, tmp_path_factory):
         patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
         patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("SD_CORE_DEVICE", "cpu")
+        # Its own, since a page that closes tidies away what it put there, and others may have put the same.
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         app = importlib.import_module("app")
         page = app.build()
         _, address, _ = page.launch(

@@ -28,7 +28,7 @@ def test_each_is_one_that_the_library_says(sentence):
     source = re.sub(r'"\s*\n\s*f?"', "", source)  # sentences that go on in the next line
     for part in filter(None, re.split(r"\{\}", sentence)):
         assert part in source
-    assert SENTENCES[sentence].count("{}") == sentence.count("{}")
+    assert "{" not in SENTENCES[sentence].format(*"abc"[: sentence.count("{}")])
 
 
 def too_small(folder: Path) -> None:
