@@ -36,7 +36,7 @@ UNDAMAGED, NOISY = 0.1, 0.5  # shares of pairs: clean, and noisy; of the rest, h
 RECODED = 0.15  # share of noisy pairs that were saved as JPEG afterwards
 LOST_AND_NOISY = 0.3  # share of pairs with lost places whose other places are noisy
 SIGMA_TOLD = 0.5  # share of noisy pairs whose noise level the restorer is told
-MASK_TOLD = 0.7  # share of pairs with lost places whose mask the restorer is told
+MASK_TOLD = 0.85  # share of pairs with lost places whose mask the restorer is told
 SLOPPY = 4  # pixels by which a person's mask is larger than the damage, at most
 MOST_NOISE = 60.0  # sigma on the scale 0-255
 
