@@ -273,7 +273,7 @@ class PairLessons(Lessons):
         self.one_step_share, self.noisy_share = one_step_share, noisy_share
         self.side = model.config.resolution
         self.objective = RestorerObjective(model)
-        # The next pairs are made in a thread while the model learns from these; little of either is done in Python.
+        # The next pairs are made in a thread while the model learns from these.
         self._maker = ThreadPoolExecutor(1, "pairs")
         self._next: tuple[tuple[int, ...], Future[list[Pair]]] | None = None
 
