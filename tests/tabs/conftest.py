@@ -28,6 +28,14 @@ def checkpoints(tmp_path_factory, awaken):
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_uploads(tmp_path_factory):
+    """A folder of uploads for this process alone: a page that closes tidies away its own, which others may share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def served(checkpoints, tmp_path_factory):
     """The address of the page."""
@@ -35,8 +43,6 @@ def served(checkpoints, tmp_path_factory):
         patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
         patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("SD_CORE_DEVICE", "cpu")
-        # Its own, since a page that closes tidies away what it put there, and others may have put the same.
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         app = importlib.import_module("app")
         page = app.build()
         _, address, _ = page.launch(
