@@ -23,7 +23,7 @@ LOOKS = {
 }
 STEPS, GRIDS_SEEN = 1000, 3  # of the training that is shown, and how many sample grids it has by then
 TRAINED_MS = 600_000  # milliseconds in which it must have them
-PROMPT = "adventurer with long red hair, glasses, on a blue background"
+PROMPT = "toon head with long pink hair, on a yellow background"
 
 
 def generate(page: Page) -> None:
