@@ -43,6 +43,11 @@ def without_paths(text: str) -> str:
     return _PATH.sub(r"\1", _QUOTED_PATH.sub(r"\1\2\1", text))
 
 
+def sentence_for(visitor: gr.Request | None, text: str) -> str:
+    """A sentence of the library as the page tells it: without paths, in the visitor's language."""
+    return in_their_language(without_paths(text), visitor)
+
+
 def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.Error:
     """What the page says of an error: its sentence if it is one meant for people, else what to do or where to look."""
     if isinstance(error, gr.Error):
@@ -52,7 +57,7 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
     ):
         return _said(say(visitor, "files_gone"))
     if isinstance(error, ValueError):  # the library's own errors all are
-        return _said(in_their_language(without_paths(str(error)), visitor))
+        return _said(sentence_for(visitor, str(error)))
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return _said(say(visitor, "no_memory"))
     log.error("A job failed.", exc_info=error)

@@ -11,8 +11,7 @@ import gradio as gr
 from sd_core.run_queue import free_places, waiting
 from sd_core.runs import Run, RunError, Status
 from tabs.chart import Curve
-from tabs.errors import without_paths
-from tabs.sentences import in_their_language
+from tabs.errors import sentence_for
 from tabs.status import bar_line
 from tabs.words import add_words, say
 
@@ -175,7 +174,7 @@ def status_line(standing: Standing, visitor: gr.Request | None) -> str:
         parts.append(say(visitor, "train_speed", speed=status.pictures_per_second))
         parts.append(say(visitor, "train_left", time=duration(status.seconds_left)))
     if status.reason:
-        parts.append(in_their_language(without_paths(status.reason), visitor))
+        parts.append(sentence_for(visitor, status.reason))
     takes = []
     if status.step:
         takes.append(say(visitor, "train_seen", seen=status.pictures_seen))
