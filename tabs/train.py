@@ -1,6 +1,6 @@
 """The Train tab: starts runs and watches them.
 
-A run's folder is the truth. The page reads it every two seconds while it is looked at, sends what is new, and writes
+A run's folder is the truth. The page reads it every three seconds while it is looked at, sends what is new, and writes
 nothing but wishes: closing it never harms a run.
 """
 
@@ -26,7 +26,7 @@ from tabs.train_steer import Steering, build_steering, wire_steering
 from tabs.watching import READ, all_standings, grids_of, is_on_chart, loss_curves, status_line
 from tabs.words import T, add_words, say
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 3.0
 LOG_LINES = 60
 QUIET = dict(show_progress="hidden", api_visibility="private")
 

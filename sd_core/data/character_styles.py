@@ -361,3 +361,22 @@ MICAH = Look(
 )
 
 TRAINING_LOOKS = (ADVENTURER, BIG_SMILE, DYLAN, LORELEI, MINIAVS, PERSONAS, PIXEL_ART, TOON_HEAD)
+
+# Styles of line and shading that restorers learn to leave alone. Nobody has named what they draw, so captions name the
+# style and the background only.
+_DICEBEAR, _FIGMA = "https://www.dicebear.com", "https://www.figma.com/community/file"
+RESTORER_LOOKS = tuple(
+    Look(Style(name, title, artist, licence, source), traits={}, hair=(), skin=())
+    for name, title, artist, licence, source in (
+        ("notionists", "Notionists", "Zoish", "CC0 1.0", "https://heyzoish.gumroad.com/l/notionists"),
+        ("open-peeps", "Open Peeps", "Pablo Stanley", "CC0 1.0", "https://www.openpeeps.com/"),
+        ("croodles", "Croodles - Doodle your face", "vijay verma", "CC BY 4.0", f"{_FIGMA}/966199982810283152"),
+        ("big-ears", "Face Generator", "The Visual Team", "CC BY 4.0", f"{_FIGMA}/986078800058673824"),
+        ("constellation", "Constellation", "DiceBear", "CC0 1.0", _DICEBEAR),
+        ("critters", "Critters", "DiceBear", "CC0 1.0", _DICEBEAR),
+        ("moods", "Moods", "DiceBear", "CC0 1.0", _DICEBEAR),
+        ("line-face", "Line Face", "DiceBear", "CC0 1.0", _DICEBEAR),
+        ("planets", "Planets", "DiceBear", "CC0 1.0", _DICEBEAR),
+        ("clay", "Clay", "DiceBear", "CC0 1.0", _DICEBEAR),
+    )
+)

@@ -30,6 +30,7 @@ from .character_styles import (
     HAIR_COLOURS,
     LIGHT_FRAMES,
     MICAH,
+    RESTORER_LOOKS,
     SKIN_TONES,
     TRAINING_LOOKS,
     Look,
@@ -40,12 +41,14 @@ from .wording import with_article
 
 DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
 STYLES: tuple[Style, ...] = tuple(look.style for look in TRAINING_LOOKS)
+RESTORER_STYLES: tuple[Style, ...] = tuple(look.style for look in (*TRAINING_LOOKS, *RESTORER_LOOKS))
 EVALUATION_STYLE = MICAH.style.name
 HELD_OUT_SEEDS = range(0, 10_000)
 FIRST_TRAINING_SEED = HELD_OUT_SEEDS.stop
 DEFAULT_COUNT = 24_000  # pictures drawn when nobody says how many: a few minutes on two cores
 
-_LOOKS = {look.style.name: look for look in (*TRAINING_LOOKS, MICAH)}
+_CAPTIONED = (*TRAINING_LOOKS, MICAH)
+_LOOKS = {look.style.name: look for look in (*_CAPTIONED, *RESTORER_LOOKS)}
 _SUPERSAMPLING = (
     2  # resvg alone leaves thin outlines ragged at 64x64; drawn twice as large and averaged they are smooth
 )
@@ -87,17 +90,19 @@ def attributes_of_style(style: str) -> dict[str, tuple[str, ...]]:
     """
     look = _look(style)
     values = {"style": (style,)} | {key: tuple(options) for key, options in look.traits.items()}
-    values["hair colour"] = tuple(HAIR_COLOURS)
-    values["skin tone"] = tuple(SKIN_TONES)
+    if look.hair:
+        values["hair colour"] = tuple(HAIR_COLOURS)
+    if look.skin:
+        values["skin tone"] = tuple(SKIN_TONES)
     values["background"] = tuple(BACKGROUNDS)
     return {key: values[key] for key in _MENTIONED if key in values}
 
 
 def _all_attributes() -> dict[str, tuple[str, ...]]:
-    """The values of each attribute over all styles, the evaluation style last."""
+    """The values of each attribute over all styles that captions tell of, the evaluation style last."""
     merged: dict[str, dict[str, None]] = {key: {} for key in _MENTIONED}
-    for style in _LOOKS:
-        for key, values in attributes_of_style(style).items():
+    for look in _CAPTIONED:
+        for key, values in attributes_of_style(look.style.name).items():
             merged[key] |= dict.fromkeys(values)
     return {key: tuple(values) for key, values in merged.items()}
 
@@ -255,8 +260,10 @@ def _choose_colours(rng: random.Random, look: Look, chosen: dict[str, str], opti
     skin = _pick(rng, tuple(SKIN_TONES))
     hair = _pick(rng, _unlike(HAIR_COLOURS, SKIN_TONES[skin]))
     background = _pick(rng, _unlike(BACKGROUNDS, SKIN_TONES[skin], HAIR_COLOURS[hair]))
-    chosen |= {"skin tone": skin, "background": background}
-    if chosen.get("hair", "bald") != "bald":
+    chosen["background"] = background
+    if look.skin:
+        chosen["skin tone"] = skin
+    if look.hair and chosen.get("hair", "bald") != "bald":
         chosen["hair colour"] = hair
     for component in look.skin:
         options[f"{component}Color"] = [SKIN_TONES[skin]]

@@ -89,14 +89,14 @@ def open_clean(
 
     source: "characters" for built-in ones drawn large, or the path of a folder or .zip.
     count: at most so many pictures, and never more than `MOST_PICTURES`, or `MOST_DRAWN` characters. styles: of the
-    characters, the released ones when None. smallest: pixels; pictures with a shorter side are skipped. progress:
-    called with (pictures done, pictures in all).
+    characters, all but the one kept for evaluation when None. smallest: pixels; pictures with a shorter side are
+    skipped. progress: called with (pictures done, pictures in all).
     Raises DataError, in one sentence for the user, when there is nothing to train on.
     """
     if source == "characters":
-        from .characters import STYLES, draw_set, training_seeds
+        from .characters import RESTORER_STYLES, draw_set, training_seeds
 
-        names = [style.name for style in STYLES] if styles is None else list(styles)
+        names = [style.name for style in RESTORER_STYLES] if styles is None else list(styles)
         wanted = min(count or MOST_DRAWN, MOST_DRAWN)
         drawn = draw_set(names, training_seeds(wanted, names), DRAWN_SIDE, count=wanted, progress=progress)
         return CleanPictures("large characters", tuple(drawn.pixels), credits=drawn.credits)
