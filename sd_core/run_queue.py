@@ -116,9 +116,11 @@ def ask(run: Run, wish: str) -> None:
 
 def leave(run: Run, status: Status) -> None:
     """Writes the last status of a run whose process ends. One that was paused or stopped waits for its turn again, if
-    somebody has wished since for it to go on."""
+    somebody has wished since for it to go on; so does one that has finished, if somebody has wished for more steps."""
     with _lock(run.folder.parent, "order"):
-        if status.state in ("paused", "stopped") and run.wished() == "run":
+        control = run.control()
+        more = status.state == "finished" and not status.reason and control.steps > status.step
+        if (status.state in ("paused", "stopped") or more) and control.wish == "run":
             run.wish("run", ticket=_next_ticket(run.folder.parent))
             status = replace(status, state="queued")
         run.write_status(status)

@@ -35,6 +35,7 @@ from sd_core.training import (
     Split,
     Trainer,
     TrainingFailed,
+    model_of_state,
     new_generator,
     new_restorer,
 )
@@ -45,7 +46,8 @@ TAKE_SECONDS = 2.0  # whoever looks at a lock holds it for a moment, which is wa
 MOST_NAMED = 20  # pictures left out that the log names
 RESERVE = 1 << 16  # bytes kept free for the last words on a full disk
 
-
+PREPARED = "prepared"  # the folder, inside a run's, that keeps its uploaded pictures as training wants them
+SavedState = tuple[dict[str, torch.Tensor], dict[str, str]]  # as `Trainer.state` gives it
 ENDS = {"pause": "paused", "stop": "stopped"}  # how a wish leaves a run
 
 
@@ -113,16 +115,20 @@ class _Worker:
         self.board = None
 
     def work(self) -> Iterator[Event]:
+        self.started = time.monotonic()
         if self.keeper:
             now = replace(self.run.known_status(), state="running", reason="", pictures_per_second=0.0)
             self.run.write_status(now)
         pictures = self._pictures()
-        trainer = Trainer(self._model(pictures), pictures, self.config.training, self.device, self.peers)
-        self._resume(trainer)
+        saved = self._saved_state()
+        model = self._model(pictures, saved[1] if saved else None)
+        trainer = Trainer(model, pictures, self.config.training, self.device, self.peers)
+        self._resume(trainer, saved)
+        del saved
         trainer.extended(self._wishes().steps)
         if self.keeper:
             self._begin(trainer, pictures)
-        self.started = self.saved_at = time.monotonic()
+        self.saved_at = time.monotonic()
         for event in trainer.run():
             control = self._wishes() if isinstance(event, (Progress, Sampling)) else None
             leaving = control is not None and control.wish != "run"
@@ -194,6 +200,7 @@ class _Worker:
 
     def _pictures(self) -> PictureSet | CleanPictures:
         """Opens the data, telling in the status how far that is. Raises _Left when somebody wishes for an end."""
+        config, alone = self.config, self.peers.count == 1
         told = -TELL_SECONDS
 
         def tell(done: int, total: int) -> None:
@@ -203,13 +210,15 @@ class _Worker:
             told = time.monotonic()
             if self.run.wished() != "run":
                 raise _Left
+            if done and self._is_over():
+                raise DataError(f"The {config.minutes:g} minutes of this run were over before its pictures were ready.")
             self.run.write_status(replace(self.run.known_status(), prepared=done, pictures=total))
 
-        config, alone = self.config, self.peers.count == 1
         if alone:
             tell(0, 0)
         inside = self.run.folder / config.data
-        source = str(inside) if config.data.startswith(f"{UPLOAD}/") and inside.exists() else config.data
+        uploaded = config.data.startswith(f"{UPLOAD}/") and inside.exists()
+        source = str(inside) if uploaded else config.data
         if config.kind == "restorer":
             pictures = open_clean(
                 source,
@@ -226,36 +235,56 @@ class _Worker:
                 styles=config.styles,
                 caption_template=config.caption_template,
                 fit=config.fit,
+                cache=self.run.folder / PREPARED if uploaded else None,  # to be deleted with the run
                 progress=tell if alone else None,
             )
         if self.keeper:
             self.run.write_status(replace(self.run.known_status(), prepared=0, pictures=0))
         return pictures
 
-    def _model(self, pictures: PictureSet | CleanPictures) -> Denoiser:
+    def _saved_state(self) -> SavedState | None:
+        """The tensors and texts of the last save; None where there is none yet."""
+        file = self.run.folder / "state.safetensors"
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, "pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
+        except SafetensorError as error:
+            raise self._unusable() from error
+
+    def _unusable(self) -> RunError:
+        return RunError(
+            f"The saved state of {self.run.name} is damaged or of another version of the program; start a new run."
+        )
+
+    def _model(self, pictures: PictureSet | CleanPictures, texts: dict[str, str] | None) -> Denoiser:
+        """The model to train. One that was saved comes from the run alone, whatever has become of what it started from;
+        `texts` describe it."""
         config = self.config
-        if not config.start and config.kind == "restorer":
-            return new_restorer(config.size, config.resolution, config.training.seed)
-        if not config.start:
-            return new_generator(pictures, config.size, config.training.seed)
-        model = checkpoint.load(config.start)
+        if texts is not None:
+            try:
+                model = model_of_state(texts)
+            except Exception as error:  # the tokenizers library raises bare Exception
+                raise self._unusable() from error
+        elif config.start:
+            model = checkpoint.load(config.start)
+        elif config.kind == "restorer":
+            model = new_restorer(config.size, config.resolution, config.training.seed)
+        else:
+            model = new_generator(pictures, config.size, config.training.seed)
         if isinstance(pictures, PictureSet):
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
 
-    def _resume(self, trainer: Trainer) -> None:
+    def _resume(self, trainer: Trainer, saved: SavedState | None) -> None:
         """Goes back to the last save, and forgets what was logged after it."""
-        run, file = self.run, self.run.folder / "state.safetensors"
-        if file.exists():
+        run = self.run
+        if saved:
             try:
-                with safe_open(file, "pt") as opened:
-                    tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                    texts = opened.metadata()
-                trainer.load_state(tensors, texts)
-            except (SafetensorError, RuntimeError, KeyError) as error:
-                raise RunError(
-                    f"The saved state of {run.name} is damaged or of another version of the program; start a new run."
-                ) from error
+                trainer.load_state(*saved)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise self._unusable() from error
             with suppress(checkpoint.CheckpointError):  # it may have been killed before it saved the model, too
                 if checkpoint.describe(run.checkpoint).origin.steps == trainer.step:
                     self.saved_step = trainer.step
@@ -308,6 +337,8 @@ class _Worker:
                 self.board.add_scalar(name, getattr(event, name), event.step)
         known = {f.name for f in fields(Status)}
         values = {k: v for k, v in asdict(event).items() if k in known}
+        if self.config.minutes:
+            values["seconds_left"] = min(event.seconds_left, max(0.0, 60 * self.config.minutes - self._worked))
         here = dict(seconds_worked=self._worked, device=self.device_name, memory=memory_taken(self.device))
         self.run.write_status(Status("running", **here, **values))
 

@@ -124,6 +124,8 @@ class Run:
             run.folder.mkdir(parents=True)
         except FileExistsError:
             raise RunError(f"There is a run named {name} already.") from None
+        except OSError as error:
+            raise RunError(f"The run could not be written ({error.strerror or error}).") from error
         try:
             run._fill(config, upload)
         except BaseException as error:

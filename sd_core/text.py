@@ -4,6 +4,7 @@ The tokenizer is byte-level BPE, so any text has tokens. But a word that no capt
 never learnt and would only add noise, so `Vocabulary` drops such words and says which.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -68,6 +69,16 @@ class Vocabulary:
         )
         tokenizer.train_from_iterator(normalised, trainer)
         return cls(tokenizer, (word for caption in normalised for word in caption.split()))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Vocabulary":
+        """Reads what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(Tokenizer.from_str(values["tokenizer"]), values["words"])
+
+    def to_json(self) -> str:
+        """All of it as one text."""
+        return json.dumps({"words": sorted(self.words), "tokenizer": self.tokenizer.to_str()})
 
     def with_words_of(self, captions: Sequence[str]) -> "Vocabulary":
         """The same tokens, with the words of more captions counted as known: what fine-tuning needs."""

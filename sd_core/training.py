@@ -9,11 +9,12 @@ are those of one process with the whole batch.
 """
 
 import copy
+import json
 import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 import torch.distributed as dist
@@ -172,6 +173,13 @@ def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
     torch.manual_seed(seed)
     config = ModelConfig.generator(size, pictures.pixels.shape[1])
     return Denoiser(config, Vocabulary.learn(pictures.captions))
+
+
+def model_of_state(texts: dict[str, str]) -> Denoiser:
+    """A model of the shape and with the words of the one whose training `Trainer.state` described in `texts`; its
+    weights come with `Trainer.load_state`."""
+    vocabulary = Vocabulary.from_json(texts["vocabulary"]) if "vocabulary" in texts else None
+    return Denoiser(ModelConfig(**json.loads(texts["model"])), vocabulary)
 
 
 def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
@@ -404,7 +412,10 @@ class Trainer:
                 for slot, value in slots.items():
                     tensors[f"optimizer.{slot}.{names[id(parameter)]}"] = value
         copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-        return copies, {"step": str(self.step)}
+        texts = {"step": str(self.step), "model": json.dumps(asdict(self.model.config))}
+        if self.model.vocabulary:
+            texts["vocabulary"] = self.model.vocabulary.to_json()
+        return copies, texts
 
     def load_state(self, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
         """Takes up where `state` was called."""

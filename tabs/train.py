@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sd_core.data.files import open_files
-from sd_core.run_queue import enqueue, ensure_keeper
+from sd_core.run_queue import enqueue, ensure_keeper, runs_at_once
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
 from tabs import train_after, train_compare, train_samples, train_steer
 from tabs.chart import line_chart
-from tabs.errors import plain_error
+from tabs.errors import plain_error, without_paths
 from tabs.train_compare import Comparison, build_comparison
 from tabs.train_data import staged
 from tabs.train_limits import Limits, new_browser, own
@@ -165,7 +165,9 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
     gr.on([timer.tick, tab.select, watch.scale.input], on_look, watched, outputs, concurrency_limit=None, **QUIET)
     tab.select(lambda chosen: starts_of_today(shelf, chosen), settings.start, settings.start, **QUIET)
     tab.select(on_note, None, note, **QUIET)
-    ensure_keeper(shelf.runs)  # of what was queued before the machine or the app was restarted
+    runs_at_once()  # an app that is set up wrongly says so when it starts
+    if not limits.refusal:
+        ensure_keeper(shelf.runs)  # of what was queued before the machine or the app was restarted
 
 
 def _build_watch(shelf: Shelf) -> _Watch:
@@ -216,7 +218,7 @@ def _news(
     status = status_line(standing, visitor)
     usable = train_steer.usable(standing, mine)
     grids = grids_of(run)
-    log = run.log(LOG_LINES)
+    log = without_paths(run.log(LOG_LINES)) if mine else ""  # it names its owner's files
     news = train_samples.news(watch.samples, grids, seen.grids, position, visitor, fresh)
     if hash(status) != seen.status:
         news[watch.status] = status

@@ -1,8 +1,8 @@
 """What to train on: built-in characters, CIFAR-10, or one's own pictures, looked at before they are used."""
 
 import html
+import os
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,11 +150,15 @@ def staged(paths: list[str] | None, limits: Limits, visitor: gr.Request | None) 
         return zips[0]
     folder = SESSIONS.of(visitor).new_folder() / "pictures"
     folder.mkdir()
-    seen: Counter[str] = Counter()
     for path in found:
-        seen[path.name] += 1
-        name = path.name if seen[path.name] == 1 else f"{path.stem} ({seen[path.name]}){path.suffix}"
-        shutil.copyfile(path, folder / name)
+        target, number = folder / path.name, 1
+        while target.exists():
+            number += 1
+            target = folder / f"{path.stem} ({number}){path.suffix}"
+        try:
+            os.link(path, target)  # the same pictures are staged again at every change of how they are looked at
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(path, target)
     return folder
 
 

@@ -61,7 +61,12 @@ def build_estimate(
         )
         return f'<div class="sd-note">{html.escape(" · ".join(parts))}</div>'
 
-    measure.click(
-        on_measure, [start, size, resolution, steps, batch], said,
-        show_progress="minimal", show_progress_on=said, api_visibility="private",
+    asked = [start, size, resolution, steps, batch]
+    measured = measure.click(
+        on_measure, asked, said, show_progress="minimal", show_progress_on=said, api_visibility="private"
+    )
+    # What was measured is not true of other settings.
+    gr.on(
+        [setting.change for setting in asked], lambda: "", None, said,
+        cancels=measured, show_progress="hidden", api_visibility="private",
     )  # fmt: skip

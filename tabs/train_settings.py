@@ -38,8 +38,8 @@ class Preset:
 
 PRESETS = {  # times are for two CPU cores and 64×64 pixels
     "taste": Preset(200, 32, 500, "tiny"),
-    "half_hour": Preset(1000, 64, 6000, "small"),
-    "overnight": Preset(20_000, 64, 24_000, "small"),
+    "half_hour": Preset(2000, 64, 6000, "small"),
+    "overnight": Preset(30_000, 64, 24_000, "small"),
 }
 LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+from PIL import Image
 
 from .cache import cached, write_pixels
 from .decoding import SUFFIXES, Unusable, decode, squared
@@ -108,24 +109,15 @@ def _read(
     names = evenly([name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES], count)
     texts, skipped = _metadata(files)
     skipped = [*files.skipped, *skipped]
-    about = _about(files)
+    about = _about(files)  # a packed set is as its maker wanted it, repetitions included
     captions: list[str] = []
-    seen: dict[bytes, str] = {}
 
     def usable() -> Iterator[np.ndarray]:
-        for done, (name, outcome) in enumerate(_decoded(files, names, resolution, fit), start=1):
-            if isinstance(outcome, str):
-                skipped.append(Skipped(_shown(name), outcome))
-            else:
-                digest, pixels = outcome
-                original = seen.setdefault(digest, name)
-                if original != name and not about:  # a packed set is as its maker wanted it, repetitions included
-                    skipped.append(Skipped(_shown(name), f"the same picture as {_shown(original)}"))
-                else:
-                    captions.append(_caption(files, name, texts, caption_template))
-                    yield pixels
-            if progress is not None:
-                progress(done, len(names))
+        for name, pixels in usable_pictures(
+            files, names, resolution, lambda picture: squared(picture, resolution, fit), skipped, bool(about), progress
+        ):
+            captions.append(_caption(files, name, texts, caption_template))
+            yield pixels
 
     write_pixels(target, resolution, usable())
     if not captions:
@@ -138,10 +130,40 @@ def _read(
     }
 
 
+def usable_pictures(
+    files: Files,
+    names: Sequence[str],
+    resolution: int,
+    finish: Callable[[Image.Image], np.ndarray],
+    skipped: list[Skipped],
+    repeats: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Decodes the named files in threads, and gives each that can be used with its name, in order.
+
+    resolution: as for `decode`. finish: makes pixels of a picture; it may raise Unusable. skipped: where the others are
+    noted, pictures that were there before among them, unless `repeats` are wanted. progress: called with (files done,
+    files in all).
+    """
+    seen: dict[bytes, str] = {}
+    for done, (name, outcome) in enumerate(_decoded(files, names, resolution, finish), start=1):
+        if isinstance(outcome, str):
+            skipped.append(Skipped(_shown(name), outcome))
+        else:
+            digest, pixels = outcome
+            original = seen.setdefault(digest, name)
+            if original != name and not repeats:
+                skipped.append(Skipped(_shown(name), f"the same picture as {_shown(original)}"))
+            else:
+                yield name, pixels
+        if progress is not None:
+            progress(done, len(names))
+
+
 def _decoded(
-    files: Files, names: Sequence[str], resolution: int, fit: str
+    files: Files, names: Sequence[str], resolution: int, finish: Callable[[Image.Image], np.ndarray]
 ) -> Iterator[tuple[str, tuple[bytes, np.ndarray] | str]]:
-    """Each name with (hash of its pixels, its square), or with the reason why it is of no use; decoded by threads."""
+    """Each name with (hash of its pixels, what `finish` made of it), or with the reason why it is of no use."""
 
     def outcome(name: str) -> tuple[bytes, np.ndarray] | str:
         try:
@@ -150,10 +172,10 @@ def _decoded(
             return "not readable"
         try:
             picture = decode(data, resolution)
+            identity = hashlib.blake2b(f"{picture.size}".encode() + picture.tobytes(), digest_size=16).digest()
+            return identity, finish(picture)
         except Unusable as error:
             return str(error)
-        identity = hashlib.blake2b(f"{picture.size}".encode() + picture.tobytes(), digest_size=16).digest()
-        return identity, squared(picture, resolution, fit)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _BATCH):

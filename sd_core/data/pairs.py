@@ -7,7 +7,6 @@ combined at random, in random order and strength. All chance comes from one gene
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core import damage
-from sd_core.data.decoding import SUFFIXES, Unusable, decode
+from sd_core.data.decoding import SUFFIXES, Unusable
 from sd_core.data.files import open_files
-from sd_core.data.folder import evenly
+from sd_core.data.folder import evenly, usable_pictures
 from sd_core.data.painting import painted_over
 from sd_core.data.pictures import DataError, Skipped
 from sd_core.images import to_float
@@ -105,29 +104,21 @@ def open_clean(
     try:
         names = [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
         names = evenly(names, min(count or MOST_PICTURES, MOST_PICTURES))
+        skipped = list(files.skipped)
 
-        def read(name: str) -> np.ndarray | Skipped:
-            try:
-                picture = decode(files.read(name), LARGEST_SIDE)
-            except (Unusable, DataError, OSError) as error:
-                return Skipped(name, str(error))
+        def reduced(picture: Image.Image) -> np.ndarray:
             picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
             if min(picture.size) < smallest:
-                return Skipped(name, f"smaller than {smallest} pixels")
+                raise Unusable(f"smaller than {smallest} pixels")
             return np.asarray(picture)
 
-        outcomes = []
-        with ThreadPoolExecutor() as pool:
-            for outcome in pool.map(read, names):
-                outcomes.append(outcome)
-                if progress is not None:
-                    progress(len(outcomes), len(names))
+        usable = usable_pictures(files, names, LARGEST_SIDE, reduced, skipped, progress=progress)
+        pictures = tuple(pixels for _, pixels in usable)
     finally:
         files.close()
-    pictures = tuple(o for o in outcomes if isinstance(o, np.ndarray))
     if not pictures:
         raise DataError(f"No picture of at least {smallest}×{smallest} pixels was found in {path.name}.")
-    return CleanPictures(path.stem, pictures, tuple(o for o in outcomes if isinstance(o, Skipped)))
+    return CleanPictures(path.stem, pictures, tuple(skipped))
 
 
 def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,8 @@
 """Pairs to learn restoration from: what is clean stays clean, and what is told is true."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +111,30 @@ def test_nothing_to_learn_from_is_told_in_one_sentence(tmp_path):
     Image.new("RGB", (10, 10)).save(tmp_path / "tiny.png")
     with pytest.raises(DataError, match="No picture of at least 64×64"):
         open_clean(str(tmp_path))
+
+
+def test_an_archives_useless_entries_are_named_and_the_others_used(tmp_path):
+    random = np.random.default_rng(0)
+
+    def png() -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (70, 70, 3), np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    good = png()
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name, data in (("a.png", good), ("b.png", good), ("c.png", png()), ("../d.png", png()), ("e.png", b"no")):
+            archive.writestr(name, data)
+        archive.writestr("f.png", damaged := png())
+    raw = (tmp_path / "set.zip").read_bytes()
+    middle = raw.index(damaged) + len(damaged) // 2
+    (tmp_path / "set.zip").write_bytes(raw[:middle] + b"DAMAGED" + raw[middle + 7 :])
+    found = open_clean(str(tmp_path / "set.zip"))
+    assert len(found) == 2
+    reasons = {skipped.file: skipped.reason for skipped in found.skipped}
+    assert reasons["b.png"] == "the same picture as a.png"
+    assert "out of the archive" in reasons["../d.png"]
+    assert reasons.keys() == {"b.png", "../d.png", "e.png", "f.png"}
 
 
 def test_only_the_chosen_styles_are_drawn_large(tmp_path, monkeypatch):

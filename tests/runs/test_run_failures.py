@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small_runs import STEPS, finish, in_a_process, until, weights
 
 from sd_core import checkpoint
-from sd_core.data import DataError
+from sd_core.data import DataError, pack
 from sd_core.lessons import GeneratorObjective
 from sd_core.run_worker import work
 from sd_core.runs import Run, RunError, Status
@@ -111,6 +111,25 @@ def test_random_kills_lose_nothing_that_was_saved(make):
     steps = [line["step"] for line in killed.metrics()]
     assert steps == sorted(set(steps)) and steps[-1] == 30
     assert [path.read_bytes() for path in killed.samples()] == [path.read_bytes() for path in whole.samples()]
+
+
+def test_a_run_goes_on_with_its_own_words_whatever_became_of_its_pictures(make, archive, pictures):
+    run = finish(make())
+    words = checkpoint.load(run.checkpoint).vocabulary
+    pack(replace(pictures, captions=("an enormous purple zeppelin",) * len(pictures.captions)), archive)
+    run.wish("run", steps=STEPS + 2)
+    assert finish(run).status().step == STEPS + 2
+    after = checkpoint.load(run.checkpoint).vocabulary
+    assert after.tokenizer.to_str() == words.tokenizer.to_str()
+    assert after.words == words.words | {"an", "enormous", "purple", "zeppelin"}
+
+
+def test_a_run_goes_on_without_the_run_it_started_from(make):
+    first = finish(make("first"))
+    second = finish(make("second", start=str(first.checkpoint)))
+    first.delete()
+    second.wish("run", steps=STEPS + 2)
+    assert finish(second).status().step == STEPS + 2
 
 
 def test_two_workers_never_work_on_one_run(make, monkeypatch):

@@ -2,15 +2,18 @@
 
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from small_runs import STEPS, finish, in_a_process, until, weights
 
 from sd_core import checkpoint
+from sd_core.data import DataError
+from sd_core.run_queue import enqueue, waiting
 from sd_core.run_worker import work
 from sd_core.runs import RunError
-from sd_core.training import Progress, Sampling, Saved, TrainingConfig
+from sd_core.training import Finished, Progress, Sampling, Saved, TrainingConfig
 
 
 @pytest.mark.parametrize(("wish", "state"), [("pause", "paused"), ("stop", "stopped")])
@@ -74,6 +77,15 @@ def test_a_run_can_be_made_longer(make):
     assert finish(run).status().step == 8
 
 
+def test_a_wish_for_more_steps_that_comes_at_the_very_end_is_kept(make):
+    run = make()
+    for event in work(run):
+        if isinstance(event, Finished):
+            enqueue(run, STEPS + 2)
+    assert [run.status().state, *(each.name for each in waiting(make.root))] == ["queued", run.name]
+    assert finish(run).status().step == STEPS + 2
+
+
 def test_foolish_wishes_are_refused(make):
     run = make()
     with pytest.raises(RunError, match="pause"):
@@ -118,6 +130,22 @@ def test_a_run_with_a_time_limit_ends_saved_and_says_so(make):
     assert status.state == "finished" and "minutes" in status.reason
     assert 0 < status.step < STEPS
     assert checkpoint.describe(run.checkpoint).origin.steps == status.step
+
+
+def test_the_time_that_pictures_take_counts(make, monkeypatch):
+    monkeypatch.setattr("sd_core.run_worker.TELL_SECONDS", -1.0)
+    run = make(minutes=1e-9)
+    with pytest.raises(DataError, match="before its pictures were ready"):
+        finish(run)
+    assert run.status().state == "failed"
+
+
+def test_the_time_left_is_not_more_than_what_it_was_given(make):
+    run = make(minutes=2.0, training=replace(make.config.training, steps=10**6))
+    for event in work(run):
+        if isinstance(event, Progress) and event.step == 3:
+            assert 0 < run.status().seconds_left <= 120 < event.seconds_left
+            run.wish("stop")
 
 
 def test_a_step_is_saved_once_though_two_rules_ask_for_it(make, monkeypatch):

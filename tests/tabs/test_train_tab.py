@@ -285,6 +285,21 @@ def test_two_files_of_one_name_are_both_kept(tmp_path, uploads):
     assert preview(staged([uploads[0], str(again)], Limits(), None), 16).usable == 2
 
 
+def test_files_named_as_a_copy_would_be_are_kept_too(tmp_path):
+    paths = []
+    for i, name in enumerate(["x.png", "x.png", "x (2).png"]):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        Image.new("RGB", (40, 20), (80 * i, 0, 0)).save(folder / name)
+        paths.append(str(folder / name))
+    assert len(list(staged(paths, Limits(), None).iterdir())) == 3
+
+
+def test_looking_again_takes_no_more_of_the_disk(uploads):
+    folders = [staged(uploads[:1], Limits(), None) for _ in range(2)]
+    assert len({path.stat().st_ino for folder in folders for path in folder.iterdir()}) == 1
+
+
 def test_a_large_set_is_looked_at_in_part(tmp_path, squares):
     pack(squares(30), tmp_path / "many.zip")
     found = preview(tmp_path / "many.zip", 8, most=10, examples=4)
