@@ -34,7 +34,7 @@ class Page:
         self.seen, self.chosen = Seen(), ""
 
     def handler(self, name: str):
-        return next(each for each in self.functions if each.fn.__name__ == name)
+        return next(each for each in self.functions if getattr(each.fn, "__name__", "") == name)
 
     def take(self, news: dict) -> dict[str, object]:
         """Notes what a handler sends, by the components' names."""
@@ -222,3 +222,33 @@ def test_a_look_at_a_long_run_costs_a_few_milliseconds(page, make):
             page.look()
             costs.append(time.thread_time() - before)
     assert sorted(costs[1:])[4] < 0.015  # 0.002 where it was written
+
+
+def test_a_strangers_log_is_not_shown_and_ones_own_names_no_folders(shelf, make, monkeypatch):
+    make("one").note("Left out /home/somebody/pictures/holiday.png: not readable.")
+    assert "Left out holiday.png" in Page(shelf).look()["train-log"]
+    monkeypatch.setenv("SD_CORE_TRAIN", "limited")
+    assert "train-log" not in Page(shelf).look()
+
+
+@pytest.mark.parametrize(("setting", "starts"), [("off", False), ("limited", True), ("free", True)])
+def test_what_was_queued_is_not_started_where_training_is_off(shelf, monkeypatch, setting, starts):
+    started = []
+    monkeypatch.setattr(train, "ensure_keeper", started.append)
+    monkeypatch.setenv("SD_CORE_TRAIN", setting)
+    Page(shelf)
+    assert bool(started) == starts
+
+
+def test_a_wrong_number_of_runs_at_once_is_told_when_the_app_starts(shelf, monkeypatch):
+    monkeypatch.setenv("SD_CORE_RUNS_AT_ONCE", "many")
+    with pytest.raises(ValueError, match="SD_CORE_RUNS_AT_ONCE"):
+        Page(shelf)
+
+
+def test_the_sample_grids_become_an_animation(page, make):
+    make("one")
+    film = page.handler("on_animate").fn("one", VISITOR)
+    with Image.open(film.value["path"]) as opened:
+        assert opened.n_frames == 2
+        assert opened.convert("RGB").getpixel((8, 8))[0] == pytest.approx(100, abs=3)
