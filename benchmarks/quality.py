@@ -19,6 +19,7 @@ cache folder.
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,10 @@ from sd_core import checkpoint
 from sd_core.data.characters import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.denoiser import Denoiser, Guided
 from sd_core.device import inference_autocast, synchronize
-from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_STEPS, GUIDANCE_INTERVAL
+from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, GUIDANCE_INTERVAL, SAMPLERS
 from sd_core.images import to_pixels
 from sd_core.metrics import frechet_distance
 from sd_core.noise import draw_noise, karras_sigmas, picture_generators
-from sd_core.sampling import dpmpp_2m
 
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge
 CHUNK = {"cpu": 16}  # pictures drawn at a time; elsewhere, where memory and caches are large, ACCELERATOR_CHUNK
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train-count", type=int, default=36_000, help="characters the model was trained on")
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
+    parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
     parser.add_argument("--panels", type=Path, default=common.PANELS, help="the folder for pictures")
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     classifier = trained(training, options.epochs or (12 if options.data else 4), options.device)
     started = time.perf_counter()
-    generated = drawn(model, prompted.prompts, options.steps, options.guidance)
+    generated = drawn(model, prompted.prompts, options.sampler, options.steps, options.guidance)
     speed = options.count / (time.perf_counter() - started)
 
     found, features = classifier.read(generated)
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     all_real = torch.cat([real_found, other_found]), torch.cat([prompted.labels, other.labels])
     floor = frechet_distance(real_features, other_features)
     distance = frechet_distance(features, other_features)
-    sampled = f"dpmpp_2m, {options.steps} steps, guidance {options.guidance:g}"
+    sampled = f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g}"
 
     near_generated, nearest = closest(generated[:COMPARED], training.pixels)
     near_real, _ = closest(other.pixels[:COMPARED], training.pixels)
@@ -141,8 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @torch.no_grad()
-def drawn(model: Denoiser, prompts: Sequence[str], steps: int, guidance: float) -> np.ndarray:
-    """One picture per prompt, uint8 [N, R, R, 3], by the shipped sampler; picture i from seed STEADY + i."""
+def drawn(model: Denoiser, prompts: Sequence[str], sampler: str, steps: int, guidance: float) -> np.ndarray:
+    """One picture per prompt, uint8 [N, R, R, 3]; picture i from seed STEADY + i."""
+    walk = SAMPLERS[sampler]
     shape = (3, model.config.resolution, model.config.resolution)
     chunk = CHUNK.get(model.device.type, ACCELERATOR_CHUNK)
     sigmas = karras_sigmas(steps)
@@ -150,10 +152,11 @@ def drawn(model: Denoiser, prompts: Sequence[str], steps: int, guidance: float) 
     for start in tqdm(range(0, len(prompts), chunk), desc="generate", unit="batch"):
         some = prompts[start : start + chunk]
         seeds = list(range(STEADY + start, STEADY + start + len(some)))
-        x = draw_noise(picture_generators(seeds), shape, model.device) * sigmas[0].float()
+        noise = partial(draw_noise, picture_generators(seeds), shape, model.device)
+        x = noise() * sigmas[0].float()
         with inference_autocast(model.device):
             guided = Guided(model, some, [""] * len(some), guidance, GUIDANCE_INTERVAL)
-            *_, last = dpmpp_2m(guided, x, sigmas)
+            *_, last = walk.walk(guided, x, sigmas, *([noise] if walk.random else []))
         made[start : start + chunk] = to_pixels(last.x.float()).numpy()
     synchronize(model.device)
     return made

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from sd_core.data.character_styles import TRAINING_LOOKS
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Prepare pictures to train on.
 app.add_typer(data_app, name="data")
 
 BAD_INPUT = 2
+STYLE_HELP = f"A character style; may be given several times: {', '.join(look.style.name for look in TRAINING_LOOKS)}."
 
 
 @app.command()
@@ -54,8 +56,9 @@ def generate(
     loaded = _load(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:
         print(f"This model never learnt: {', '.join(unknown)}.", file=sys.stderr)
-    if loaded.vocabulary.read(prompt).cut:
-        print("The prompt is longer than the model reads; its end is left out.", file=sys.stderr)
+    for name, text in (("prompt", prompt), ("negative prompt", negative)):
+        if loaded.vocabulary.read(text).cut:
+            print(f"The {name} is longer than the model reads; its end is left out.", file=sys.stderr)
     request = GenerationRequest(
         prompt=prompt,
         negative_prompt=negative,
@@ -67,6 +70,7 @@ def generate(
         start=None if start is None else to_float(fit_picture(open_picture(start), loaded.config.resolution)),
         strength=strength,
     )
+    out.mkdir(parents=True, exist_ok=True)  # before anything is drawn that could not be kept
     for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):
         last = step
     for path in save_pictures(last.x, request, request.noises(), Path(model).name, out):
@@ -87,7 +91,8 @@ def _load(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
     shelf = Shelf()
     names = {kind: shelf.names(kind) for kind in ("generator", "restorer")}
     is_shelved = any(model in each for each in names.values())
-    if not is_shelved and "/" not in model and not Path(model).is_dir():
+    is_elsewhere = "/" in model and not model.startswith("runs/")
+    if not is_shelved and not is_elsewhere and not Path(model).is_dir():
         usable = ", ".join(name for kind in kinds for name in names[kind])
         raise CheckpointError(f"There is no model {model}. Models here are: {usable}.")
     loaded = shelf.load(model) if is_shelved else load(model, best_device())
@@ -201,7 +206,7 @@ def pack(
     source: Annotated[str, typer.Argument(help="characters, cifar10, or a folder or .zip of pictures.")],
     out: Annotated[Path, typer.Argument(help="The .zip to write.")],
     resolution: Annotated[int, typer.Option(help="Pixels a side.")] = 64,
-    style: Annotated[list[str] | None, typer.Option(help="A character style; may be given several times.")] = None,
+    style: Annotated[list[str] | None, typer.Option(help=STYLE_HELP)] = None,
     count: Annotated[int | None, typer.Option(help="How many pictures to use.")] = None,
     caption_template: Annotated[str, typer.Option(help='For class folders: "a photo of {a}".')] = "{}",
 ) -> None:
@@ -240,7 +245,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="After warm-up.")] = 3e-3,
     cooldown: Annotated[int, typer.Option(help="Steps at the end over which the learning rate falls to 0.")] = 0,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
-    style: Annotated[list[str] | None, typer.Option(help="A character style; may be given several times.")] = None,
+    style: Annotated[list[str] | None, typer.Option(help=STYLE_HELP)] = None,
     count: Annotated[int | None, typer.Option(help="How many pictures to use.")] = None,
     caption_template: Annotated[str, typer.Option(help='For class folders: "a photo of {a}".')] = "{}",
     start: Annotated[str, typer.Option(help="A checkpoint folder to fine-tune.")] = "",
@@ -344,8 +349,16 @@ def _work(run: "Run", quiet: bool, queued: bool) -> None:
     if is_first and not quiet and "RANK" not in os.environ and not free_places(run.folder.parent):
         print(f"{run.name} waits for its turn: another run is being worked on.")
     with tqdm(unit="step", disable=quiet or not is_first or None, desc=run.name) as bar:
-        for event in work(run, queued):
+
+        def preparing(done: int, total: int) -> None:
+            bar.set_description_str(f"{run.name}: {done:,} of {total:,} pictures are ready")
+
+        for event in work(run, queued, preparing):
             if isinstance(event, Progress):
+                if bar.total is None:  # time left is told from the steps that are taken now
+                    bar.reset(event.steps)
+                    bar.initial = event.step
+                    bar.set_description_str(run.name)
                 bar.total, bar.n = event.steps, event.step
                 bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")
             elif isinstance(event, Saved):

@@ -305,7 +305,8 @@ def request_again(settings: Parameters) -> GenerationRequest:
 def save_pictures(
     pictures: Tensor, request: GenerationRequest, noises: Sequence[Noise], model_name: str, folder: Path
 ) -> list[Path]:
-    """Writes `pictures` [N, 3, H, W] to `folder` as PNGs that carry their settings, and returns their paths."""
+    """Writes `pictures` [N, 3, H, W] to `folder` as PNGs that carry their settings, and returns their paths.
+    None that is there is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = to_pixels(pictures)
     size = (pixels.shape[2], pixels.shape[1])
@@ -313,7 +314,10 @@ def save_pictures(
     paths = []
     for picture, noise in zip(pixels, noises, strict=True):
         name = "-".join([stem, str(noise.seed), *(f"{seed}x{share:g}" for seed, share in noise.blended)])
-        path = folder / f"{name[:120]}.png"
+        path, number = folder / f"{name[:120]}.png", 1
+        while path.exists():  # of another prompt, perhaps
+            number += 1
+            path = folder / f"{name[:120]}-{number}.png"
         save_png(picture, path, parameters(request, noise, model_name, size))
         paths.append(path)
     return paths

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
@@ -55,13 +55,14 @@ class _Left(Exception):
     """Somebody wished for an end before training began."""
 
 
-def work(run: Run, queued: bool = False) -> Iterator[Event]:
+def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] | None = None) -> Iterator[Event]:
     """Works on the run, when its turn comes, until it is finished or somebody wishes otherwise, passing on the
     training's events.
 
     Args:
         run: what to work on.
         queued: work on it only if it is still in the queue. Else it is given a place there.
+        preparing: called now and then, before training, with (pictures ready, pictures in all).
 
     Raises:
         RunError: another process works on it.
@@ -71,7 +72,7 @@ def work(run: Run, queued: bool = False) -> Iterator[Event]:
     device = best_device()
     peers = Peers.join(device)
     if peers.rank:
-        yield from _Worker(run, config, device, peers).work()
+        yield from _Worker(run, config, device, peers, preparing).work()
         return
     lock, slot = run.lock(), None
     try:
@@ -81,7 +82,7 @@ def work(run: Run, queued: bool = False) -> Iterator[Event]:
     try:
         if queued and (run.known_status().state != "queued" or run.wished() != "run"):
             return  # withdrawn while this process started
-        worker = _Worker(run, config, device, peers)
+        worker = _Worker(run, config, device, peers, preparing)
         try:
             if peers.count == 1:  # whoever uses torchrun has decided what the machine does
                 run_queue.join(run)
@@ -105,8 +106,15 @@ def work(run: Run, queued: bool = False) -> Iterator[Event]:
 class _Worker:
     """One process at work. Among several, the first is the `keeper`: it alone writes."""
 
-    def __init__(self, run: Run, config: RunConfig, device: torch.device, peers: Peers):
-        self.run, self.config, self.device, self.peers = run, config, device, peers
+    def __init__(
+        self,
+        run: Run,
+        config: RunConfig,
+        device: torch.device,
+        peers: Peers,
+        preparing: Callable[[int, int], None] | None = None,
+    ):
+        self.run, self.config, self.device, self.peers, self.preparing = run, config, device, peers, preparing
         self.keeper = peers.rank == 0
         self.device_name = describe(device)
         self.worked_before = run.known_status().seconds_worked
@@ -213,6 +221,8 @@ class _Worker:
             if done and self._is_over():
                 raise DataError(f"The {config.minutes:g} minutes of this run were over before its pictures were ready.")
             self.run.write_status(replace(self.run.known_status(), prepared=done, pictures=total))
+            if self.preparing and total:
+                self.preparing(done, total)
 
         if alone:
             tell(0, 0)

@@ -86,6 +86,9 @@ class TrainingConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
+        for name in ("weight_decay", "warmup", "cooldown", "ema_share", "ema_pictures", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be below 0, as {getattr(self, name)} is.")
         if self.batch % self.accumulate:
             raise ValueError(f"A batch of {self.batch} cannot be split into {self.accumulate} equal parts.")
         if self.optimizer not in ("muon", "adamw"):

@@ -121,9 +121,10 @@ def test_a_copied_picture_is_found_among_the_training_pictures():
     assert float(distance[0]) == pytest.approx(10, abs=1e-3)
 
 
-def test_each_picture_is_drawn_alike_in_any_number(generator):
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_ancestral"])
+def test_each_picture_is_drawn_alike_in_any_number(generator, sampler):
     prompts = ["a red square", "a blue square", ""]
-    few, more = drawn(generator, prompts, 3, 2.0), drawn(generator, prompts * 7, 3, 2.0)
+    few, more = (drawn(generator, some, sampler, 3, 2.0) for some in (prompts, prompts * 7))
     assert few.shape == (3, 8, 8, 3) and more.shape == (21, 8, 8, 3)
     assert np.abs(few.astype(int) - more[:3]).max() <= 1
 

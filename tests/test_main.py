@@ -1,6 +1,7 @@
 """The command line, as a person at a shell meets it."""
 
 import json
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -15,8 +16,10 @@ from typer.testing import CliRunner
 from sd_core import __main__ as command_line
 from sd_core import checkpoint
 from sd_core.images import read_parameters
+from sd_core.runs import Run
 
 ROOT = Path(__file__).parent.parent
+HF = [Path(sys.executable).with_name("hf")]
 
 
 @pytest.fixture
@@ -71,6 +74,14 @@ def test_generate_starts_from_a_picture(run, model_folder, tmp_path):
     assert read_parameters(next(out.glob("*.png"))).strength == 0.5
 
 
+def test_generate_replaces_no_picture(run, model_folder, tmp_path):
+    out = tmp_path / "out"
+    for prompt in ("red", "blue"):
+        result = run("generate", prompt, "--model", model_folder, "--out", out, "--seed", 3, "--steps", 1)
+        assert result.exit_code == 0, result.output
+    assert {read_parameters(path).prompt for path in out.glob("*.png")} == {"red", "blue"}
+
+
 def test_pack_writes_a_zip_with_captions(run, tmp_path):
     result = run("data", "pack", pictures(tmp_path / "in"), tmp_path / "set.zip", "--resolution", 16)
     assert result.exit_code == 0, result.output
@@ -87,6 +98,10 @@ def test_pack_writes_a_zip_with_captions(run, tmp_path):
         ("data", "pack", "no-such-folder", "set.zip"),
         ("train", "--data", "characters", "--size", "enormous"),
         ("train", "--run", "no-such-run"),
+        ("train", "--seed", "-3"),
+        ("train", "--cooldown", "-1"),
+        ("train", "--warmup", "-1"),
+        ("generate", "red", "--out", "/proc/none/here", "--steps", "1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch, capsys):
@@ -108,6 +123,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
         (("generate", "red", "--out", __file__), "is a file; the pictures need a folder."),
         (("restore", "missing", "--out", "fixed.png"), "There is no picture missing."),
         (("restore", __file__, "--out", "fixed.png", "--mask", "missing.png"), "There is no picture missing.png."),
+        (("generate", "red", "--model", "runs/none"), "There is no model runs/none. Models here are: characters"),
         (("generate", "red", "--model", "restorer"), "restorer restores pictures and cannot draw them"),
         (("train", "--run", "runs/nope"), "There is no run runs/nope."),
     ],
@@ -133,6 +149,36 @@ def test_a_mistake_at_the_shell_shows_no_traceback():
     code, errors = shell("generate", "red", "--count", "0")
     assert code == 2
     assert "Traceback" not in errors
+
+
+def test_time_left_is_told_from_the_steps_taken_since_a_resume(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SD_CORE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path / "cache"))
+    bars = []
+
+    class Bar(command_line.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **(kwargs | {"disable": False}))
+            bars.append(self)
+
+    monkeypatch.setattr(command_line, "tqdm", Bar)
+    monkeypatch.setattr("sd_core.run_worker.TELL_SECONDS", -1.0)  # every report is passed on
+    words = ["--data", str(pictures(tmp_path / "in")), "--size", "tiny", "--resolution", "8", "--batch", "2"]
+    told = run("train", *words, "--steps", 3, "--name", "mine").output
+    Run(tmp_path / "runs" / "mine").wish("run", steps=6)
+    assert run("train", "--run", tmp_path / "runs" / "mine").exit_code == 0
+    first, resumed = bars
+    assert (first.initial, first.n, resumed.n) == (1, 3, 6) and resumed.initial >= 4
+    assert "6 of 6 pictures are ready" in told
+
+
+def test_readme_uses_the_hubs_commands_as_they_are():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hf ")]
+    assert len(commands) >= 3
+    for command in commands:
+        found = subprocess.run([*HF, *command, "--help"], capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
 
 
 def test_help_names_every_command(run):
