@@ -19,7 +19,7 @@ from sd_core.images import Parameters, save_png, to_pixels
 from sd_core.noise import add_noise, karras_sigmas
 from sd_core.sampling import Step
 
-DEFAULT_SAMPLER = "dpmpp_2m"
+DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
 DEFAULT_STEPS = 16
 DEFAULT_GUIDANCE = 2.5
 GUIDANCE_INTERVAL = (0.2, 20.0)  # noise levels between which guidance acts, see `Guided`

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from sd_core.denoiser import Denoiser, Guided
 from sd_core.hints import Hints
 from sd_core.images import to_float
 from sd_core.noise import SIGMA_MAX, SigmaDistribution, add_noise, draw_noise, karras_sigmas, picture_generators
-from sd_core.sampling import dpmpp_2m
+from sd_core.sampling import euler_ancestral
 from sd_core.text import Vocabulary
 
 SAMPLE_STEPS = 20
@@ -204,9 +205,10 @@ class CaptionedLessons(Lessons):
     def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         prompts, resolution = self.sample_prompts(), model.config.resolution
         sigmas = karras_sigmas(SAMPLE_STEPS)
-        noise = draw_noise(picture_generators(list(range(len(prompts)))), (3, resolution, resolution), model.device)
+        generators = picture_generators(list(range(len(prompts))))
+        noise = partial(draw_noise, generators, (3, resolution, resolution), model.device)
         guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
-        for step in dpmpp_2m(guided, noise * sigmas[0], sigmas.to(model.device)):
+        for step in euler_ancestral(guided, noise() * sigmas[0], sigmas.to(model.device), noise):
             yield Drawn(step.index, step.count)
         yield Drawn(step.count, step.count, step.x.float().cpu())
 
