@@ -157,6 +157,8 @@ def restore(
     else:
         if square or prompt:
             raise ValueError("A square and a prompt are for generators; this model is a restorer.")
+        if (mask or find) and not whole and (sigma is not None or strength != 1):
+            raise ValueError("A noise level and a strength are for cleaning the whole picture; add --whole.")
         request = RestoreRequest(
             whole=whole or (mask is None and not find),
             sigma=sigma,

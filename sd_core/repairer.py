@@ -10,6 +10,7 @@ from torch import Tensor
 from sd_core.denoiser import Denoiser
 from sd_core.filling import FILL_STEPS
 from sd_core.originals import Original
+from sd_core.proxies import full_mask, holes
 from sd_core.restoration import RestoreRequest, find_damage, restore
 from sd_core.squares import Square, clean_square, fill_square
 
@@ -113,5 +114,6 @@ class SquareRepairer:
 
 
 def _found(finder: Denoiser, original: Original, pixels: Tensor, fill: bool) -> np.ndarray:
-    """Where a picture seems to be damaged, bool [H, W]; where it is transparent, too, if that is to be filled."""
-    return find_damage(finder, pixels).numpy() | original.transparent() * fill
+    """Where a picture seems to be damaged, bool [H, W]; holes in it, too, if what is transparent is to be filled."""
+    found = find_damage(finder, pixels).numpy()
+    return found | full_mask(holes(original), original.size) if fill else found

@@ -18,7 +18,7 @@ from torch import Tensor
 from sd_core.damage import to_unit
 from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.device import inference_autocast
-from sd_core.hints import Hints
+from sd_core.hints import CELL, Hints, seen_from_afar
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
 from sd_core.noise import SIGMA_MAX, karras_sigmas
 from sd_core.tiles import Window, touching, windows
@@ -43,8 +43,9 @@ class RestoreRequest:
     Attributes:
         mask: bool [H, W], where the picture is lost; None for nowhere, or where nobody says.
         whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed.
-        sigma: the picture's noise level on the scale 0-255, None to have it judged; for a whole picture without a mask.
-        strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right.
+        sigma: the picture's noise level on the scale 0-255, None to have it judged; of a whole picture.
+        strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right. It is no matter for
+            what `mask` marks.
         upscale: 1, 2 or 4 times larger; for the whole picture.
         steps: 1 is the most faithful; more are sharper and partly invented.
         candidates: how many different answers; with 1 step there is but one.
@@ -197,6 +198,7 @@ class _Walk:
         self.picture = source.clone()  # the answer so far
         self.generator = torch.Generator().manual_seed(seed)
         self.views = _views(places, request.steps)
+        self.afar = None if mask is None else seen_from_afar(source, mask)
         # The walk's own numbers, as large as what is computed; one step needs none.
         self.top, self.left, self.height, self.width = _box(places)
 
@@ -246,7 +248,7 @@ class _Walk:
         level = self._level()
         if mask is None and level is not None:  # as it learnt: who knows the noise knows that nothing is lost
             mask = torch.zeros_like(damaged[:, :1])
-        hints = Hints.of(damaged, mask, level)
+        hints = Hints.of(damaged, mask, level, None if self.afar is None else self._afar(window).to(device))
         with torch.inference_mode(), inference_autocast(device):
             if x is None:
                 denoised, _ = self.model.at_once(hints, self.views)
@@ -254,19 +256,23 @@ class _Walk:
                 denoised, _ = self.model.restored(x[None].to(device), torch.tensor(sigma), hints)
         return denoised[0][(slice(None), *window.inside)].float().cpu()
 
+    def _afar(self, window: Window) -> Tensor:
+        rows, columns = (slice(span.start // CELL, -(-span.stop // CELL)) for span in window.outer)
+        return self.afar[None, :, rows, columns]
+
     def _level(self) -> float | None:
         if not self.request.whole:
             return 0.0  # what is not marked is to be left as it is, so it counts as clean
-        return None if self.request.sigma is None or self.mask is not None else to_unit(self.request.sigma)
+        return None if self.request.sigma is None else to_unit(self.request.sigma)
 
     def _keep(self, denoised: Tensor, window: Window) -> None:
         """Writes an answer into the picture, as far as it was asked for."""
-        source = self.source[window.inner]
-        if self.request.whole:
-            changed = to_pixels(torch.lerp(to_float(source), denoised, self.request.strength))
-        else:
-            changed = torch.where(self.mask[window.inner][..., None], to_pixels(denoised), source)
-        self.picture[window.inner] = changed
+        kept, lost = self.source[window.inner], None if self.mask is None else self.mask[window.inner][..., None]
+        if self.request.whole and self.request.strength != 1:
+            kept = to_pixels(torch.lerp(to_float(kept), denoised, self.request.strength))
+        elif self.request.whole:
+            kept = to_pixels(denoised)
+        self.picture[window.inner] = kept if lost is None else torch.where(lost, to_pixels(denoised), kept)
 
 
 def walk_sigmas(steps: int) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sd_core.hints import HINT_CHANNELS, Hints, filled, measured_noise
+from sd_core.hints import BAND, CELL, HINT_CHANNELS, Hints, filled, measured_noise, seen_from_afar
+from sd_core.images import to_float
 from sd_core.tiles import GRID
 
 sides = st.integers(1, 40)
@@ -71,6 +72,26 @@ def test_what_is_far_from_everything_known_is_grey():
     answer = filled(torch.ones(1, 3, 256, 256), hole(256, 256, slice(8, 248), slice(8, 248)))
     assert answer[..., 120:136, 120:136].abs().max() < 1e-4
     assert answer[..., 16, 16].min() > 0.9
+
+
+def test_pictures_with_nothing_lost_far_from_all_that_is_known_need_no_look_from_afar():
+    picture = torch.randint(0, 256, (100, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    lost = torch.zeros(100, 90, dtype=torch.bool)
+    assert seen_from_afar(picture, lost) is None
+    lost[20:60, 10:60] = True
+    assert seen_from_afar(picture, lost) is None
+
+
+@pytest.mark.parametrize("height", [2 * BAND + 5, 200])
+def test_from_afar_the_middle_of_a_hole_looks_like_its_surroundings(height):
+    picture = torch.tensor([40, 90, 200], dtype=torch.uint8).expand(height, 190, 3).clone()
+    lost = torch.zeros(height, 190, dtype=torch.bool)
+    lost[5:-20, 7:180] = True
+    picture[lost] = 255
+    afar = seen_from_afar(picture, lost)
+    assert afar.shape == (3, -(-height // CELL), -(-190 // CELL))
+    torch.testing.assert_close(afar, to_float(picture[-1:, :1]).expand_as(afar), atol=1e-3, rtol=0)
+    assert not seen_from_afar(picture, torch.ones_like(lost)).any()  # nothing is known: grey
 
 
 def test_a_tile_is_filled_as_the_whole_picture_is():

@@ -332,6 +332,27 @@ def test_what_a_generator_cannot_do_is_told_in_one_sentence(run, model_folder, t
     assert said in str(result.exception) and not (tmp_path / "b.png").exists()
 
 
+def test_a_strength_is_for_the_whole_picture(run, restorer_folder, tmp_path):
+    damaged = pictures(tmp_path / "in", 1) / "0.png"
+    result = run(
+        "restore", damaged, "--mask", damaged, "--out", tmp_path / "out.png", "--model", restorer_folder, "--sigma", 5
+    )
+    assert isinstance(result.exception, ValueError) and "add --whole" in str(result.exception)
+
+
+def test_what_is_cut_out_of_a_figure_is_filled_and_its_background_stays(run, restorer_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sd_core.repairer.find_damage", lambda model, pixels: torch.zeros(pixels.shape[:2]).bool())
+    figure = np.zeros((64, 64, 4), np.uint8)
+    figure[8:56, 8:56] = (90, 120, 60, 255)
+    figure[28:36, 28:36] = 0
+    Image.fromarray(figure).save(tmp_path / "figure.png")
+    words = ("restore", tmp_path / "figure.png", "--find", "--fill", "--out", tmp_path / "out.png")
+    result = run(*words, "--model", restorer_folder)
+    assert result.exit_code == 0, result.output
+    alpha = np.asarray(Image.open(tmp_path / "out.png"))[..., 3]
+    assert (alpha[28:36, 28:36] == 255).all() and not alpha[:6].any()
+
+
 def test_a_square_is_for_generators(run, restorer_folder, tmp_path):
     damaged_picture(tmp_path / "a.png")
     words = ("--model", restorer_folder, "--square", 0, 0, 16)

@@ -1,6 +1,7 @@
 """Repairing with a restorer: what is not to be changed is not, tiles leave no seams, and a seed gives its picture."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sd_core import restoration
 from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.images import MAX_PIXELS
 from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas, work
-from sd_core.tiles import windows
+from sd_core.tiles import touching, windows
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -38,6 +39,7 @@ def small_tiles(monkeypatch):
         return windows(height, width, tile=32, margin=16)
 
     monkeypatch.setattr(restoration, "windows", shorter)
+    monkeypatch.setattr(restoration, "touching", partial(touching, tile=32, margin=16))
 
 
 @settings(max_examples=25, deadline=None)
@@ -120,6 +122,38 @@ def test_strength_goes_from_nothing_to_more_than_the_models_own():
     )
     assert torch.equal(none, original.float())
     assert (double - none).abs().mean() > 1.2 * (full - none).abs().mean() > 0
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.5])
+def test_what_is_marked_is_repaired_whatever_the_strength(strength):
+    original, mask = picture(40, 40), marked(40, 40)
+    request = RestoreRequest(mask=mask, whole=True)
+    full, some = (
+        last(some_restorer(), original, r).pictures[0] for r in (request, replace(request, strength=strength))
+    )
+    assert torch.equal(full[mask], some[mask]) and not torch.equal(full[~mask], some[~mask])
+
+
+def test_a_told_noise_level_counts_where_something_is_marked_too():
+    original, mask = picture(40, 40), marked(40, 40)
+    low, high = (
+        last(some_restorer(), original, RestoreRequest(mask=mask, whole=True, sigma=sigma)).pictures[0]
+        for sigma in (5, 100)
+    )
+    assert not torch.equal(low, high)
+
+
+@pytest.mark.parametrize("side", [40, 160, 300])
+def test_a_hole_of_any_width_begins_from_the_colours_around_it(side, small_tiles):
+    from sd_core.training import new_restorer
+
+    fresh = new_restorer("tiny", 32, 0)  # it gives back what it is shown
+    original = torch.tensor([40, 90, 200], dtype=torch.uint8).expand(330, 350, 3).clone()
+    mask = torch.zeros(330, 350, dtype=torch.bool)
+    mask[15 : 15 + side, 20 : 20 + side] = True
+    damaged = torch.where(mask[..., None], 255, original).to(torch.uint8)
+    (repaired,) = last(fresh, damaged, RestoreRequest(mask=mask)).pictures
+    assert (repaired.int() - original).abs().max() <= 1
 
 
 @pytest.mark.parametrize("factor", [2, 4])
