@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sd_core.generation import MAX_SEED, GenerationRequest
+from sd_core.generation import MAX_SEED, GenerationRequest, seed_after
 from sd_core.images import enlarged, grid, make_zip, save_animation
 from sd_core.shelf import Shelf
 from tabs.api import build_api
@@ -121,7 +121,7 @@ def build(shelf: Shelf) -> GenerateTab:
             "variation_strength": values[10],
             "count": whole(values[3]),
         }
-        kept |= {"seed": (before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0] + 1}
+        kept |= {"seed": seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0])}
         yield from run(Values(before.model, *values[1:]), request, **kept)
 
     def on_walk(request: gr.Request, *values):

@@ -95,6 +95,10 @@ _WORDS: dict[str, tuple[str, str]] = {
         "This picture was made with a sampler that is not here: {sampler}. The other settings were restored.",
         "生成该图片的采样器不在这里：{sampler}。其他设置已恢复。",
     ),
+    "settings_left_out": (
+        "Left out, since they are out of range here: {names}. The other settings were restored.",
+        "以下设置超出此处的范围，已忽略：{names}。其他设置已恢复。",
+    ),
     "needs_start": (
         "This picture was made from another one; load that under “Image to image” to make it again.",
         "该图片由另一张图片生成；要重新生成，请在“图生图”中载入那张图片。",
