@@ -147,9 +147,12 @@ def build(shelf: Shelf) -> GenerateTab:
     walk_go.click(on_walk, [*controls.inputs(), *walk_inputs], [*outputs, strip, animation], **drawing)
     stop.click(_stop, None, None, queue=False, **QUIET)
 
+    def on_words(request: gr.Request, *texts):
+        return left_out(shelf, *texts, request)
+
     said = [controls.model, prompt, controls.negative]
     gr.on(
-        [c.change for c in said], lambda *texts: left_out(shelf, *texts), said, note,
+        [c.change for c in said], on_words, said, note,
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
     build_examples(shelf, controls, examples)

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -53,6 +54,16 @@ def test_the_page_names_the_words_it_leaves_out_and_shows_them_as_text(shelf):
     assert all(f"<mark>{word}</mark>" in note for word in ("dragon", "script", "castle", "龙"))
     assert "<script" not in note
     assert left_out(shelf, "characters", "red hair", "") == "" == left_out(shelf, None, "x", "")
+
+
+def test_the_page_says_that_a_prompt_is_cut_also_when_a_word_is_unknown(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    cut, both = "The prompt is longer", "red hair " * 100
+    assert cut in left_out(shelf, "characters", both, "") and "<mark>" not in left_out(shelf, "characters", both, "")
+    note = left_out(shelf, "characters", "dragon " + both, "castle " + both)
+    assert all(part in note for part in (cut, "The negative prompt is longer", "<mark>dragon<", "<mark>castle<"))
+    note = left_out(shelf, "characters", "dragon", both, chinese)
+    assert "反向提示词超出" in note and "没有学过" in note and "提示词超出" not in note.replace("反向提示词", "")
 
 
 def test_known_words_can_be_filtered(shelf):
