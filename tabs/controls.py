@@ -94,13 +94,18 @@ def prompt_box() -> gr.Textbox:
     )
 
 
+def seed_box(value: int, **look) -> gr.Number:
+    """A field for a seed. It knows no limits: of those Gradio speaks English only, and the request checks them too."""
+    return gr.Number(value, precision=0, **look)
+
+
 def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
     """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
     names = shelf.names()
     model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
     count = gr.Slider(1, g.MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
     with gr.Group():
-        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0, maximum=g.MAX_SEED, elem_id="seed")
+        seed = seed_box(0, label=T("seed"), elem_id="seed")
         new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
     reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
     with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):

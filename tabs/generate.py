@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sd_core.generation import MAX_SEED, GenerationRequest, seed_after
+from sd_core.generation import GenerationRequest, seed_after
 from sd_core.images import enlarged, grid, make_zip, save_animation
 from sd_core.shelf import Shelf
 from tabs.api import build_api
@@ -17,6 +17,7 @@ from tabs.controls import (
     example_rows,
     left_out,
     prompt_box,
+    seed_box,
     whole,
 )
 from tabs.drawing import Shown, Walk, draw
@@ -213,8 +214,8 @@ def _build_result() -> tuple[_Result, tuple]:
 def _build_walk():
     with gr.Accordion(T("walk"), open=False, elem_id="walk"):
         with gr.Row():
-            from_seed = gr.Number(0, label=T("walk_from"), precision=0, minimum=0, maximum=MAX_SEED, min_width=100)
-            to_seed = gr.Number(1, label=T("walk_to"), precision=0, minimum=0, maximum=MAX_SEED, min_width=100)
+            from_seed = seed_box(0, label=T("walk_from"), min_width=100)
+            to_seed = seed_box(1, label=T("walk_to"), min_width=100)
         frames = gr.Slider(4, 64, WALK_FRAMES, step=1, label=T("frames"), elem_id="frames")
         walk_go = gr.Button(T("walk_start"), elem_id="walk-go")
         strip = gr.Image(

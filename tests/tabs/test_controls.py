@@ -6,8 +6,9 @@ from PIL import Image
 
 from sd_core.generation import GenerationRequest, Noise
 from sd_core.shelf import Shelf
-from tabs.controls import Values, example_rows, known_words, left_out
+from tabs.controls import Values, example_rows, known_words, left_out, seed_box
 from tabs.drawing import Walk, draw
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
 
 
@@ -28,6 +29,14 @@ def test_controls_make_a_request(shelf):
     wanted = GenerationRequest("red hair", "", 2, "euler", 3, 2.0, 5, None, 0.5, None, 0.3)
     assert values().request(shelf) == wanted
     assert values(variation_of="7 8:0.5").request(shelf).variation_of == Noise(7).varied(8, 0.5)
+
+
+def test_a_seed_out_of_range_is_told_of_in_the_visitors_language(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    typed = seed_box(0).preprocess(-3)  # Gradio would refuse it in English
+    with pytest.raises(ValueError) as caught:
+        values(seed=typed).request(shelf)
+    assert plain_error(caught.value, chinese).message.startswith("随机种子")
 
 
 def test_a_new_seed_each_time(shelf):
