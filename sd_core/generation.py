@@ -292,10 +292,10 @@ def request_again(settings: Parameters) -> tuple[GenerationRequest, tuple[str, .
     The picture that an image-to-image request started from is not in its settings.
 
     Returns:
-        The request, and the names of its attributes that had to be left out, since other tools' settings may be out of
+        The request, and the names of the settings that had to be left out: in other tools' files they may be out of
         the ranges here.
     """
-    wrong = []
+    wrong = list(settings.unread)
 
     def usable(name: str, value: object) -> dict[str, object]:
         try:

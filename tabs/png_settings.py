@@ -73,7 +73,7 @@ def _remarks(settings: Parameters, wrong: Sequence[str], models: Sequence[str], 
     if settings.sampler and not sampler_called(settings.sampler):
         yield say(request, "other_sampler", sampler=settings.sampler)
     if wrong:
-        words = {"negative_prompt": "negative"}
+        words = {"negative_prompt": "negative", "variation_seed": "variation_of"}
         yield say(request, "settings_left_out", names=", ".join(say(request, words.get(name, name)) for name in wrong))
     if settings.strength is not None:
         yield say(request, "needs_start")

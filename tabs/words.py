@@ -103,8 +103,8 @@ _WORDS: dict[str, tuple[str, str]] = {
         "生成该图片的采样器不在这里：{sampler}。其他设置已恢复。",
     ),
     "settings_left_out": (
-        "Left out, since they are out of range here: {names}. The other settings were restored.",
-        "以下设置超出此处的范围，已忽略：{names}。其他设置已恢复。",
+        "Left out, since their values cannot be used here: {names}. The other settings were restored.",
+        "以下设置的值无法在此使用，已忽略：{names}。其他设置已恢复。",
     ),
     "needs_start": (
         "This picture was made from another one; load that under “Image to image” to make it again.",

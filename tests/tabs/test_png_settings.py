@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sd_core import checkpoint
-from sd_core.images import Parameters, save_png
+from sd_core.images import Parameters
 from sd_core.shelf import Shelf
 from tabs import png_settings
 from tabs.controls import build_controls, prompt_box
@@ -26,9 +26,9 @@ def restore(checkpoints, tmp_path, monkeypatch):
     on_settings = next(fn.fn for fn in page.fns.values() if fn.name == "on_settings")
 
     def drop(settings: Parameters, language: str = "en"):
-        save_png(torch.zeros(8, 8, 3, dtype=torch.uint8), tmp_path / "a.png", settings)
+        monkeypatch.setattr(png_settings, "read_parameters", lambda path: settings)
         request = gr.Request(SimpleNamespace(headers={"accept-language": language}))
-        update = on_settings(str(tmp_path / "a.png"), "characters", request)
+        update = on_settings("a.png", "characters", request)
         return {name: update[part] for name, part in vars(controls).items() if part in update}, warnings
 
     return drop
@@ -53,6 +53,13 @@ def test_what_is_out_of_range_is_named_and_the_rest_restored(restore):
     assert all(name in warning for name in ("Steps", "Guidance scale", "Seed")) and "Prompt" not in warning
     assert (values["prompt"], values["sampler"], values["new_seed"]) == ("hair", "euler", False)
     assert "步数" in restore(far, "zh-CN")[1][-1]
+
+
+def test_what_is_no_number_is_named(restore):
+    text = "hair\nSteps: many, Sampler: Heun, Seed: 4, CFG scale: 3, Variation seed: x"
+    values, (warning,) = restore(Parameters.parse(text))
+    assert "Steps" in warning and "Variation of" in warning
+    assert (values["seed"], values["guidance"], values["variation_of"]) == (4, 3.0, "")
 
 
 def test_a_strength_that_no_picture_can_have_is_named(restore):
