@@ -19,14 +19,23 @@
 
   document.addEventListener("drop", (event) => {
     if (!carriesFiles(event)) return;
-    const input = document.querySelector("#page-drop input[type=file]"); // absent while an earlier drop is being read
     const files = [...event.dataTransfer.files];
-    if (!isTaken(event) && isWanted() && input && files.length) {
-      const one = new DataTransfer();
-      one.items.add(files.find((file) => file.type === "image/png") ?? files[0]);
-      input.files = one.files;
-      input.dispatchEvent(new Event("change", { bubbles: true }));
+    if (!isTaken(event) && isWanted() && files.length) {
+      handOver(files.find((file) => file.type === "image/png") ?? files[0]);
     }
     event.preventDefault();
   });
+
+  // The input is not there yet while the page is being drawn, nor while an earlier drop is being read.
+  function handOver(file, tries = 100) {
+    const input = document.querySelector("#page-drop input[type=file]");
+    if (!input) {
+      if (tries) setTimeout(handOver, 100, file, tries - 1);
+      return;
+    }
+    const one = new DataTransfer();
+    one.items.add(file);
+    input.files = one.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
 })();
