@@ -90,9 +90,11 @@ def launch_options() -> dict:
         block_label_text_color="*neutral_600",
         block_label_text_color_dark="*neutral_300",
     )
+    tabs = Path(__file__).parent / "tabs"
     return dict(
         theme=theme,
-        css_paths=Path(__file__).parent / "tabs" / "style.css",
+        css_paths=tabs / "style.css",
+        head=f"<script>{(tabs / 'drop.js').read_text('utf-8')}</script>",
         i18n=I18N,
         max_file_size=f"{megabytes}mb" if megabytes else MAX_UPLOAD,
         run_history=False,

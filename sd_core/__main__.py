@@ -73,8 +73,19 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)  # before anything is drawn that could not be kept
     for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):
         last = step
-    for path in save_pictures(last.x, request, request.noises(), Path(model).name, out):
+    for path in save_pictures(last.x, request, request.noises(), _written_name(model), out):
         print(path)
+
+
+def _written_name(model: str) -> str:
+    """The name of a model in the settings of its pictures: the one that the page's picker shows, if it has it, and else
+    none of those, so that another model is not taken for a released one."""
+    from sd_core.shelf import Shelf
+
+    shelf, folder = Shelf(), Path(model)
+    if model in shelf.names() or not folder.is_dir():  # one on the Hub
+        return model
+    return shelf.name_of(folder) or "/".join(folder.resolve().parts[-2:])
 
 
 def _check_there(picture: Path | None) -> None:

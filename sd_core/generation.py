@@ -40,6 +40,7 @@ class Sampler:
         walk: the function in `sampling`; one that is `random` also takes a source of noise.
         label: its name in the page.
         written: its name in the settings that other tools read.
+        also: what they call the same walk besides.
         calls_per_step: how often it asks the model at each step.
     """
 
@@ -48,11 +49,12 @@ class Sampler:
     written: str
     calls_per_step: int = 1
     random: bool = False
+    also: tuple[str, ...] = ()
 
 
 SAMPLERS = {
     "dpmpp_2m": Sampler(sampling.dpmpp_2m, "DPM++ 2M Karras", "DPM++ 2M Karras"),
-    "euler": Sampler(sampling.euler, "Euler = DDIM", "Euler"),
+    "euler": Sampler(sampling.euler, "Euler = DDIM", "Euler", also=("DDIM",)),
     "euler_ancestral": Sampler(
         sampling.euler_ancestral, "Euler ancestral (DDPM's random walk)", "Euler a", random=True
     ),
@@ -61,17 +63,23 @@ SAMPLERS = {
 
 
 def sampler_called(name: str | None) -> str | None:
-    """The key of the sampler that a tool's settings call `name` ("DPM++ 2M Karras", "Euler a"), or None."""
+    """The key of the sampler that a tool's settings call `name` ("DPM++ 2M Karras", "Euler a", "DDIM"), or None."""
     words = (name or "").casefold().removesuffix(" karras").strip()
     for key, sampler in SAMPLERS.items():
-        if words in (key, sampler.label.casefold(), sampler.written.casefold().removesuffix(" karras")):
+        names = (key, sampler.label, sampler.written, *sampler.also)
+        if words in (each.casefold().removesuffix(" karras") for each in names):
             return key
     return None
 
 
 def _check_seed(seed: int) -> None:
-    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED + MAX_COUNT:
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+
+
+def seed_after(seed: int, by: int = 1) -> int:
+    """The seed `by` after `seed`. After the highest comes 0, so that every picture's seed can be asked for again."""
+    return (seed + by) % (MAX_SEED + 1)
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ class GenerationRequest:
 
     Attributes:
         prompt, negative_prompt: what to draw, and what to keep away from; both may be empty.
-        count: how many pictures; picture i has seed `seed + i`.
+        count: how many pictures; picture i has seed `seed + i`, see `seed_after`.
         sampler: a key of `SAMPLERS`.
         steps: noise levels on the way down.
         guidance: how closely to follow the prompt; 1 is no guidance.
@@ -174,8 +182,7 @@ class GenerationRequest:
             raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
-        if not 0 <= self.seed <= MAX_SEED or not isinstance(self.seed, int):
-            raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {self.seed}.")
+        _check_seed(self.seed)
         if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
             raise ValueError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
         if not 0 < self.strength <= 1:
@@ -187,7 +194,7 @@ class GenerationRequest:
 
     def noises(self) -> list[Noise]:
         """What each picture starts from."""
-        seeds = range(self.seed, self.seed + self.count)
+        seeds = [seed_after(self.seed, i) for i in range(self.count)]
         if self.variation_of is None:
             return [Noise(seed) for seed in seeds]
         return [self.variation_of.varied(seed, self.variation_strength) for seed in seeds]
@@ -279,27 +286,46 @@ def parameters(request: GenerationRequest, noise: Noise, model_name: str, size: 
     )
 
 
-def request_again(settings: Parameters) -> GenerationRequest:
+def request_again(settings: Parameters) -> tuple[GenerationRequest, tuple[str, ...]]:
     """The request for the one picture that a file's settings describe, defaults standing in for what they leave out.
 
     The picture that an image-to-image request started from is not in its settings.
 
-    Raises:
-        ValueError: a setting is out of its range.
+    Returns:
+        The request, and the names of the settings that had to be left out: in other tools' files they may be out of
+        the ranges here.
     """
+    wrong = list(settings.unread)
+
+    def usable(name: str, value: object) -> dict[str, object]:
+        try:
+            GenerationRequest(**{name: value})
+        except ValueError:
+            wrong.append(name)
+            return {}
+        return {name: value}
+
     given = {
-        "guidance": settings.guidance,
+        "prompt": settings.prompt,
+        "negative_prompt": settings.negative_prompt,
         "steps": settings.steps,
-        "strength": settings.strength,
+        "sampler": sampler_called(settings.sampler),
+        "guidance": settings.guidance,
         "seed": settings.seed,
+        "strength": settings.strength,
     }
     if settings.variation_seed is not None and settings.seed is not None:
-        given["variation_of"] = Noise.parse(settings.variation_of or str(settings.seed))
-        given["variation_strength"] = settings.variation_strength
-        given["seed"] = settings.variation_seed
-    given["sampler"] = sampler_called(settings.sampler)
-    given = {name: value for name, value in given.items() if value is not None}
-    return GenerationRequest(settings.prompt, settings.negative_prompt, **given)
+        try:
+            given["variation_of"] = Noise.parse(settings.variation_of or str(settings.seed))
+        except ValueError:
+            wrong.append("variation_of")
+        else:
+            given |= {"variation_strength": settings.variation_strength, "seed": settings.variation_seed}
+    values: dict = {}
+    for name, value in given.items():
+        if value is not None:
+            values |= usable(name, value)
+    return GenerationRequest(**values), tuple(wrong)
 
 
 def save_pictures(

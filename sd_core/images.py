@@ -156,6 +156,14 @@ def save_animation(frames: Sequence[Image.Image], path: Path, frame_ms: int = FR
 
 _FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _NEGATIVE = "Negative prompt:"
+_NUMBERS = {
+    "steps": ("Steps", int),
+    "guidance": ("CFG scale", float),
+    "seed": ("Seed", int),
+    "strength": ("Denoising strength", float),
+    "variation_seed": ("Variation seed", int),
+    "variation_strength": ("Variation seed strength", float),
+}
 _FEWEST_FIELDS = 3  # a last line with fewer is part of the prompt, as other tools see it
 
 
@@ -170,6 +178,7 @@ class Parameters:
         strength: how far an image-to-image request went.
         variation_seed, variation_strength: the seed of noise blended in, and its share.
         variation_of: where other noise was blended in earlier, the whole recipe up to that.
+        unread: the attributes above for which a file had something else than a number.
     """
 
     prompt: str = ""
@@ -184,6 +193,7 @@ class Parameters:
     variation_seed: int | None = None
     variation_strength: float | None = None
     variation_of: str | None = None
+    unread: tuple[str, ...] = ()
 
     def text(self) -> str:
         """In the form that Stable Diffusion tools write ("infotext"): prompt, negative prompt, and a line of fields.
@@ -228,19 +238,16 @@ class Parameters:
                 in_negative, line = True, line.removeprefix(_NEGATIVE).strip()
             (negative if in_negative else prompt).append(line)
         size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", fields.get("Size", ""))
+        numbers = {name: _number(fields, field, kind) for name, (field, kind) in _NUMBERS.items()}
         return cls(
             prompt=fields.get("Exact prompt", "\n".join(prompt)),
             negative_prompt=fields.get("Exact negative prompt", "\n".join(negative)),
-            steps=_number(fields, "Steps", int),
             sampler=fields.get("Sampler"),
-            guidance=_number(fields, "CFG scale", float),
-            seed=_number(fields, "Seed", int),
             size=(int(size[1]), int(size[2])) if size else None,
             model=fields.get("Model"),
-            strength=_number(fields, "Denoising strength", float),
-            variation_seed=_number(fields, "Variation seed", int),
-            variation_strength=_number(fields, "Variation seed strength", float),
             variation_of=fields.get("Variation of"),
+            unread=tuple(name for name, (field, _) in _NUMBERS.items() if field in fields and numbers[name] is None),
+            **numbers,
         )
 
 
@@ -271,9 +278,9 @@ def _unquoted(value: str) -> str:
 def _number(fields: dict, name: str, kind: type):
     try:
         number = kind(fields[name])
-    except (KeyError, ValueError):
+        return number if math.isfinite(number) else None
+    except (KeyError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def read_parameters(path: Path | str) -> Parameters:

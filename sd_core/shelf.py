@@ -69,6 +69,10 @@ class Shelf:
             raise CheckpointError(f"There is no model {name!r}; choose one from the list.")
         return where / part / "checkpoint" if where is self.runs else where / part
 
+    def name_of(self, folder: Path) -> str | None:
+        """The name under which this shelf knows the model in `folder`, or None."""
+        return next((name for name in self.names() if self.folder(name).resolve() == folder.resolve()), None)
+
     def describe(self, name: str) -> Description:
         """What a model's `config.json` says. Raises CheckpointError like `checkpoint.describe`."""
         return checkpoint.describe(self.folder(name))

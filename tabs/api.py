@@ -19,7 +19,7 @@ Drawing = Generator[object, None, list[str]]
 
 
 def build_api(shelf: Shelf) -> None:
-    """Adds the endpoints /generate, /image_to_image, /walk, /models and /words, without anything to see."""
+    """Adds the endpoints /generate, /image_to_image, /variations, /walk, /models and /words, with nothing to see."""
 
     def drawn(caller: Caller, model: str, wanted: g.GenerationRequest, walk: Walk | None = None) -> Drawing:
         shown = yield from last(draw(caller, shelf, model, wanted, walk))
@@ -61,9 +61,8 @@ def build_api(shelf: Shelf) -> None:
         """
 
         def job(caller: Caller) -> Drawing:
-            wanted = g.GenerationRequest(
-                prompt, negative_prompt, whole(count), sampler, whole(steps), guidance, whole(seed)
-            )
+            how = (sampler, whole(steps), guidance, whole(seed))
+            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how)
             return (yield from drawn(caller, chosen(model), wanted))
 
         yield from answered(request, job)
@@ -75,9 +74,13 @@ def build_api(shelf: Shelf) -> None:
         count: float = 4,
         seed: float = 0,
         model: str = "",
+        negative_prompt: str = "",
+        sampler: str = g.DEFAULT_SAMPLER,
+        steps: float = g.DEFAULT_STEPS,
+        guidance: float = g.DEFAULT_GUIDANCE,
         request: gr.Request = None,
     ) -> Iterator[list[str]]:
-        """Draws new pictures that start from a given one, with default sampler, steps and guidance.
+        """Draws new pictures that start from a given one.
 
         Args:
             picture: The picture to start from; its centre is used, at the model's resolution.
@@ -86,6 +89,10 @@ def build_api(shelf: Shelf) -> None:
             count: How many pictures, 1 to 64.
             seed: Of the first picture.
             model: A name that the endpoint "models" lists; empty for the first one.
+            negative_prompt: What to keep away from.
+            sampler: dpmpp_2m, euler (the same as DDIM), euler_ancestral or heun.
+            steps: How many denoising steps there would be from pure noise, 1 to 100; `strength` of them are done.
+            guidance: How closely to follow the prompt, 0 to 15; 1 is no guidance.
 
         Returns:
             The pictures, as PNG files at the model's own resolution.
@@ -94,15 +101,64 @@ def build_api(shelf: Shelf) -> None:
         def job(caller: Caller) -> Drawing:
             name = chosen(model)
             start = to_float(fit_picture(open_picture(picture), shelf.describe(name).model.resolution))
-            wanted = g.GenerationRequest(prompt, count=whole(count), seed=whole(seed), start=start, strength=strength)
+            how = (sampler, whole(steps), guidance, whole(seed))
+            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how, start, strength)
             return (yield from drawn(caller, name, wanted))
 
         yield from answered(request, job)
 
-    def walk(
-        prompt: str, from_seed: float = 0, to_seed: float = 1, frames: float = STRIP_FRAMES, model: str = "",
+    def variations(
+        variation_of: str,
+        prompt: str,
+        strength: float = g.DEFAULT_VARIATION,
+        count: float = 4,
+        seed: float = 0,
+        model: str = "",
+        negative_prompt: str = "",
+        sampler: str = g.DEFAULT_SAMPLER,
+        steps: float = g.DEFAULT_STEPS,
+        guidance: float = g.DEFAULT_GUIDANCE,
         request: gr.Request = None,
-    ) -> Iterator[list[str]]:  # fmt: skip
+    ) -> Iterator[list[str]]:
+        """Draws pictures that resemble one drawn before: its noise, with some of another seed's blended in.
+
+        Args:
+            variation_of: The seed of that picture, such as 12; or, if it is a variation itself, what it was made of,
+                such as "12 7:0.3" for seed 12 with a share of 0.3 of seed 7.
+            prompt: What to draw; that picture's own prompt and settings make the likeness closest.
+            strength: How much of the new seed is blended in, from 0, which changes nothing, to 1.
+            count: How many pictures, 1 to 64.
+            seed: The seed blended into the first picture; picture i has `seed + i`.
+            model: A name that the endpoint "models" lists; empty for the first one.
+            negative_prompt: What to keep away from.
+            sampler: dpmpp_2m, euler (the same as DDIM), euler_ancestral or heun.
+            steps: How many denoising steps, 1 to 100.
+            guidance: How closely to follow the prompt, 0 to 15; 1 is no guidance.
+
+        Returns:
+            The pictures, as PNG files at the model's own resolution.
+        """
+
+        def job(caller: Caller) -> Drawing:
+            how = (sampler, whole(steps), guidance, whole(seed))
+            varied = dict(variation_of=g.Noise.parse(variation_of or ""), variation_strength=strength)
+            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how, **varied)
+            return (yield from drawn(caller, chosen(model), wanted))
+
+        yield from answered(request, job)
+
+    def walk(
+        prompt: str,
+        from_seed: float = 0,
+        to_seed: float = 1,
+        frames: float = STRIP_FRAMES,
+        model: str = "",
+        negative_prompt: str = "",
+        sampler: str = g.DEFAULT_SAMPLER,
+        steps: float = g.DEFAULT_STEPS,
+        guidance: float = g.DEFAULT_GUIDANCE,
+        request: gr.Request = None,
+    ) -> Iterator[list[str]]:
         """Walks from the picture of one seed to that of another, by spherical interpolation of their noise.
 
         Args:
@@ -111,13 +167,18 @@ def build_api(shelf: Shelf) -> None:
             to_seed: The seed of the last frame.
             frames: How many pictures, 2 to 120.
             model: A name that the endpoint "models" lists; empty for the first one.
+            negative_prompt: What to keep away from.
+            sampler: dpmpp_2m, euler (the same as DDIM), euler_ancestral or heun.
+            steps: How many denoising steps, 1 to 100.
+            guidance: How closely to follow the prompt, 0 to 15; 1 is no guidance.
 
         Returns:
             The frames, as PNG files.
         """
 
         def job(caller: Caller) -> Drawing:
-            wanted = g.GenerationRequest(prompt, seed=whole(from_seed))
+            how = (sampler, whole(steps), guidance, whole(from_seed))
+            wanted = g.GenerationRequest(prompt, negative_prompt, 1, *how)
             return (yield from drawn(caller, chosen(model), wanted, Walk(whole(to_seed), whole(frames))))
 
         yield from answered(request, job)
@@ -151,22 +212,21 @@ def build_api(shelf: Shelf) -> None:
         sampler = gr.Dropdown(list(g.SAMPLERS), value=g.DEFAULT_SAMPLER, label="Sampler")
         guidance = gr.Number(g.DEFAULT_GUIDANCE, label="Guidance scale")
         strength = gr.Number(g.DEFAULT_STRENGTH, label="Strength")
+        variation_of = gr.Textbox(label="Variation of")
+        variation = gr.Number(g.DEFAULT_VARIATION, label="Variation strength")
         seed, to_seed = gr.Number(0, label="Seed"), gr.Number(1, label="To seed")
         frames = gr.Number(STRIP_FRAMES, label="Frames")
         model = gr.Textbox("", label="Model")
         picture = gr.Image(type="filepath", image_mode=None, label="Picture")
         hidden = gr.Button()
-        free = dict(concurrency_limit=None)
-        hidden.click(
-            generate,
-            [prompt, negative, count, sampler, steps, guidance, seed, model],
-            pictures,
-            api_name="generate",
-            **free,
-        )
-        hidden.click(
-            image_to_image, [picture, prompt, strength, count, seed, model], pictures, api_name="image_to_image", **free
-        )
-        hidden.click(walk, [prompt, seed, to_seed, frames, model], pictures, api_name="walk", **free)
+        settings = [negative, sampler, steps, guidance]
+        inputs = {
+            generate: [prompt, negative, count, sampler, steps, guidance, seed, model],
+            image_to_image: [picture, prompt, strength, count, seed, model, *settings],
+            variations: [variation_of, prompt, variation, count, seed, model, *settings],
+            walk: [prompt, seed, to_seed, frames, model, *settings],
+        }
+        for job, taken in inputs.items():
+            hidden.click(job, taken, pictures, api_name=job.__name__, concurrency_limit=None)
     gr.api(models, api_name="models")
     gr.api(words, api_name="words")

@@ -11,7 +11,7 @@ from sd_core.images import NO_PICTURE, fit_picture, open_picture, to_float
 from sd_core.shelf import Shelf
 from tabs.errors import plain_error
 from tabs.sentences import in_their_language
-from tabs.words import T
+from tabs.words import T, say
 
 PICTURES = 4  # at first
 WORDS_PER_PAGE = 80
@@ -94,13 +94,18 @@ def prompt_box() -> gr.Textbox:
     )
 
 
+def seed_box(value: int, **look) -> gr.Number:
+    """A field for a seed. It knows no limits: of those Gradio speaks English only, and the request checks them too."""
+    return gr.Number(value, precision=0, **look)
+
+
 def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
     """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
     names = shelf.names()
     model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
     count = gr.Slider(1, g.MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
     with gr.Group():
-        seed = gr.Number(0, label=T("seed"), precision=0, minimum=0, maximum=g.MAX_SEED, elem_id="seed")
+        seed = seed_box(0, label=T("seed"), elem_id="seed")
         new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
     reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
     with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
@@ -158,8 +163,9 @@ def _bad_start(request: gr.Request) -> None:
     gr.Warning(in_their_language(NO_PICTURE, request))
 
 
-def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str) -> str:
-    """A note in HTML about words of the prompts that the model does not know, or about a prompt too long for it."""
+def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str, visitor: gr.Request | None = None) -> str:
+    """A note in HTML about words of the prompts that the model does not know, and about prompts too long for it. Its
+    words are chosen here, since an HTML text can hold only one that the browser translates."""
     try:
         vocabulary = shelf.load(model).vocabulary if model else None
     except ValueError:  # the page says so when it is asked to draw
@@ -168,12 +174,11 @@ def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str) -> str
         return ""
     both = [vocabulary.read(text or "") for text in (prompt, negative)]
     unknown = dict.fromkeys(word for read in both for word in read.unknown)
-    note = ""
+    notes = [say(visitor, key) for key, read in zip(("prompt_cut", "negative_cut"), both, strict=True) if read.cut]
     if unknown:
-        note = T("left_out") + " " + " ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown)
-    elif any(read.cut for read in both):
-        note = T("prompt_cut")
-    return f'<div class="sd-note">{note}</div>' if note else ""
+        marked = " ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown)
+        notes.insert(0, f"{say(visitor, 'left_out')} {marked}")
+    return f'<div class="sd-note">{"<br>".join(notes)}</div>' if notes else ""
 
 
 def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:

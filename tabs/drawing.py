@@ -30,11 +30,13 @@ class Walk:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows next: a status line, perhaps the file of a new preview, and at the end the finished batch."""
+    """What the page shows next: a status line, perhaps the file of a new preview, and at the end the finished batch,
+    and the steps to it if any were walked."""
 
     status: str
     preview: Path | None = None
     batch: Batch | None = None
+    film: Film | None = None
     ended: bool = False
 
 
@@ -53,17 +55,20 @@ def draw(
             yield step
 
     stream = session.start(Stream(work, line(shelf)))
-    session.film = film
+    session.asked = request
     step = None
     for newest, said, preview in follow(stream, session, status, _guess):
         step = newest
+        if film.frames:
+            session.film = film  # until then the page goes on showing the one before
         yield Shown(said, preview)
     if step is None or step.index < step.count:
-        yield Shown(status.stopped(step.index if step else 0, step.count if step else request.steps), ended=True)
+        said = status.stopped(step.index if step else 0, step.count if step else request.steps)
+        yield Shown(said, film=film if film.frames else None, ended=True)
         return
     paths = save_pictures(step.x, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
-    yield Shown(status.done(), batch=session.batch, ended=True)
+    yield Shown(status.done(), batch=session.batch, film=film, ended=True)
 
 
 def _steps(shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:

@@ -1,11 +1,11 @@
 """The Generate tab: a prompt becomes pictures, watched step by step, and what one does with them afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import gradio as gr
 
-from sd_core.generation import MAX_SEED, GenerationRequest
+from sd_core.generation import GenerationRequest, seed_after
 from sd_core.images import enlarged, grid, make_zip, save_animation
 from sd_core.shelf import Shelf
 from tabs.api import build_api
@@ -17,6 +17,7 @@ from tabs.controls import (
     example_rows,
     left_out,
     prompt_box,
+    seed_box,
     whole,
 )
 from tabs.drawing import Shown, Walk, draw
@@ -29,6 +30,7 @@ from tabs.words import T, say
 ANIMATION_WIDTH = 384
 STRIP_FRAMES = 12
 WALK_FRAMES = 24
+Drawing = Generator[dict, None, Batch | None]
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 
@@ -93,8 +95,8 @@ def build(shelf: Shelf) -> GenerateTab:
         starters = {button: gr.Button(interactive=not yes) for button in (variations, walk_go)}
         return {go: gr.Button(visible=not yes), stop: gr.Button(visible=yes), **starters}
 
-    def run(values: Values, request: gr.Request, walk: Walk | None = None, **changed) -> Iterator[dict]:
-        """Draws and shows; the page is left ready for the next job however this one ends."""
+    def run(values: Values, request: gr.Request, walk: Walk | None = None, **changed) -> Drawing:
+        """Draws and shows; the page is left ready for the next job however this one ends. Returns what was finished."""
         try:
             if not values.model:
                 raise ValueError(say(request, "no_model"))
@@ -103,6 +105,7 @@ def build(shelf: Shelf) -> GenerateTab:
             for shown in draw(request, shelf, values.model, wanted, walk):
                 yield _update(result, request, shown)
             yield busy(False) | _downloads(result, shown.batch)
+            return shown.batch
         except Exception as error:  # told in one sentence
             yield busy(False) | {result.status: Status(request).ready()}
             raise plain_error(error, request) from error
@@ -121,18 +124,18 @@ def build(shelf: Shelf) -> GenerateTab:
             "variation_strength": values[10],
             "count": whole(values[3]),
         }
-        kept |= {"seed": (before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0] + 1}
+        kept |= {"seed": seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0])}
         yield from run(Values(before.model, *values[1:]), request, **kept)
 
     def on_walk(request: gr.Request, *values):
         *settings, from_seed, to_seed, frames = values
         walk = Walk(whole(to_seed or 0), whole(frames))
         changed = dict(seed=whole(from_seed or 0), variation_of=None, start=None)
-        yield from run(Values(*settings), request, walk, **changed)
-        session = SESSIONS.of(request)
-        if session.batch and len(session.film.frames) and session.film.frames[-1].index == session.film.count:
-            pictures = session.film.frames[-1].guess
-            target = session.batch.paths[0].parent / "walk.webp"
+        batch = yield from run(Values(*settings), request, walk, **changed)
+        film = SESSIONS.of(request).film
+        if batch and film.frames:
+            pictures = film.frames[-1].guess
+            target = batch.paths[0].parent / "walk.webp"
             save_animation([grid(p[None], width=ANIMATION_WIDTH) for p in pictures], target)
             some = pictures[:: max(1, -(-len(pictures) // STRIP_FRAMES))]
             shown = gr.Image(grid(some, len(some), 96 * len(some)), visible=True)
@@ -145,13 +148,17 @@ def build(shelf: Shelf) -> GenerateTab:
     walk_go.click(on_walk, [*controls.inputs(), *walk_inputs], [*outputs, strip, animation], **drawing)
     stop.click(_stop, None, None, queue=False, **QUIET)
 
+    def on_words(request: gr.Request, *texts):
+        return left_out(shelf, *texts, request)
+
     said = [controls.model, prompt, controls.negative]
     gr.on(
-        [c.change for c in said], lambda *texts: left_out(shelf, *texts), said, note,
+        [c.change for c in said], on_words, said, note,
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
     build_examples(shelf, controls, examples)
-    reuse.click(_last_seed, None, [controls.seed, controls.new_seed], **QUIET)
+    last = [controls.seed, controls.new_seed, controls.variation_of, controls.variation_strength]
+    reuse.click(_last_seed, None, last, **QUIET)
 
     gr.on(
         [result.step.input, result.view.input], _show_step, [result.step, result.view], [result.preview, result.level],
@@ -207,8 +214,8 @@ def _build_result() -> tuple[_Result, tuple]:
 def _build_walk():
     with gr.Accordion(T("walk"), open=False, elem_id="walk"):
         with gr.Row():
-            from_seed = gr.Number(0, label=T("walk_from"), precision=0, minimum=0, maximum=MAX_SEED, min_width=100)
-            to_seed = gr.Number(1, label=T("walk_to"), precision=0, minimum=0, maximum=MAX_SEED, min_width=100)
+            from_seed = seed_box(0, label=T("walk_from"), min_width=100)
+            to_seed = seed_box(1, label=T("walk_to"), min_width=100)
         frames = gr.Slider(4, 64, WALK_FRAMES, step=1, label=T("frames"), elem_id="frames")
         walk_go = gr.Button(T("walk_start"), elem_id="walk-go")
         strip = gr.Image(
@@ -222,19 +229,15 @@ def _build_walk():
 
 def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
     """What changes on the page."""
-    session = SESSIONS.of(request)
     update: dict = {result.status: shown.status}
     if shown.preview is not None:
         update[result.preview] = shown.preview
-    if shown.ended:
-        frames = session.film.frames
-        update[result.steps_row] = gr.Column(visible=bool(frames))
-        if frames:
-            update[result.step] = gr.Slider(maximum=max(2, frames[-1].index), value=frames[-1].index)
-            update[result.view], update[result.level] = (
-                "guess",
-                _line(request, "noise_level", sigma=f"{frames[-1].sigma:.3g}"),
-            )
+    if shown.film:
+        end = shown.film.frames[-1]
+        update[result.steps_row] = gr.Column(visible=True)
+        update[result.step] = gr.Slider(maximum=max(2, end.index), value=end.index)
+        update[result.view] = "guess"
+        update[result.level] = _line(request, "noise_level", sigma=f"{end.sigma:.3g}")
     if shown.batch:
         paths = shown.batch.paths
         update[result.actions] = gr.Column(visible=True)
@@ -262,8 +265,11 @@ def _stop(request: gr.Request) -> None:
 
 
 def _last_seed(request: gr.Request):
-    batch = SESSIONS.of(request).batch
-    return (batch.request.seed, False) if batch else (gr.skip(), False)
+    """The seed, and the picture it varied if any, of what was begun last, also if it was stopped."""
+    asked = SESSIONS.of(request).asked
+    if asked is None:
+        return gr.skip(), False, gr.skip(), gr.skip()
+    return asked.seed, False, str(asked.variation_of or ""), asked.variation_strength
 
 
 def _show_step(index: float, view: str, request: gr.Request):

@@ -35,6 +35,18 @@ SENTENCES = {
     "The strength of image to image must be above 0 and at most 1, not {}.": (
         "图生图的强度必须大于 0 且不超过 1，当前为 {}。"
     ),
+    "The number of pictures must be a whole number from 1 to {}, not {}.": "图片数量必须是 1 到 {} 的整数，当前为 {}。",
+    "There is no sampler {}; samplers are {}.": "没有采样器 {}；可用的有 {}。",
+    "The number of steps must be a whole number from 1 to {}, not {}.": "步数必须是 1 到 {} 的整数，当前为 {}。",
+    "The guidance scale must be between 0 and {}, not {}.": "引导强度必须在 0 到 {} 之间，当前为 {}。",
+    "A seed is a whole number from 0 to {}, not {}.": "随机种子是 0 到 {} 的整数，当前为 {}。",
+    'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {}.': (
+        "变体来源应为种子，例如 12，或另一个变体，例如 “12 7:0.3”，当前为 {}。"
+    ),
+    "Noise is blended in by a share between 0 and 1, not {}.": "混入噪声的比例必须在 0 到 1 之间，当前为 {}。",
+    "The strength of a variation must be between 0 and 1, not {}.": "变体强度必须在 0 到 1 之间，当前为 {}。",
+    "A walk has from 2 to {} frames, not {}.": "漫步的帧数为 2 到 {}，当前为 {}。",
+    "There is no model {}; choose one from the list.": "没有模型 {}，请从列表中选择。",
     # training
     "{} cannot be read as a .zip ({}); pack the pictures again.": "无法将 {} 作为 .zip 读取（{}），请重新打包图片。",
     "{} holds {} files, more than {}; split it.": "{} 含有 {} 个文件，超过了 {} 个，请拆分。",

@@ -1,4 +1,5 @@
-"""What the app remembers of each visitor: a folder for their pictures, the last batch, and the job under way.
+"""What the app remembers of each visitor: a folder for their pictures, what they asked for last, the last batch, and
+the job under way.
 
 Kept here and not in `gr.State`, which outlives a closed page by an hour: it is dropped when a page closes, and the
 oldest ones that have no job under way when there are many. A program's visit is one job long.
@@ -52,10 +53,11 @@ class Batch:
 
 @dataclass
 class Session:
-    """One open page, or one job of a program."""
+    """One open page, or one job of a program. `asked` is the request begun last, `batch` what was finished last."""
 
     folder: Path
     film: Film = field(default_factory=Film)
+    asked: GenerationRequest | None = None
     batch: Batch | None = None
     chosen: int = 0
     stream: Stream | None = None

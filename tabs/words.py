@@ -24,7 +24,14 @@ _WORDS: dict[str, tuple[str, str]] = {
     "generate": ("Generate", "生成"),
     "stop": ("Stop", "停止"),
     "examples": ("Examples", "示例"),
-    "prompt_cut": ("Longer than the model reads: the end is left out.", "超出模型可读取的长度，末尾部分已忽略。"),
+    "prompt_cut": (
+        "The prompt is longer than the model reads: its end is left out.",
+        "提示词超出模型可读取的长度，末尾部分已忽略。",
+    ),
+    "negative_cut": (
+        "The negative prompt is longer than the model reads: its end is left out.",
+        "反向提示词超出模型可读取的长度，末尾部分已忽略。",
+    ),
     "left_out": ("Left out, since this model never learnt them:", "已忽略，因为该模型没有学过："),
     "words_known": ("Words this model knows", "该模型认识的词"),
     "words_filter": ("Filter", "筛选"),
@@ -94,6 +101,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "other_sampler": (
         "This picture was made with a sampler that is not here: {sampler}. The other settings were restored.",
         "生成该图片的采样器不在这里：{sampler}。其他设置已恢复。",
+    ),
+    "settings_left_out": (
+        "Left out, since their values cannot be used here: {names}. The other settings were restored.",
+        "以下设置的值无法在此使用，已忽略：{names}。其他设置已恢复。",
     ),
     "needs_start": (
         "This picture was made from another one; load that under “Image to image” to make it again.",

@@ -52,6 +52,15 @@ def test_a_seed_gives_the_same_picture_in_any_batch(generator, sampler):
         assert close(many[i : i + 1], drawn(generator, seed=7 + i, sampler=sampler))
 
 
+def test_after_the_highest_seed_comes_the_first(generator, tmp_path):
+    request = GenerationRequest("a red square", count=2, steps=4, seed=MAX_SEED)
+    pictures = last(generate(generator, request)).x
+    assert close(pictures[1:], drawn(generator, seed=0))
+    for path, picture in zip(save_pictures(pictures, request, request.noises(), "m", tmp_path), pictures, strict=True):
+        again, wrong = request_again(read_parameters(path))
+        assert not wrong and close(last(generate(generator, again)).x[0], picture)
+
+
 def test_different_seeds_give_different_pictures(generator):
     assert not close(drawn(generator, seed=1), drawn(generator, seed=2))
 
@@ -184,7 +193,7 @@ def test_any_prompt_draws_something(generator, prompt):
 @pytest.mark.parametrize(
     ("name", "key"),
     [("DPM++ 2M Karras", "dpmpp_2m"), ("DPM++ 2M", "dpmpp_2m"), ("Euler", "euler"), ("Euler a", "euler_ancestral"),
-     ("heun", "heun"), ("LMS", None), (None, None)],
+     ("heun", "heun"), ("DDIM", "euler"), ("LMS", None), (None, None)],
 )  # fmt: skip
 def test_samplers_are_known_under_the_names_other_tools_use(name, key):
     assert sampler_called(name) == key
@@ -204,14 +213,23 @@ def test_a_saved_picture_can_be_made_again_from_its_file(generator, tmp_path, va
     for path, picture in zip(paths, pictures, strict=True):
         settings = read_parameters(path)
         assert settings.model == "squares" and settings.size == (8, 8)
-        assert close(last(generate(generator, request_again(settings))).x[0], picture)
+        assert close(last(generate(generator, request_again(settings)[0])).x[0], picture)
 
 
 def test_settings_of_another_tool_with_gaps_make_a_request():
-    assert request_again(Parameters("a fox")) == GenerationRequest("a fox")
-    assert request_again(Parameters("a fox", sampler="LMS", steps=30)).steps == 30
-    with pytest.raises(ValueError, match="steps"):
-        request_again(Parameters("a fox", steps=5000))
+    assert request_again(Parameters("a fox")) == (GenerationRequest("a fox"), ())
+    assert request_again(Parameters("a fox", sampler="LMS", steps=30))[0].steps == 30
+    assert request_again(Parameters("a fox", sampler="DDIM"))[0].sampler == "euler"
+
+
+def test_settings_out_of_range_are_named_and_the_rest_is_used():
+    far = Parameters("a fox", "blue", steps=150, guidance=20.0, seed=2**63, strength=0.0, sampler="Heun")
+    request, wrong = request_again(far)
+    assert request == GenerationRequest("a fox", "blue", sampler="heun")
+    assert set(wrong) == {"steps", "guidance", "seed", "strength"}
+    assert request_again(Parameters("x" * 100_000, steps=7)) == (GenerationRequest(steps=7), ("prompt",))
+    varied = Parameters("a fox", seed=3, variation_seed=4, variation_strength=0.5, variation_of="1 2 3")
+    assert request_again(varied) == (GenerationRequest("a fox", seed=3), ("variation_of",))
 
 
 def test_image_to_image_says_so_in_the_file():
@@ -261,6 +279,12 @@ def shelf(generator, restorer, tmp_path):
 def test_the_shelf_lists_usable_models(shelf):
     assert shelf.names() == ["characters", "birds", "runs/mine"]
     assert shelf.names("restorer") == ["repair"]
+
+
+def test_the_shelf_knows_its_models_by_their_folders(shelf, tmp_path):
+    assert shelf.name_of(tmp_path / "runs/mine/checkpoint") == "runs/mine"
+    assert shelf.name_of(tmp_path / "checkpoints/../checkpoints/birds") == "birds"
+    assert shelf.name_of(tmp_path / "runs/empty") is None
 
 
 def test_the_shelf_loads_a_model_once_and_again_when_it_changed(shelf, generator, tmp_path):

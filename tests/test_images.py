@@ -83,6 +83,12 @@ def test_settings_written_by_another_tool_are_understood():
     )
 
 
+@pytest.mark.parametrize("value", ["many", "2.5", "9" * 400, "9" * 5000, ""])
+def test_what_is_no_number_is_left_out_and_named(value):
+    settings = Parameters.parse(f"a fox\nSteps: 3, Seed: {value}, CFG scale: nan, Sampler: Euler")
+    assert (settings.prompt, settings.steps, settings.unread) == ("a fox", 3, ("guidance", "seed"))
+
+
 texts = st.text(st.characters(), max_size=60) | st.text('ab,:"\\\n \t', max_size=40)
 
 

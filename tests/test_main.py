@@ -66,6 +66,21 @@ def test_generate_repeats_a_picture_for_its_seed(run, model_folder, tmp_path):
     assert np.array_equal(a, b)
 
 
+def test_pictures_tell_their_model_by_the_name_that_the_picker_shows(run, generator, tmp_path, monkeypatch):
+    monkeypatch.setenv("SD_CORE_RUNS", str(tmp_path / "runs"))
+    checkpoint.save(generator, tmp_path / "runs/characters/checkpoint")
+    checkpoint.save(generator, tmp_path / "elsewhere/characters")
+    models = {
+        "runs/characters": "runs/characters",
+        tmp_path / "runs/characters/checkpoint": "runs/characters",
+        tmp_path / "elsewhere/characters": "elsewhere/characters",
+    }
+    for i, (model, name) in enumerate(models.items()):
+        result = run("generate", "red", "--model", model, "--out", tmp_path / f"out{i}", "--steps", 1)
+        assert result.exit_code == 0, result.output
+        assert read_parameters(next((tmp_path / f"out{i}").glob("*.png"))).model == name
+
+
 def test_generate_starts_from_a_picture(run, model_folder, tmp_path):
     start = pictures(tmp_path / "in", 1) / "0.png"
     out = tmp_path / "out"

@@ -1,3 +1,4 @@
+import asyncio
 import threading
 import time
 
@@ -28,7 +29,7 @@ def files(gallery):
 
 def test_only_documented_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/generate", "/image_to_image", "/walk", "/models", "/words"} <= set(endpoints)
+    assert {"/generate", "/image_to_image", "/variations", "/walk", "/models", "/words"} <= set(endpoints)
     assert not [name for name in endpoints if "lambda" in name or "on_" in name]
     names = [p["parameter_name"] for p in endpoints["/generate"]["parameters"]]
     assert names == ["prompt", "negative_prompt", "count", "sampler", "steps", "guidance", "seed", "model"]
@@ -56,6 +57,56 @@ def test_image_to_image_and_walk(client, tmp_path):
     assert read_parameters(files(drawn)[0]).strength == 0.3
     frames = files(client.predict(prompt="hair", from_seed=1, to_seed=2, frames=5, api_name="/walk"))
     assert len(frames) == 5 and read_parameters(frames[2]).variation_strength == 0.5
+
+
+SETTINGS = {"negative_prompt": "beard", "sampler": "heun", "steps": 3, "guidance": 4.5}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [("image_to_image", {"strength": 1}), ("variations", {"variation_of": "7"}), ("walk", {"frames": 2})],
+)
+def test_every_way_to_draw_takes_the_same_settings(client, tmp_path, endpoint, asked):
+    if endpoint == "image_to_image":
+        Image.new("RGB", (20, 20), "red").save(tmp_path / "start.png")
+        asked = asked | {"picture": handle_file(tmp_path / "start.png")}
+    drawn = files(client.predict(prompt="hair", **asked, **SETTINGS, api_name=f"/{endpoint}"))
+    told = read_parameters(drawn[0])
+    assert (told.negative_prompt, told.sampler, told.steps, told.guidance) == ("beard", "Heun", 3, 4.5)
+    assert read_parameters(files(client.predict(prompt="hair", **asked, api_name=f"/{endpoint}"))[0]).steps == 16
+
+
+def test_variations_resemble_the_picture_they_vary(client):
+    (first,) = files(client.predict(prompt="hair", count=1, steps=3, seed=7, api_name="/generate"))
+
+    def far(strength):
+        varied = dict(variation_of="7", prompt="hair", strength=strength, count=2, seed=20, steps=3)
+        paths = files(client.predict(**varied, api_name="/variations"))
+        assert [read_parameters(path).variation_seed for path in paths] == [20, 21]
+        return np.abs(pixels(paths[1]).astype(int) - pixels(first)).mean()
+
+    assert far(0) <= 1 < far(0.2) < far(1)
+    with pytest.raises(AppError, match="12 7:0.3"):
+        client.predict(variation_of="x", prompt="hair", api_name="/variations")
+
+
+def test_an_assistant_finds_the_endpoints_as_tools(served):
+    pytest.importorskip("mcp")
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def tools():
+        async with (
+            streamable_http_client(f"{served}gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            return (await session.list_tools()).tools
+
+    found = {tool.name: tool for tool in asyncio.run(tools())}
+    assert {"generate", "image_to_image", "variations", "walk", "models", "words"} <= set(found)
+    assert "Draws pictures of a prompt" in found["generate"].description
+    assert "negative_prompt" in found["walk"].inputSchema["properties"]
 
 
 @pytest.mark.parametrize(

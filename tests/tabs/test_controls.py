@@ -1,12 +1,14 @@
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from PIL import Image
 
 from sd_core.generation import GenerationRequest, Noise
 from sd_core.shelf import Shelf
-from tabs.controls import Values, example_rows, known_words, left_out
+from tabs.controls import Values, example_rows, known_words, left_out, seed_box
 from tabs.drawing import Walk, draw
+from tabs.errors import plain_error
 from tabs.sessions import SESSIONS
 
 
@@ -27,6 +29,14 @@ def test_controls_make_a_request(shelf):
     wanted = GenerationRequest("red hair", "", 2, "euler", 3, 2.0, 5, None, 0.5, None, 0.3)
     assert values().request(shelf) == wanted
     assert values(variation_of="7 8:0.5").request(shelf).variation_of == Noise(7).varied(8, 0.5)
+
+
+def test_a_seed_out_of_range_is_told_of_in_the_visitors_language(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    typed = seed_box(0).preprocess(-3)  # Gradio would refuse it in English
+    with pytest.raises(ValueError) as caught:
+        values(seed=typed).request(shelf)
+    assert plain_error(caught.value, chinese).message.startswith("随机种子")
 
 
 def test_a_new_seed_each_time(shelf):
@@ -53,6 +63,16 @@ def test_the_page_names_the_words_it_leaves_out_and_shows_them_as_text(shelf):
     assert all(f"<mark>{word}</mark>" in note for word in ("dragon", "script", "castle", "龙"))
     assert "<script" not in note
     assert left_out(shelf, "characters", "red hair", "") == "" == left_out(shelf, None, "x", "")
+
+
+def test_the_page_says_that_a_prompt_is_cut_also_when_a_word_is_unknown(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    cut, both = "The prompt is longer", "red hair " * 100
+    assert cut in left_out(shelf, "characters", both, "") and "<mark>" not in left_out(shelf, "characters", both, "")
+    note = left_out(shelf, "characters", "dragon " + both, "castle " + both)
+    assert all(part in note for part in (cut, "The negative prompt is longer", "<mark>dragon<", "<mark>castle<"))
+    note = left_out(shelf, "characters", "dragon", both, chinese)
+    assert "反向提示词超出" in note and "没有学过" in note and "提示词超出" not in note.replace("反向提示词", "")
 
 
 def test_known_words_can_be_filtered(shelf):

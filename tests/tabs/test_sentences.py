@@ -11,9 +11,11 @@ from PIL import Image
 
 import sd_core
 from sd_core.data.files import open_files
+from sd_core.generation import GenerationRequest, Noise, walk_noises
 from sd_core.originals import open_original, read_mask
 from sd_core.restoration import enlarged
 from sd_core.runs import Run
+from sd_core.shelf import Shelf
 from tabs.errors import plain_error
 from tabs.sentences import SENTENCES, in_their_language
 
@@ -58,6 +60,16 @@ def too_large(folder: Path) -> None:
         (no_zip, "无法将 pictures.zip 作为 .zip 读取"),
         (too_large, "放大 4 倍后将超过 40 百万像素。"),
         (lambda folder: Run(folder / "mine").delete(), "名为 mine 的训练已不存在。"),
+        (lambda folder: GenerationRequest(count=0), "图片数量必须是 1 到 64 的整数，当前为 0。"),
+        (lambda folder: GenerationRequest(sampler="LMS"), "没有采样器 'LMS'；可用的有 dpmpp_2m"),
+        (lambda folder: GenerationRequest(steps=2.5), "步数必须是 1 到 100 的整数，当前为 2.5。"),
+        (lambda folder: GenerationRequest(guidance=99), "引导强度必须在 0 到 15 之间，当前为 99。"),
+        (lambda folder: GenerationRequest(seed=-1), "随机种子是 0 到 4294967295 的整数，当前为 -1。"),
+        (lambda folder: GenerationRequest(variation_strength=2), "变体强度必须在 0 到 1 之间，当前为 2。"),
+        (lambda folder: Noise.parse("x"), "变体来源应为种子，例如 12，或另一个变体，例如 “12 7:0.3”，当前为 'x'。"),
+        (lambda folder: Noise.parse("1 2:3"), "混入噪声的比例必须在 0 到 1 之间，当前为 3.0。"),
+        (lambda folder: walk_noises(GenerationRequest(), 2, 500), "漫步的帧数为 2 到 120，当前为 500。"),
+        (lambda folder: Shelf(folder, folder).load("dreams"), "没有模型 'dreams'，请从列表中选择。"),
     ],
 )
 def test_they_reach_who_reads_chinese(trouble, said, tmp_path):
