@@ -36,7 +36,7 @@ add_words({
         "上传受损的图片，标出损坏处，即可修复。未标出的部分保持原样。",
     ),
     "restore_picture": ("Picture to restore", "待修复的图片"),
-    "restore_examples": ("Or try one of these: drawn for this page, then damaged", "或试试这些由本页绘制并损坏的图片"),
+    "restore_examples": ("Or try these drawings and a photograph, damaged here", "或试试这些由本页损坏的绘画和照片"),
     "picture_size": ("{width}×{height} pixels.", "{width}×{height} 像素。"),
     "no_upload": ("Choose a picture first.", "请先选择一张图片。"),
     "no_marks": (

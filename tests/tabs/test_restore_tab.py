@@ -49,6 +49,12 @@ def test_the_examples_are_drawn_when_first_needed_and_know_their_originals(serve
         assert (example.made.mask is None) == (example.made.what == "whole")
 
 
+def test_one_example_is_a_photograph():
+    photographs = [example for example in examples.examples() if pixels(example.made.original).shape == (300, 451, 3)]
+    assert len(photographs) == 1
+    assert (pixels(photographs[0].made.original) == pixels(examples.PHOTOGRAPH)).all()
+
+
 def test_every_damage_and_every_note_has_a_name_in_both_languages():
     assert set(NAMES) == set(DIALS) and set(CHINESE_NOTES) == set(NOTES)
 
