@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from sd_core.colour import ROWS
 from sd_core.damage import to_unit
 from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.device import inference_autocast
@@ -290,9 +291,24 @@ def _reduced(picture: Tensor) -> Tensor:
     return picture[::every, ::every].clone()
 
 
-def disagreement(pictures: Sequence[Tensor]) -> Tensor:
-    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation [H, W] of each pixel, on
-    the scale 0-255, in the worst of its colours. Where it is high, what one sees was invented."""
+def disagreement(pictures: Sequence[Tensor], every: int = 1) -> Tensor:
+    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation of each pixel, on the
+    scale 0-255, in the worst of its colours. Where it is high, what one sees was invented.
+
+    Args:
+        every: how many times smaller the map is, [H / every, W / every] rounded up. Each of its values is the highest
+            of its block, so that no line is too thin to be seen.
+    """
+    height = len(pictures[0])
+    rows = max(1, ROWS // every) * every  # whole blocks
+    bands = []
+    for top in range(0, height, rows):
+        deviation = _deviation([picture[top : top + rows] for picture in pictures])
+        bands.append(F.max_pool2d(deviation[None], every, ceil_mode=True)[0])
+    return torch.cat(bands)
+
+
+def _deviation(pictures: Sequence[Tensor]) -> Tensor:
     total = torch.zeros(pictures[0].shape)
     squares = torch.zeros_like(total)
     for picture in pictures:
