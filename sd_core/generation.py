@@ -69,8 +69,9 @@ def sampler_called(name: str | None) -> str | None:
     return None
 
 
-def _check_seed(seed: int) -> None:
-    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED + MAX_COUNT:
+def check_seed(seed: int, highest: int = MAX_SEED) -> None:
+    """Raises ValueError if it is no seed."""
+    if not isinstance(seed, int) or not 0 <= seed <= highest:
         raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
 
 
@@ -82,9 +83,9 @@ class Noise:
     blended: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self):
-        _check_seed(self.seed)
+        check_seed(self.seed, MAX_SEED + MAX_COUNT)
         for seed, share in self.blended:
-            _check_seed(seed)
+            check_seed(seed, MAX_SEED + MAX_COUNT)
             if not 0 <= share <= 1:
                 raise ValueError(f"Noise is blended in by a share between 0 and 1, not {share}.")
 
@@ -174,8 +175,7 @@ class GenerationRequest:
             raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
-        if not 0 <= self.seed <= MAX_SEED or not isinstance(self.seed, int):
-            raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {self.seed}.")
+        check_seed(self.seed)
         if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
             raise ValueError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
         if not 0 < self.strength <= 1:

@@ -19,6 +19,7 @@ from sd_core.colour import ROWS
 from sd_core.damage import to_unit
 from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.device import inference_autocast
+from sd_core.generation import check_seed
 from sd_core.hints import Hints
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
 from sd_core.noise import SIGMA_MAX, karras_sigmas
@@ -77,7 +78,8 @@ class RestoreRequest:
         ):
             if not low <= value <= high:
                 raise ValueError(f"The {name} must be between {low} and {high:g}, not {value}.")
-        for name in ("steps", "candidates", "seed"):
+        check_seed(self.seed)
+        for name in ("steps", "candidates"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name.capitalize()} must be a whole number, not {getattr(self, name)}.")
 
