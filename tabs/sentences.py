@@ -14,7 +14,7 @@ from tabs.words import reads_chinese
 SENTENCES = {
     # pictures
     "This picture is too large; up to {} million pixels are allowed.": "图片太大，最多允许 {} 百万像素。",
-    NO_PICTURE: "文件已损坏或不是图片；支持 PNG、JPEG、WebP、GIF、BMP 和 TIFF。",
+    NO_PICTURE: "文件已损坏、不是图片，或格式不受支持；支持 PNG、JPEG、WebP、AVIF、GIF、BMP 和 TIFF。",
     "This picture carries no settings; use a PNG as it was downloaded from a Stable Diffusion tool.": (
         "该图片不含生成设置；请使用从 Stable Diffusion 工具原样下载的 PNG。"
     ),

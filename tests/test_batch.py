@@ -93,7 +93,7 @@ def test_one_bad_picture_does_not_stop_the_rest(source, tmp_path):
 
     outcomes = {outcome.file.name: outcome for outcome in repair_folder(source, tmp_path / "out", fussy)}
     assert {name for name, outcome in outcomes.items() if outcome.state == "failed"} == {"a1.png", "a2.gif", "a3.png"}
-    assert outcomes["a1.png"].reason.startswith("This file is damaged or is not a picture")
+    assert outcomes["a1.png"].reason.startswith("This file is damaged, is not a picture")
     assert outcomes["a3.png"].reason == "It could not be repaired (RuntimeError: out of memory in two lines)."
     assert sum(outcome.state == "done" for outcome in outcomes.values()) == 4
     assert "a1.png" not in names(tmp_path / "out")
