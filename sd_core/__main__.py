@@ -15,6 +15,11 @@ from sd_core.data.character_styles import TRAINING_LOOKS
 from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from sd_core.batch import Outcome
     from sd_core.denoiser import Denoiser
     from sd_core.runs import Run
 
@@ -117,7 +122,11 @@ def restore(
     picture: Annotated[Path, typer.Argument(help="A picture of any size, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The PNG to write, or the folder for them.")],
     mask: Annotated[
-        Path | None, typer.Option(help="A PNG, white where the picture is lost; for a folder, a folder of them.")
+        Path | None,
+        typer.Option(
+            help="A PNG, white where the picture is lost; for a folder, a folder of them, each named as its picture: "
+            "for scan.jpg it is scan.png or scan.jpg."
+        ),
     ] = None,
     find: Annotated[bool, typer.Option(help="Look for the damage, and repair only that.")] = False,
     fill: Annotated[bool, typer.Option(help="What is transparent where it is repaired becomes opaque.")] = False,
@@ -151,15 +160,20 @@ def restore(
     again: Annotated[bool, typer.Option(help="For a folder: repair also what is in OUT already.")] = False,
 ) -> None:
     """Repair a picture: with a mask only what it marks, else the whole picture. For a folder, each one in it."""
+    import torch
+
     from sd_core.batch import repair_folder
-    from sd_core.originals import NOTES, open_original, read_mask
+    from sd_core.noise import check_seed
+    from sd_core.originals import NOTES, Original, open_original, read_mask
     from sd_core.repairer import Repairer, SquareRepairer
-    from sd_core.restoration import RestoreRequest
+    from sd_core.restoration import RestoreRequest, find_damage
     from sd_core.squares import Square
 
+    check_seed(seed)
     if not picture.is_dir():
         _check_target(picture, out, mask)
     loaded = _load(model, ("restorer", "generator"))
+    finder = loaded
     if loaded.config.kind == "generator":
         if whole or strength != 1 or upscale != 1:
             raise ValueError("Strength, enlarging and --whole are for restorers; this model is a generator.")
@@ -180,14 +194,12 @@ def restore(
         )
         repair = Repairer(loaded, request, find, fill)
     if picture.is_dir():
-        failed = 0
-        outcomes = repair_folder(picture, out, repair, mask, again)
-        for outcome in tqdm(outcomes, unit="picture", disable=None):
-            failed += outcome.state == "failed"
-            if outcome.reason:
-                tqdm.write(f"{outcome.file}: {outcome.reason}", file=sys.stderr)
-        if failed:
-            raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
+
+        def damage_of(original: Original) -> "np.ndarray":
+            return find_damage(finder, torch.from_numpy(original.rgb())).numpy() | original.transparent() * fill
+
+        looked_for = damage_of if find and not whole else None
+        _tell(repair_folder(picture, out, repair, mask, again, looked_for, marked_only=not whole), out)
         return
     original = open_original(picture)
     marked = None if mask is None else read_mask(mask, original.size)
@@ -205,9 +217,31 @@ def restore(
     print(out)
 
 
+def _tell(outcomes: "Iterator[Outcome]", out: Path) -> None:
+    """Repairs a folder, and tells of each picture what there is to tell."""
+    from sd_core.originals import NOTES
+
+    failed = 0
+    with tqdm(unit="picture", disable=None) as bar:
+        for outcome in outcomes:
+            failed += outcome.state == "failed"
+            for said in (outcome.reason, *(NOTES[note] for note in outcome.notes)):
+                if said:
+                    tqdm.write(f"{outcome.file}: {said}", file=sys.stderr)
+            bar.total = outcome.count
+            bar.update()
+    if failed:
+        raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
+
+
 def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
+    from sd_core.batch import check_parents
+
     _check_there(picture)
     _check_there(mask)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name the file to write, such as {out / picture.stem}.png.")
+    check_parents(out)
     if out.suffix.lower() != ".png":
         raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
     if any(out.exists() and given and out.samefile(given) for given in (picture, mask)):

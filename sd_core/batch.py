@@ -6,6 +6,7 @@ It can be stopped at any time and started again: what is done is left alone, and
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import get_ident
@@ -20,6 +21,9 @@ from sd_core.originals import Original, open_original, read_mask
 
 Repair = Callable[[Original, np.ndarray | None], Original]
 """Repairs one picture: (original, mask bool [H, W], or None for the whole picture) -> repaired."""
+Find = Callable[[Original], np.ndarray]
+"""Finds the damage of one picture: a mask, bool [H, W]."""
+NOTHING_FOUND = ".nothing-found"  # in the folder of copies: names of pictures in which no damage was found
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Outcome:
         state: done; skipped: nothing was to do; or failed.
         reason: why it was skipped or failed, in one sentence; empty when done.
         index, count: that this is file `index` (from 0) of `count`.
+        notes: keys of `originals.NOTES`, of a copy that is done.
     """
 
     file: Path
@@ -40,10 +45,51 @@ class Outcome:
     reason: str
     index: int
     count: int
+    notes: tuple[str, ...] = ()
+
+
+class _NothingToDo(Exception):
+    """A picture has nothing to repair; the message says so in one sentence."""
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """Where everything is, and how it is done: as for `repair_folder`."""
+
+    source: Path
+    out: Path
+    masks: Path | None
+    repair: Repair
+    find: Find | None
+    marked_only: bool
+
+    def mask_of(self, name: str, target: str) -> Path | None:
+        """The file of a picture's mask, named as its copy or as itself."""
+        return next((self.masks / each for each in (target, name) if (self.masks / each).is_file()), None)
+
+    def found_nothing(self) -> set[str]:
+        """The pictures in which no damage was found before."""
+        try:
+            return set((self.out / NOTHING_FOUND).read_text("utf-8", "surrogateescape").splitlines())
+        except OSError:
+            return set()
+
+    def remember_nothing(self, name: str) -> None:
+        """It is only for speed that they are remembered, so that failing to is no error."""
+        with suppress(OSError):
+            self.out.mkdir(parents=True, exist_ok=True)
+            with open(self.out / NOTHING_FOUND, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{name}\n")
 
 
 def repair_folder(
-    source: Path | str, out: Path | str, repair: Repair, masks: Path | str | None = None, again: bool = False
+    source: Path | str,
+    out: Path | str,
+    repair: Repair,
+    masks: Path | str | None = None,
+    again: bool = False,
+    find: Find | None = None,
+    marked_only: bool = True,
 ) -> Iterator[Outcome]:
     """Repairs every picture in a folder and below.
 
@@ -56,8 +102,12 @@ def repair_folder(
         source: the folder to repair. Nothing in it is written to.
         out: the folder for the copies; it is made if there is none.
         repair: what to do with each picture.
-        masks: a folder with a mask for each picture, of the same name as its copy. A picture without one is skipped.
-        again: repairs again what is in `out` already.
+        masks: a folder with a mask for each picture, named as its copy (x/a.png) or as itself (x/a.jpg). A picture
+            without one is skipped.
+        again: repairs again what is in `out` already, and looks again where no damage was found.
+        find: looks for the damage where there are no masks. A picture in which it finds nothing is skipped, and not
+            looked at again.
+        marked_only: whether the repair is of marks alone, so that a picture whose mask is empty is skipped.
 
     Yields:
         An `Outcome` for each picture, in the order of their names. One that fails does not stop the rest.
@@ -76,7 +126,7 @@ def repair_folder(
     ]
     if not names:
         raise ValueError(f"There are no pictures in {source}.")
-    return _outcomes(source, out, _targets(names), repair, masks, again)
+    return _outcomes(_Folders(source, out, masks, repair, find, marked_only), _targets(names), again)
 
 
 def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
@@ -85,6 +135,7 @@ def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
             raise ValueError(f"There is no folder {folder}.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; the repaired pictures need a folder.")
+    check_parents(out)
     there, to = source.resolve(), out.resolve()
     if there.is_relative_to(to):
         raise ValueError(f"The repaired pictures could replace those in {source}; choose another folder for them.")
@@ -94,6 +145,13 @@ def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
             raise ValueError(f"The repaired pictures could replace masks in {masks}; choose another folder for them.")
         if there.is_relative_to(marks):
             raise ValueError(f"The masks in {masks} and the pictures in {source} need folders of their own.")
+
+
+def check_parents(out: Path) -> None:
+    """Raises ValueError if nothing can be written there, since a folder above it is a file."""
+    for parent in out.parents:
+        if parent.is_file():
+            raise ValueError(f"{parent} is a file and not a folder, so that {out} cannot be written.")
 
 
 def _suffixes() -> frozenset[str]:
@@ -119,28 +177,42 @@ def _targets(names: list[str]) -> dict[str, str]:
     return {name: targets[name] for name in names}
 
 
-def _outcomes(
-    source: Path, out: Path, targets: dict[str, str], repair: Repair, masks: Path | None, again: bool
-) -> Iterator[Outcome]:
+def _outcomes(folders: _Folders, targets: dict[str, str], again: bool) -> Iterator[Outcome]:
+    nothing = folders.found_nothing() if folders.find and not folders.masks and not again else set()
     for index, (name, target_name) in enumerate(targets.items()):
-        target = out / target_name
-        mask = None if masks is None else masks / target_name
+        target, notes = folders.out / target_name, ()
         if target.exists() and not again:
             state, reason = "skipped", "It is there already."
-        elif mask is not None and not mask.exists():
-            state, reason = "skipped", f"There is no mask {mask}."
+        elif name in nothing:
+            state, reason = "skipped", "No damage was found in it before."
+        elif folders.masks and folders.mask_of(name, target_name) is None:
+            called = " or ".join(dict.fromkeys((target_name, name)))
+            state, reason = "skipped", f"There is no mask {called} in {folders.masks}."
         else:
             state, reason = "done", ""
             try:
-                _repair_one(source / name, target, out, repair, mask)
+                notes = _repair_one(folders, name, target_name)
+            except _NothingToDo as left_out:
+                state, reason = "skipped", str(left_out)
             except Exception as error:  # whatever is wrong with one picture, the others are still to be repaired
                 state, reason = "failed", _sentence(error)
-        yield Outcome(source / name, target, state, reason, index, len(targets))
+        yield Outcome(folders.source / name, target, state, reason, index, len(targets), notes)
 
 
-def _repair_one(file: Path, target: Path, out: Path, repair: Repair, mask: Path | None) -> None:
-    original = open_original(file)
-    repaired = repair(original, None if mask is None else read_mask(mask, original.size))
+def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ...]:
+    """Repairs a picture and gives its notes."""
+    original, target, out = open_original(folders.source / name), folders.out / target_name, folders.out
+    mask = None
+    if folders.masks:
+        mask = read_mask(folders.mask_of(name, target_name), original.size)
+        if folders.marked_only and not mask.any():
+            raise _NothingToDo("Its mask marks nothing.")
+    elif folders.find:
+        mask = folders.find(original)
+        if not mask.any():
+            folders.remember_nothing(name)
+            raise _NothingToDo("No damage was found in it.")
+    repaired = folders.repair(original, mask)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{target.parent} is a link to another folder; nothing is written there.")
@@ -150,6 +222,7 @@ def _repair_one(file: Path, target: Path, out: Path, repair: Repair, mask: Path 
         os.replace(new, target)
     finally:
         new.unlink(missing_ok=True)
+    return original.notes
 
 
 def _sentence(error: Exception) -> str:

@@ -57,8 +57,8 @@ def fill(
         ("candidates", candidates, MAX_CANDIDATES),
         ("resamplings", resampling, MAX_STEPS),
     ):
-        if not 1 <= value <= highest:
-            raise ValueError(f"The number of {name} must be from 1 to {highest}, not {value}.")
+        if not isinstance(value, int) or not 1 <= value <= highest:
+            raise ValueError(f"The number of {name} must be a whole number from 1 to {highest}, not {value}.")
     generators = [torch.Generator().manual_seed(seed + i) for i in range(candidates)]
 
     def draw() -> Tensor:

@@ -16,7 +16,7 @@ from sd_core import sampling
 from sd_core.denoiser import D, Denoiser, Guided
 from sd_core.device import inference_autocast
 from sd_core.images import Parameters, save_png, to_pixels
-from sd_core.noise import add_noise, karras_sigmas
+from sd_core.noise import MAX_SEED, add_noise, check_seed, karras_sigmas
 from sd_core.sampling import Step
 
 DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
@@ -27,7 +27,6 @@ DEFAULT_STRENGTH = 0.6  # of an image-to-image request
 DEFAULT_VARIATION = 0.3
 MAX_COUNT, MAX_STEPS, MAX_GUIDANCE = 64, 100, 15.0
 MAX_FRAMES = 120  # of a walk between two seeds
-MAX_SEED = 2**32 - 1  # the range Stable Diffusion tools use
 MAX_PROMPT = 20_000  # characters
 CHUNK = 16  # pictures per call of the model: bounds memory, and on CPUs keeps activations in the cache
 
@@ -72,11 +71,6 @@ def sampler_called(name: str | None) -> str | None:
     return None
 
 
-def _check_seed(seed: int) -> None:
-    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
-
-
 def seed_after(seed: int, by: int = 1) -> int:
     """The seed `by` after `seed`. After the highest comes 0, so that every picture's seed can be asked for again."""
     return (seed + by) % (MAX_SEED + 1)
@@ -90,9 +84,9 @@ class Noise:
     blended: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self):
-        _check_seed(self.seed)
+        check_seed(self.seed)
         for seed, share in self.blended:
-            _check_seed(seed)
+            check_seed(seed)
             if not 0 <= share <= 1:
                 raise ValueError(f"Noise is blended in by a share between 0 and 1, not {share}.")
 
@@ -182,7 +176,7 @@ class GenerationRequest:
             raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
-        _check_seed(self.seed)
+        check_seed(self.seed)
         if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
             raise ValueError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
         if not 0 < self.strength <= 1:

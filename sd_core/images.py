@@ -23,6 +23,7 @@ from sd_core.colour import DEEP_MODES, deep_values, eight_bit
 
 MAX_PIXELS = 40_000_000  # of an uploaded picture: 160 MB once decoded
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what people have; others' decoders stay closed
+UNSHOWN = ("TIFF",)  # those of them that browsers do not show
 GRID_WIDTH = 768  # pixels, of a composed preview
 LARGEST_TILE = 512
 FRAME_MS = 120  # of an animation
@@ -44,7 +45,9 @@ def to_pixels(pictures: Tensor) -> Tensor:
 
 # Reading
 
-NO_PICTURE = "This file is damaged or is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF work."
+NO_PICTURE = (
+    "This file is damaged, is not a picture, or is of another kind than PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF."
+)
 _TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} million pixels are allowed."
 
 
@@ -78,6 +81,12 @@ def open_picture(path: Path | str) -> Image.Image:
     with opened(path) as picture:
         picture.load()
         return _as_rgb(ImageOps.exif_transpose(picture))
+
+
+def is_shown_by_browsers(path: Path | str) -> bool:
+    """Whether a page can show a picture file as it is. Raises PictureError as `opened`."""
+    with opened(path) as picture:
+        return picture.format not in UNSHOWN
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

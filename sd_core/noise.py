@@ -17,6 +17,7 @@ SIGMA_MAX = 80.0  # EDM table 1: no pixel can be told from pure noise any more, 
 # a caption tell the network something new, see benchmarks/LOG.md.
 SIGMA_MEAN, SIGMA_STD = 0.0, 1.7
 SIGMA_DATA = 0.5  # standard deviation of natural pictures in [-1, 1]
+MAX_SEED = 2**32 - 1  # the range Stable Diffusion tools use
 
 
 def over_picture(sigma: Tensor, x: Tensor) -> Tensor:
@@ -27,6 +28,12 @@ def over_picture(sigma: Tensor, x: Tensor) -> Tensor:
 def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """The forward process (EDM eq. 1): clean pictures [B, C, H, W] in [-1, 1] at noise level `sigma` > 0, [] or [B]."""
     return x0 + over_picture(sigma, x0) * noise
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError if it is no seed."""
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
 
 
 def picture_generators(seeds: list[int]) -> list[torch.Generator]:

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from sd_core.colour import ROWS
 from sd_core.damage import to_unit
 from sd_core.denoiser import VIEWS, Denoiser
 from sd_core.device import inference_autocast
 from sd_core.hints import CELL, Hints, seen_from_afar
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
-from sd_core.noise import SIGMA_MAX, karras_sigmas
+from sd_core.noise import SIGMA_MAX, check_seed, karras_sigmas
 from sd_core.tiles import Window, touching, windows
 
 MAX_STEPS = 50
@@ -77,7 +78,8 @@ class RestoreRequest:
         ):
             if not low <= value <= high:
                 raise ValueError(f"The {name} must be between {low} and {high:g}, not {value}.")
-        for name in ("steps", "candidates", "seed"):
+        check_seed(self.seed)
+        for name in ("steps", "candidates"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name.capitalize()} must be a whole number, not {getattr(self, name)}.")
 
@@ -296,9 +298,24 @@ def _reduced(picture: Tensor) -> Tensor:
     return picture[::every, ::every].clone()
 
 
-def disagreement(pictures: Sequence[Tensor]) -> Tensor:
-    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation [H, W] of each pixel, on
-    the scale 0-255, in the worst of its colours. Where it is high, what one sees was invented."""
+def disagreement(pictures: Sequence[Tensor], every: int = 1) -> Tensor:
+    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation of each pixel, on the
+    scale 0-255, in the worst of its colours. Where it is high, what one sees was invented.
+
+    Args:
+        every: how many times smaller the map is, [H / every, W / every] rounded up. Each of its values is the highest
+            of its block, so that no line is too thin to be seen.
+    """
+    height = len(pictures[0])
+    rows = max(1, ROWS // every) * every  # whole blocks
+    bands = []
+    for top in range(0, height, rows):
+        deviation = _deviation([picture[top : top + rows] for picture in pictures])
+        bands.append(F.max_pool2d(deviation[None], every, ceil_mode=True)[0])
+    return torch.cat(bands)
+
+
+def _deviation(pictures: Sequence[Tensor]) -> Tensor:
     total = torch.zeros(pictures[0].shape)
     squares = torch.zeros_like(total)
     for picture in pictures:

@@ -13,6 +13,7 @@ from sd_core.damage import to_unit
 from sd_core.denoiser import Denoiser
 from sd_core.filling import FILL_STEPS, fill
 from sd_core.images import to_float, to_image, to_pixels
+from sd_core.noise import check_seed
 from sd_core.noise_removal import estimate_sigma, remove_noise
 from sd_core.restoration import Restoring, answers
 
@@ -102,8 +103,9 @@ def fill_square(
         model, square, prompt, steps, seed, candidates: as for `fill` and `clean_square`.
 
     Raises:
-        ValueError: nothing is missing in the square; or as `fill`.
+        ValueError: nothing is missing in the square; the seed is none; or as `fill`.
     """
+    check_seed(seed)
     resolution = model.config.resolution
     missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)
     if square.side > resolution:  # resizing spreads what was damaged over its neighbours
@@ -140,8 +142,9 @@ def clean_square(
         seed: of the first candidate; the others' follow it. With 1 step there is but one.
 
     Raises:
-        ValueError: as `remove_noise`.
+        ValueError: the seed is none; or as `remove_noise`.
     """
+    check_seed(seed)
     part = square.taken(picture, model.config.resolution)
     noisy = to_float(part)
     # Reducing a picture averages its noise away.

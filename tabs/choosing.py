@@ -8,7 +8,7 @@ from PIL import Image
 
 from sd_core.checkpoint import CheckpointError
 from sd_core.filling import FILL_STEPS
-from sd_core.generation import MAX_SEED
+from sd_core.noise import MAX_SEED
 from sd_core.proxies import outlined, proxy_size
 from sd_core.restoration import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
 from sd_core.shelf import Shelf

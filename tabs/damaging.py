@@ -51,6 +51,7 @@ class Made:
         mask: of what is lost, if anything is.
         what: the kind of repair it calls for: "marked" or "whole", or None to leave it as it is.
         before: what it was repaired from, to go back to.
+        copy_of: the file that is meant, where `picture` is but a copy of it that browsers can show.
     """
 
     picture: Path
@@ -58,6 +59,7 @@ class Made:
     mask: Path | None = None
     what: str | None = None
     before: str | None = None
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True)

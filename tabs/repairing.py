@@ -194,7 +194,7 @@ def _keep(
     if len(pictures) > 1:
         heat = folder / "disagreement.png"
         every = -(-max(pictures[0].shape[:2]) // MAP_SIDE)
-        heat_map(disagreement([picture[::every, ::every] for picture in pictures]).numpy()).save(heat)
+        heat_map(disagreement(pictures, every).numpy()).save(heat)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
         original.notes,

@@ -6,10 +6,11 @@ of events.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
+from sd_core.images import is_shown_by_browsers
 from sd_core.originals import open_original, read_mask
 from sd_core.proxies import proxy
 from sd_core.shelf import Shelf
@@ -36,7 +37,7 @@ add_words({
         "上传受损的图片，标出损坏处，即可修复。未标出的部分保持原样。",
     ),
     "restore_picture": ("Picture to restore", "待修复的图片"),
-    "restore_examples": ("Or try one of these: drawn for this page, then damaged", "或试试这些由本页绘制并损坏的图片"),
+    "restore_examples": ("Or try these drawings and a photograph, damaged here", "或试试这些由本页损坏的绘画和照片"),
     "picture_size": ("{width}×{height} pixels.", "{width}×{height} 像素。"),
     "no_upload": ("Choose a picture first.", "请先选择一张图片。"),
     "no_marks": (
@@ -89,7 +90,9 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         return gr.Dropdown(choices=offered, value=chosen_model), shown
 
     def on_picture(upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
-        """Opens a new picture and shows it on the canvas. What was under way for another one ends."""
+        """Opens a new picture and shows it on the canvas. What was under way for another one ends.
+
+        For one that browsers do not show, a copy that they do show takes its place, and comes here in turn."""
         SESSIONS.of(request).stop()
         nothing = begun(comparing) | {opened: None, facts: "", go: gr.Button(interactive=False)}
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
@@ -98,14 +101,19 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
         path = upload["path"]
         try:
+            mine = made.get(digest(path), Made(path, None))
+            path = mine.copy_of or path
             original = open_original(path)
             copy = proxy(original)
+            visible = mine.copy_of or is_shown_by_browsers(path)
         except Exception as error:  # told in one sentence
             gr.Warning(plain_error(error, request).message)
             return nothing | {picture: None}
         folder = SESSIONS.of(request).new_folder()
-        mine = made.get(digest(path), Made(path, None))
         copy.save(folder / "copy.png", compress_level=2)
+        if not visible:
+            known_copy = replace(mine, picture=folder / "copy.png", copy_of=path)
+            return nothing | {picture: str(known_copy.picture), known: made | {digest(known_copy.picture): known_copy}}
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
@@ -193,7 +201,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     tab.select(on_open, choices.model, [choices.model, gallery], **QUIET)
     results = list(vars(comparing).values())
     shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture, undo]
-    shown += [*results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
+    shown += [known, *results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     put = picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
         **QUIET,

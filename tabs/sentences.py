@@ -14,7 +14,7 @@ from tabs.words import reads_chinese
 SENTENCES = {
     # pictures
     "This picture is too large; up to {} million pixels are allowed.": "图片太大，最多允许 {} 百万像素。",
-    NO_PICTURE: "文件已损坏或不是图片；支持 PNG、JPEG、WebP、GIF、BMP 和 TIFF。",
+    NO_PICTURE: "文件已损坏、不是图片，或格式不受支持；支持 PNG、JPEG、WebP、AVIF、GIF、BMP 和 TIFF。",
     "This picture carries no settings; use a PNG as it was downloaded from a Stable Diffusion tool.": (
         "该图片不含生成设置；请使用从 Stable Diffusion 工具原样下载的 PNG。"
     ),
@@ -29,6 +29,11 @@ SENTENCES = {
     "Nothing is marked in the square; move the square, or mark what is missing in it.": (
         "方块内没有标记；请移动方块，或在其中标出缺失的部分。"
     ),
+    "A picture can be enlarged {} times, not {}.": "图片可放大 {} 倍，不能放大 {} 倍。",
+    "Only a whole picture can be enlarged.": "只有清理整张图片时才能放大。",
+    "The {} must be between {} and {}, not {}.": "{}必须在 {} 到 {} 之间，而不是 {}。",
+    "The number of {} must be a whole number from 1 to {}, not {}.": "{}数必须是 1 到 {} 的整数，而不是 {}。",
+    "{} must be a whole number, not {}.": "{}数必须是整数，而不是 {}。",
     "Enlarged {} times it would have more than {} million pixels.": "放大 {} 倍后将超过 {} 百万像素。",
     # generating
     "A prompt may have up to {} characters.": "提示词最多 {} 个字符。",
@@ -89,13 +94,26 @@ SENTENCES = {
     ),
 }
 
+NAMES = {  # of numbers inside those sentences
+    "strength": "强度",
+    "noise level": "噪声强度",
+    "guidance scale": "引导强度",
+    "number of steps": "步数",
+    "number of candidates": "候选数量",
+    "steps": "步",
+    "Steps": "步",
+    "candidates": "候选",
+    "Candidates": "候选",
+    "pictures": "图片",
+}
+
 
 def in_their_language(sentence: str, visitor: gr.Request | None) -> str:
     """A sentence of the library as `visitor` reads it; in English where no other is known."""
     if reads_chinese(visitor):
         for pattern, chinese in _patterns():
             if found := pattern.fullmatch(sentence):
-                return chinese.format(*found.groups())
+                return chinese.format(*(NAMES.get(part, part) for part in found.groups()))
     return sentence
 
 

@@ -93,7 +93,7 @@ def test_one_bad_picture_does_not_stop_the_rest(source, tmp_path):
 
     outcomes = {outcome.file.name: outcome for outcome in repair_folder(source, tmp_path / "out", fussy)}
     assert {name for name, outcome in outcomes.items() if outcome.state == "failed"} == {"a1.png", "a2.gif", "a3.png"}
-    assert outcomes["a1.png"].reason.startswith("This file is damaged or is not a picture")
+    assert outcomes["a1.png"].reason.startswith("This file is damaged, is not a picture")
     assert outcomes["a3.png"].reason == "It could not be repaired (RuntimeError: out of memory in two lines)."
     assert sum(outcome.state == "done" for outcome in outcomes.values()) == 4
     assert "a1.png" not in names(tmp_path / "out")
@@ -177,6 +177,8 @@ def test_missing_folders_are_told_at_once(source, tmp_path):
         repair_folder(source, tmp_path / "out", inverted, masks=tmp_path / "none")
     with pytest.raises(ValueError, match="is a file"):
         repair_folder(source, source / "a.png", inverted)
+    with pytest.raises(ValueError, match="a.png is a file and not a folder"):
+        repair_folder(source, source / "a.png" / "deep" / "out", inverted)
     assert not (tmp_path / "out").exists()
 
 
@@ -199,6 +201,53 @@ def test_each_picture_is_repaired_where_its_mask_is_white(source, tmp_path):
     assert "same size" in outcomes["b.jpg"].reason and "There is no mask" in outcomes["d.TIFF"].reason
     repaired = open_original(tmp_path / "out" / "a.png").pixels
     assert (repaired[mask] == 155).all() and (repaired[~mask] == 100).all()
+
+
+def test_a_mask_may_be_named_as_the_picture_itself(source, tmp_path):
+    mask = np.zeros((9, 10), bool)
+    mask[2:4, 3:7] = True
+    (tmp_path / "masks" / "deep" / "er").mkdir(parents=True)
+    lossless = {"lossless": True}
+    Image.fromarray(np.uint8(mask) * 255).save(tmp_path / "masks" / "deep" / "er" / "c.webp", **lossless)
+    outcomes = {o.file.name: o for o in repair_folder(source, tmp_path / "out", inverted, masks=tmp_path / "masks")}
+    assert outcomes["c.webp"].state == "done"
+    repaired = open_original(tmp_path / "out" / "deep" / "er" / "c.png").pixels
+    assert (repaired[mask] == 55).all() and (repaired[~mask] == 200).all()
+    assert "no mask b.png or b.jpg in" in outcomes["b.jpg"].reason and "no mask a.png in" in outcomes["a.png"].reason
+
+
+def test_a_picture_with_an_empty_mask_is_left_out_where_marks_alone_are_repaired(source, tmp_path):
+    save_mask(np.zeros((9, 10), bool), write(tmp_path / "masks" / "a.png"))
+    how = dict(masks=tmp_path / "masks", again=True)
+    outcome = next(repair_folder(source, tmp_path / "out", inverted, **how))
+    assert (outcome.state, outcome.reason) == ("skipped", "Its mask marks nothing.")
+    assert next(repair_folder(source, tmp_path / "out", inverted, **how, marked_only=False)).state == "done"
+
+
+def test_a_picture_without_damage_is_left_out_and_not_looked_at_again(source, tmp_path):
+    looked = []
+
+    def find(original):
+        looked.append(int(original.pixels[0, 0, 0]))
+        return np.full((9, 10), looked[-1] > 90)
+
+    for reason in ("No damage was found in it.", "No damage was found in it before."):
+        outcomes = {o.file.name: o for o in repair_folder(source, tmp_path / "out", inverted, find=find)}
+        assert {name: o.reason for name, o in outcomes.items() if o.state == "skipped" and "damage" in o.reason} == {
+            "b.jpg": reason, "d.TIFF": reason,
+        }  # fmt: skip
+    assert looked == [100, 50, 10, 200]
+    assert {o.state for o in repair_folder(source, tmp_path / "out", inverted, again=True)} == {"done"}
+    list(repair_folder(source, tmp_path / "out", inverted, find=find, again=True))
+    assert len(looked) == 8
+
+
+def test_notes_come_with_what_is_done(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("CMYK", (9, 8)).save(tmp_path / "in" / "a.jpg")
+    Image.new("CMYK", (9, 8)).save(tmp_path / "in" / "b.tif", save_all=True, append_images=[Image.new("RGB", (9, 8))])
+    notes = [outcome.notes for outcome in repair_folder(tmp_path / "in", tmp_path / "out", inverted)]
+    assert notes == [("cmyk",), ("cmyk", "first_frame")]
 
 
 def test_masks_inside_the_folder_are_not_taken_for_pictures(source, tmp_path):

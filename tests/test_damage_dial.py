@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from skimage.data import chelsea
 
 from sd_core.damage_dial import DIALS, damage_picture
-from sd_core.data.scenery import landscape
 from sd_core.metrics import closeness
 from sd_core.originals import Original
 
-PICTURE = landscape(1, 120, 90)
+PICTURE = np.ascontiguousarray(chelsea()[30:210:2, 60:300:2])
 
 
 def closeness_at(kind, strength):

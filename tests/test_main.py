@@ -138,6 +138,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
         (("generate", "red", "--out", __file__), "is a file; the pictures need a folder."),
         (("restore", "missing", "--out", "fixed.png"), "There is no picture missing."),
         (("restore", __file__, "--out", "fixed.png", "--mask", "missing.png"), "There is no picture missing.png."),
+        (("restore", __file__, "--out", "fixed.png", "--seed", "-1"), "A seed is a whole number from 0 to"),
         (("generate", "red", "--model", "runs/none"), "There is no model runs/none. Models here are: characters"),
         (("generate", "red", "--model", "restorer"), "restorer restores pictures and cannot draw them"),
         (("train", "--run", "runs/nope"), "There is no run runs/nope."),
@@ -273,6 +274,33 @@ def test_one_bad_picture_does_not_stop_a_folder_but_is_told(restorer_folder, tmp
     assert "a.png" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "out" / "b.png").exists()
+
+
+def test_a_folder_in_which_little_is_damaged_is_no_failure(run, restorer_folder, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    Image.new("CMYK", (40, 30), (9, 9, 9, 9)).save(tmp_path / "in" / "a.jpg")
+    damaged_picture(tmp_path / "in" / "b.png")
+    mask = np.zeros((30, 40), bool)
+    mask[5:15, 8:20] = True
+
+    def find(model, picture):
+        return torch.from_numpy(mask & (picture.float().std() < 5).item())
+
+    monkeypatch.setattr("sd_core.restoration.find_damage", find)
+    words = ("restore", tmp_path / "in", "--out", tmp_path / "out", "--model", restorer_folder, "--find")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "b.png: No damage was found in it." in result.stderr and "a.jpg: CMYK colours" in result.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [(".", "is a folder; name the file to write"), ("a.png/deep/b.png", "is a file and not a folder")]
+)
+def test_a_place_where_no_picture_can_be_written_is_named(run, restorer_folder, tmp_path, out, said):
+    damaged_picture(tmp_path / "a.png")
+    result = run("restore", tmp_path / "a.png", "--out", tmp_path / out, "--model", restorer_folder)
+    assert said in str(result.exception)
 
 
 @pytest.mark.parametrize("out", ["a.png", "fixed.jpg"])

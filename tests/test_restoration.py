@@ -111,6 +111,19 @@ def test_candidates_follow_their_seeds_and_differ():
     assert where[~mask].max() == 0
 
 
+@pytest.mark.parametrize(("height", "width", "every"), [(1000, 700, 3), (300, 2, 5), (3, 1000, 4), (513, 20, 1)])
+def test_a_thin_disagreement_is_on_the_map_wherever_it_is(height, width, every):
+    same, other = torch.full((2, height, width, 3), 90, dtype=torch.uint8)
+    row, column = height - 1, width // 2
+    other[:, column, 0] = 130
+    other[row, :, 1] = 110
+    where = disagreement([same, other], every)
+    assert where.shape == (-(-height // every), -(-width // every))
+    assert (where[:, column // every] == 20).all() and (where[-1] >= 10).all()
+    where[:, column // every] = where[-1] = 0
+    assert where.max() == 0, "and nowhere else"
+
+
 def test_one_step_has_but_one_answer():
     assert len(last(some_restorer(), picture(16, 16), RestoreRequest(whole=True, candidates=4)).pictures) == 1
 

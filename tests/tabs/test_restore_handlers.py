@@ -107,6 +107,20 @@ def test_a_picture_that_is_gone_itself_is_told_in_one_sentence(on, tmp_path):
             call()
 
 
+@pytest.mark.parametrize("name", ["scan.tif", "named wrongly.png"])
+def test_a_picture_that_browsers_do_not_show_is_shown_as_a_copy_and_stays_itself(on, tmp_path, name):
+    path = tmp_path / name
+    Image.new("RGB", (3000, 20), "red").save(path, "TIFF")
+    changes = on.on_picture({"path": str(path)}, {}, "marked", "restorer", VISITOR)
+    assert not any(isinstance(value, Opened) for value in changes.values())
+    copy = by_name(changes)["restore-picture"]
+    with Image.open(copy) as shown:
+        assert shown.format == "PNG"
+    (known,) = (value for value in changes.values() if isinstance(value, dict) and digest(copy) in value)
+    opened, undo = opened_by(on, copy, known)
+    assert (opened.path, opened.size, undo) == (str(path), (3000, 20), False)
+
+
 def test_examples_that_were_tidied_away_are_drawn_again(on):
     before = examples.examples()
     shutil.rmtree(before[0].shown.parent.parent)

@@ -49,6 +49,12 @@ def test_the_examples_are_drawn_when_first_needed_and_know_their_originals(serve
         assert (example.made.mask is None) == (example.made.what == "whole")
 
 
+def test_one_example_is_a_photograph():
+    photographs = [example for example in examples.examples() if pixels(example.made.original).shape == (300, 451, 3)]
+    assert len(photographs) == 1
+    assert (pixels(photographs[0].made.original) == pixels(examples.PHOTOGRAPH)).all()
+
+
 def test_every_damage_and_every_note_has_a_name_in_both_languages():
     assert set(NAMES) == set(DIALS) and set(CHINESE_NOTES) == set(NOTES)
 
@@ -57,6 +63,7 @@ def test_every_damage_and_every_note_has_a_name_in_both_languages():
     ("endpoint", "names"),
     [
         ("/restore", "picture mask mode strength noise_level upscale fill_transparent steps candidates seed model"),
+        ("/draw_missing", "picture mask prompt fill_transparent steps candidates seed model"),
         ("/find_damage", "picture model"),
         ("/remove_noise", "picture sigma steps prompt seed model"),
     ],
@@ -91,6 +98,20 @@ def test_two_repairs_of_one_program_both_come_back(client, grey):
     assert len(first) == len(second) == 2 and not np.array_equal(first[0], second[0])
 
 
+def test_draw_missing_draws_what_is_marked_with_a_generator(client, grey, tmp_path):
+    mask = np.zeros((48, 64), bool)
+    mask[5:30, 7:30] = True
+    save_mask(mask, tmp_path / "mask.png")
+    answers = client.predict(
+        picture=handle_file(grey), mask=handle_file(str(tmp_path / "mask.png")), steps=2, candidates=2, prompt="red",
+        api_name="/draw_missing",
+    )  # fmt: skip
+    assert len(answers) == 2
+    for answer in answers:
+        before, after = open_original(grey).pixels, open_original(answer["image"]).pixels
+        assert (before[~mask] == after[~mask]).all() and (before != after)[mask].any()
+
+
 def test_restore_cleans_and_enlarges_a_whole_picture(client, grey):
     answers = client.predict(picture=handle_file(grey), mask=None, mode="whole", upscale=2, api_name="/restore")
     assert [pixels(answer["image"]).shape for answer in answers] == [(96, 128, 3)]
@@ -108,7 +129,12 @@ def test_damage_is_found_as_a_mask_of_the_pictures_size(client, grey):
         ({"mode": "whole", "upscale": 3}, "enlarged"),
         ({"mode": "whole", "candidates": 9}, "candidates"),
         ({"model": "nobody"}, "no model"),
+        ({"model": "characters"}, "characters draws pictures .* takes a restorer: restorer"),
         ({"picture": None}, "Choose a picture"),
+        ({"strength": None}, "“strength” must be a number, not None"),
+        ({"steps": "many"}, "“steps” must be a number, not 'many'"),
+        ({"mode": "whole", "seed": -1}, "A seed is a whole number from 0 to 4294967295, not -1"),
+        ({"mode": "whole", "seed": 2**32}, "A seed is a whole number"),
     ],
 )
 def test_restore_refuses_in_one_sentence(client, grey, wrong, said):
@@ -116,11 +142,11 @@ def test_restore_refuses_in_one_sentence(client, grey, wrong, said):
         client.predict(**({"picture": handle_file(grey), "mask": None} | wrong), api_name="/restore")
 
 
-@pytest.mark.parametrize("endpoint", ["/restore", "/find_damage", "/remove_noise"])
+@pytest.mark.parametrize("endpoint", ["/restore", "/draw_missing", "/find_damage", "/remove_noise"])
 def test_a_file_that_is_no_picture_is_named_without_its_path(client, tmp_path, endpoint):
     (tmp_path / "letter.png").write_text("Dear reader")
     with pytest.raises(AppError, match="is not a picture") as caught:
-        wrong = {"mask": None} if endpoint == "/restore" else {}
+        wrong = {"mask": None} if endpoint in ("/restore", "/draw_missing") else {}
         client.predict(picture=handle_file(str(tmp_path / "letter.png")), **wrong, api_name=endpoint)
     assert "/tmp" not in str(caught.value)
 
@@ -147,8 +173,25 @@ def test_remove_noise_gives_the_same_for_the_same_seed(client, grey):
         ({"steps": 0}, "steps"),
         ({"model": "nobody"}, "no model"),
         ({"steps": 2.5}, "whole"),
+        ({"steps": None}, "“steps” must be a number"),
+        ({"seed": -1}, "A seed is a whole number"),
+        ({"model": "restorer"}, "restorer repairs pictures .* takes a generator: characters"),
     ],
 )
 def test_remove_noise_refuses_in_one_sentence(client, grey, wrong, said):
     with pytest.raises(AppError, match=said):
         client.predict(picture=handle_file(grey), **wrong, api_name="/remove_noise")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "wrong", "said"),
+    [
+        ("/find_damage", {"model": "characters"}, "takes a restorer: restorer"),
+        ("/draw_missing", {"mask": None, "model": "restorer"}, "takes a generator: characters"),
+        ("/draw_missing", {"mask": None, "steps": 2.5}, "must be a whole number"),
+        ("/draw_missing", {"mask": None, "candidates": "two"}, "“candidates” must be a number"),
+    ],
+)
+def test_the_other_endpoints_refuse_in_one_sentence(client, grey, endpoint, wrong, said):
+    with pytest.raises(AppError, match=said):
+        client.predict(picture=handle_file(grey), **wrong, api_name=endpoint)

@@ -13,7 +13,7 @@ import sd_core
 from sd_core.data.files import open_files
 from sd_core.generation import GenerationRequest, Noise, walk_noises
 from sd_core.originals import open_original, read_mask
-from sd_core.restoration import enlarged
+from sd_core.restoration import RestoreRequest, enlarged
 from sd_core.runs import Run
 from sd_core.shelf import Shelf
 from tabs.errors import plain_error
@@ -30,7 +30,7 @@ def test_each_is_one_that_the_library_says(sentence):
     source = re.sub(r'"\s*\n\s*f?"', "", source)  # sentences that go on in the next line
     for part in filter(None, re.split(r"\{\}", sentence)):
         assert part in source
-    assert "{" not in SENTENCES[sentence].format(*"abc"[: sentence.count("{}")])
+    assert "{" not in SENTENCES[sentence].format(*"abcd"[: sentence.count("{}")])
 
 
 def too_small(folder: Path) -> None:
@@ -59,6 +59,9 @@ def too_large(folder: Path) -> None:
         (other_size, "蒙版为 20×30 像素，而图片为 30×40，两者大小必须相同。"),
         (no_zip, "无法将 pictures.zip 作为 .zip 读取"),
         (too_large, "放大 4 倍后将超过 40 百万像素。"),
+        (lambda folder: RestoreRequest(strength=3), "强度必须在 0 到 2 之间，而不是 3。"),
+        (lambda folder: RestoreRequest(steps=2.5), "步数必须是整数，而不是 2.5。"),
+        (lambda folder: RestoreRequest(seed=2**32), "种子是 0 到 4294967295 的整数，而不是 4294967296。"),
         (lambda folder: Run(folder / "mine").delete(), "名为 mine 的训练已不存在。"),
         (lambda folder: GenerationRequest(count=0), "图片数量必须是 1 到 64 的整数，当前为 0。"),
         (lambda folder: GenerationRequest(sampler="LMS"), "没有采样器 'LMS'；可用的有 dpmpp_2m"),
