@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,6 @@ from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
 
     from sd_core.batch import Outcome
     from sd_core.denoiser import Denoiser
@@ -160,13 +159,11 @@ def restore(
     again: Annotated[bool, typer.Option(help="For a folder: repair also what is in OUT already.")] = False,
 ) -> None:
     """Repair a picture: with a mask only what it marks, else the whole picture. For a folder, each one in it."""
-    import torch
-
     from sd_core.batch import repair_folder
     from sd_core.noise import check_seed
-    from sd_core.originals import NOTES, Original, open_original, read_mask
-    from sd_core.repairer import Repairer, SquareRepairer
-    from sd_core.restoration import RestoreRequest, find_damage
+    from sd_core.originals import NOTES, open_original, read_mask
+    from sd_core.repairer import Repairer, SquareRepairer, proposed_mask
+    from sd_core.restoration import RestoreRequest
     from sd_core.squares import Square
 
     check_seed(seed)
@@ -194,11 +191,7 @@ def restore(
         )
         repair = Repairer(loaded, request, find, fill)
     if picture.is_dir():
-
-        def damage_of(original: Original) -> "np.ndarray":
-            return find_damage(finder, torch.from_numpy(original.rgb())).numpy() | original.transparent() * fill
-
-        looked_for = damage_of if find and not whole else None
+        looked_for = partial(proposed_mask, finder, fill=fill) if find and not whole else None
         _tell(repair_folder(picture, out, repair, mask, again, looked_for, marked_only=not whole), out)
         return
     original = open_original(picture)

@@ -31,9 +31,6 @@ SENTENCES = {
     ),
     "A picture can be enlarged {} times, not {}.": "图片可放大 {} 倍，不能放大 {} 倍。",
     "Only a whole picture can be enlarged.": "只有清理整张图片时才能放大。",
-    "The {} must be between {} and {}, not {}.": "{}必须在 {} 到 {} 之间，而不是 {}。",
-    "The number of {} must be a whole number from 1 to {}, not {}.": "{}数必须是 1 到 {} 的整数，而不是 {}。",
-    "{} must be a whole number, not {}.": "{}数必须是整数，而不是 {}。",
     "Enlarged {} times it would have more than {} million pixels.": "放大 {} 倍后将超过 {} 百万像素。",
     # generating
     "A prompt may have up to {} characters.": "提示词最多 {} 个字符。",
@@ -92,6 +89,10 @@ SENTENCES = {
     "The disk is full. What was saved last is intact: make room and resume.": (
         "磁盘已满。上次保存的内容完好：请腾出空间后继续。"
     ),
+    # any numbers, where none of the sentences above is meant
+    "The {} must be between {} and {}, not {}.": "{}必须在 {} 到 {} 之间，而不是 {}。",
+    "The number of {} must be a whole number from 1 to {}, not {}.": "{}数必须是 1 到 {} 的整数，而不是 {}。",
+    "{} must be a whole number, not {}.": "{}数必须是整数，而不是 {}。",
 }
 
 NAMES = {  # of numbers inside those sentences

@@ -286,7 +286,7 @@ def test_a_folder_in_which_little_is_damaged_is_no_failure(run, restorer_folder,
     def find(model, picture):
         return torch.from_numpy(mask & (picture.float().std() < 5).item())
 
-    monkeypatch.setattr("sd_core.restoration.find_damage", find)
+    monkeypatch.setattr("sd_core.repairer.find_damage", find)
     words = ("restore", tmp_path / "in", "--out", tmp_path / "out", "--model", restorer_folder, "--find")
     result = run(*words)
     assert result.exit_code == 0, result.output
