@@ -1,12 +1,15 @@
 """Whatever is uploaded, the answer is a picture or one sentence, and it comes soon."""
 
+import importlib
 import io
 import random
 import struct
 import time
 import warnings
 import zlib
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from colour_profiles import ADOBE_RGB, rgb_profile
@@ -14,8 +17,11 @@ from PIL import Image
 
 from sd_core.images import MAX_PIXELS, PictureError
 from sd_core.originals import open_original, read_mask
+from tabs.opened import Opened
+from tabs.sessions import SESSIONS
 
 VARIANTS = 2400  # of all formats together
+UPLOADED = 7  # of each kind, one of each corruption, that also go through the page
 SECONDS = 5.0  # that one file may take
 SMALL = 100_000  # pixels; a larger picture that came out of a small file is opened, but not worked on here
 
@@ -169,15 +175,16 @@ def check(file):
     return original is not None
 
 
+def variant(kind, number):
+    return CORRUPTIONS[number % len(CORRUPTIONS)](WHOLE[kind], random.Random(f"{kind} {number}"))
+
+
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_corrupted_file_is_a_picture_or_one_sentence(kind):
-    data = WHOLE[kind]
-    assert check(io.BytesIO(data))
+    assert check(io.BytesIO(WHOLE[kind]))
     refused = 0
     for number in range(-(-VARIANTS // len(WHOLE))):
-        rng = random.Random(f"{kind} {number}")
-        corrupted = CORRUPTIONS[number % len(CORRUPTIONS)](data, rng)
-        refused += not check(io.BytesIO(corrupted))
+        refused += not check(io.BytesIO(variant(kind, number)))
     assert refused > 0
 
 
@@ -185,6 +192,53 @@ def test_at_least_2000_variants_are_tried():
     assert VARIANTS >= 2000 and {name.split("-")[0] for name in WHOLE} == set(
         "png jpeg mpo webp gif bmp tiff avif".split()
     )
+
+
+@pytest.fixture(scope="module")
+def on_picture(tmp_path_factory):
+    """What the Restore page calls with an upload."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SD_CORE_CHECKPOINTS", "SD_CORE_RUNS", "GRADIO_TEMP_DIR"):
+            patch.setenv(name, str(folder / name))
+        patch.setenv("SD_CORE_DEVICE", "cpu")
+        page = importlib.import_module("app").build()
+        yield next(each.fn for each in page.fns.values() if each.fn and each.fn.__name__ == "on_picture")
+    SESSIONS.close()
+
+
+def check_upload(on_picture, path, said):
+    """Opens a file in the page. True if it is open then; if not, one sentence must have been `said`."""
+    visitor = gr.Request(SimpleNamespace(headers={}), session_hash="a fuzzer")
+    said.clear()
+    upload, known = str(path), {}
+    for _ in range(2):  # what browsers do not show comes a second time, as a copy that they do
+        began = time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            changes = on_picture({"path": upload}, known, "marked", None, visitor)
+        assert time.process_time() - began < SECONDS
+        if any(isinstance(value, Opened) for value in changes.values()):
+            assert not said
+            return True
+        if said:
+            break
+        upload = next(value for part, value in changes.items() if part.elem_id == "restore-picture")
+        known = next(value for value in changes.values() if isinstance(value, dict) and value)
+    assert len(said) == 1 and said[0].count(".") == 1 and str(path.parent) not in said[0]
+    return False
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_the_page_opens_an_upload_or_says_one_sentence(kind, on_picture, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    path = tmp_path / f"upload.{kind.split('-')[0]}"
+    path.write_bytes(WHOLE[kind])
+    assert check_upload(on_picture, path, said)
+    for number in range(UPLOADED):
+        path.write_bytes(variant(kind, number))
+        assert check_upload(on_picture, path, said) == check(path)
 
 
 def png(width, height, depth=8, colour=2, data=b"\0" * 1000, before=b""):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colour_profiles import ADOBE_RGB, rgb_profile
 from conftest import ROOT, download, serve
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.browser
 WIDTH, HEIGHT = 2300, 2040
 MOST_LOOKS = 10
 ALPHA = 180  # of the picture's upper half
+PROFILE = rgb_profile(ADOBE_RGB)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def damaged(tmp_path_factory) -> Path:
     pixels[: HEIGHT // 2, :, 3] = ALPHA
     pixels[1000:1010, 300:1900, :3] = (0, 255, 0)
     path = tmp_path_factory.mktemp("damaged") / "my picture.png"
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, icc_profile=PROFILE)
     return path
 
 
@@ -105,7 +107,9 @@ def becomes(page: Page, mask: np.ndarray) -> None:
 def test_only_what_is_under_the_stroke_changes(tab: Page, damaged: Path):
     opened(tab, damaged)
     stroke(tab)
-    result = np.asarray(restored(tab))
+    image = restored(tab)
+    result = np.asarray(image)
+    assert image.info["icc_profile"] == PROFILE
     before, mask = np.asarray(Image.open(damaged)), mask_of(tab)
     assert result.shape == before.shape == (HEIGHT, WIDTH, 4)
     assert 0.002 < mask.mean() < 0.1, "the stroke, at the picture's full size"
@@ -121,6 +125,19 @@ def test_only_what_is_under_the_stroke_changes(tab: Page, damaged: Path):
     tab.mouse.move(box["x"] + box["width"] * 0.25, grip["y"] + 5, steps=5)
     tab.mouse.up()
     assert handle.bounding_box()["x"] < grip["x"] - 50, "the slider follows the mouse"
+
+
+def test_a_tiff_is_shown_as_a_copy_and_comes_back_with_its_own_pixels(tab: Page, damaged: Path, tmp_path):
+    pixels = np.asarray(Image.open(damaged))[:1100:2, :1200:2, :3]
+    Image.fromarray(pixels).save(tmp_path / "scan.tif", icc_profile=PROFILE)
+    opened(tab, tmp_path / "scan.tif")
+    expect(tab.locator("#picture-facts")).to_contain_text("600×550")
+    tab.wait_for_function("() => document.querySelector('#restore-picture img')?.naturalWidth > 0")
+    stroke(tab)
+    result = restored(tab)
+    mask, after = mask_of(tab), np.asarray(result)
+    assert after.shape == pixels.shape and result.info["icc_profile"] == PROFILE
+    assert (after[~mask] == pixels[~mask]).all() and (after[mask] != pixels[mask]).any()
 
 
 def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_path):
