@@ -119,7 +119,7 @@ def denoising(model: Denoiser, photos: list[Tensor], characters: list[Tensor], o
             everywhere = quality(found, photos) if len(found) == len(photos) else "-"
             rows.append([level, name, everywhere, quality(found[few], photos[few])])
     header = ["sigma", "", f"all {len(photos)}: PSNR dB / SSIM", f"first {SUBSET} by name"]
-    published = [[level, *row] for level, row in zip(LEVELS, PUBLISHED, strict=True)]
+    published = [[level, *(f"{value:.2f}" for value in row)] for level, row in zip(LEVELS, PUBLISHED, strict=True)]
     beside = (
         "To stand beside, published PSNR on other photographs, CBSD68 (Zhang et al. 2021, arXiv:2008.13751, table 2); "
         "CBM3D is BM3D for colours:"

@@ -61,6 +61,7 @@ def train(page: Page) -> None:
     page.wait_for_timeout(3000)
     if not page.locator("#runs [data-run]").count():
         start_training(page)
+    page.locator("#samples").scroll_into_view_if_needed()  # what is below the screen is not loaded
     expect(page.locator("#samples img")).to_be_visible()
     expect(page.locator("#loss polyline")).to_have_count(2)
 
