@@ -17,7 +17,7 @@ UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
 HINT_CHANNELS = 7  # picture (3), mask, whether nobody gave one, noise level, whether nobody gave one
 LEVELS = 4  # of the pyramid that lost places are filled from
 CELL = 2**LEVELS  # pixels a side of its coarsest level's cells
-BAND = 64 * CELL  # rows of a picture that are worked on at once
+EVERY = 4  # of a whole picture's pixels, each way, that are enough to see its cells by
 REACH = 3  # cells of the coarsest level that known pixels spread into the unknown
 SMOOTHINGS = 3  # of each level's guess
 RELAXATIONS = 10  # steps towards a biharmonic surface; see benchmarks/LOG.md for their number
@@ -117,12 +117,11 @@ def seen_from_afar(picture: Tensor, lost: Tensor) -> Tensor | None:
     Returns:
         [3, H / CELL, W / CELL] in [-1, 1], rounded up; None where something known is near everywhere.
     """
-    sums, weights = [], []
-    for rows in zip(picture.split(BAND), lost.split(BAND), strict=True):  # whole floats would be large
-        known = (~rows[1]).float()[None]
-        sums.append(F.avg_pool2d(to_float(rows[0]) * known, CELL, ceil_mode=True))
-        weights.append(F.avg_pool2d(known, CELL, ceil_mode=True))
-    sums, weights = torch.cat(sums, 1)[None], torch.cat(weights, 1)[None]
+    known = (~lost[::EVERY, ::EVERY]).float()[None]
+    sums, weights = (
+        F.avg_pool2d(values[None], CELL // EVERY, ceil_mode=True)
+        for values in (to_float(picture[::EVERY, ::EVERY]) * known, known)
+    )
     if (F.max_pool2d(weights, 2 * REACH + 1, 1, REACH) > 0).all():
         return None
     return _filled(sums, weights, max(weights.shape).bit_length())[0]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sd_core.hints import BAND, CELL, HINT_CHANNELS, Hints, filled, measured_noise, seen_from_afar
+from sd_core.hints import CELL, HINT_CHANNELS, Hints, filled, measured_noise, seen_from_afar
 from sd_core.images import to_float
 from sd_core.tiles import GRID
 
@@ -82,7 +82,7 @@ def test_pictures_with_nothing_lost_far_from_all_that_is_known_need_no_look_from
     assert seen_from_afar(picture, lost) is None
 
 
-@pytest.mark.parametrize("height", [2 * BAND + 5, 200])
+@pytest.mark.parametrize("height", [400, 205])
 def test_from_afar_the_middle_of_a_hole_looks_like_its_surroundings(height):
     picture = torch.tensor([40, 90, 200], dtype=torch.uint8).expand(height, 190, 3).clone()
     lost = torch.zeros(height, 190, dtype=torch.bool)
