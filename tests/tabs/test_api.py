@@ -1,4 +1,5 @@
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 import threading
 import time
 
@@ -103,7 +104,8 @@ def test_an_assistant_finds_the_endpoints_as_tools(served):
             await session.initialize()
             return (await session.list_tools()).tools
 
-    found = {tool.name: tool for tool in asyncio.run(tools())}
+    with ThreadPoolExecutor(1) as pool:  # where no browser's event loop runs already
+        found = {tool.name: tool for tool in pool.submit(asyncio.run, tools()).result()}
     assert {"generate", "image_to_image", "variations", "walk", "models", "words"} <= set(found)
     assert "Draws pictures of a prompt" in found["generate"].description
     assert "negative_prompt" in found["walk"].inputSchema["properties"]
