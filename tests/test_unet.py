@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.hints import Hints
+from sd_core.hints import HINT_CHANNELS
 from sd_core.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
 CONTEXT = 32
@@ -221,7 +221,7 @@ def flops_and_parameters(size: str, kind: str, vocabulary) -> tuple[int, int]:
             if kind == "generator":
                 model(x, sigma, context)
             else:
-                model.restored(x, sigma, Hints.of(x))
+                model.unet(x, sigma, hints=torch.empty(1, HINT_CHANNELS, 64, 64))
     return counter.get_total_flops(), model.parameter_count()
 
 
