@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sd_core.denoiser import Denoiser
 from sd_core.filling import FILL_STEPS
@@ -46,7 +47,7 @@ class Repairer:
         """
         pixels = torch.from_numpy(original.rgb())
         if mask is None and self.find:
-            mask = proposed_mask(self.model, original, self.fill)
+            mask = proposed_mask(self.model, original, self.fill, pixels)
             if not mask.any() and not self.request.whole:
                 raise ValueError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
         marked = None if mask is None or not mask.any() else torch.from_numpy(mask)
@@ -94,7 +95,7 @@ class SquareRepairer:
         """
         pixels = torch.from_numpy(original.rgb())
         if mask is None and self.finder:
-            mask = proposed_mask(self.finder, original, self.fill)
+            mask = proposed_mask(self.finder, original, self.fill, pixels)
             if not mask.any():
                 raise ValueError("No damage was found; mark it in a mask.")
         square = self.square or Square.around(np.zeros(pixels.shape[:2], bool) if mask is None else mask)
@@ -112,7 +113,8 @@ class SquareRepairer:
         return original.repaired(done.pictures[0].numpy(), changed, self.fill and mask is not None)
 
 
-def proposed_mask(finder: Denoiser, original: Original, fill: bool) -> np.ndarray:
-    """Where a picture seems to be damaged, bool [H, W]; holes in it, too, if what is transparent is to be filled."""
-    found = find_damage(finder, torch.from_numpy(original.rgb())).numpy()
+def proposed_mask(finder: Denoiser, original: Original, fill: bool, pixels: Tensor | None = None) -> np.ndarray:
+    """Where a picture seems to be damaged, bool [H, W]; holes in it, too, if what is transparent is to be filled.
+    `pixels` are `original.rgb()`, where that is at hand: of a large picture it takes a while."""
+    found = find_damage(finder, torch.from_numpy(original.rgb()) if pixels is None else pixels).numpy()
     return found | full_mask(holes(original), original.size) if fill else found

@@ -119,13 +119,14 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         raise ValueError("The mask and the picture differ in size.")
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
+    afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []
     index = 0
     for number in range(candidates):
-        walk = _Walk(model, source, mask, places, request, request.seed + number)
+        walk = _Walk(model, source, mask, afar, places, request, request.seed + number)
         for preview in walk.run():
             index += 1
             yield Restoring(index, count, preview, tuple(finished))
@@ -192,15 +193,16 @@ class _Walk:
         model: Denoiser,
         source: Tensor,
         mask: Tensor | None,
+        afar: Tensor | None,
         places: Sequence[Window],
         request: RestoreRequest,
         seed: int,
     ):
-        self.model, self.source, self.mask, self.places, self.request = model, source, mask, places, request
+        self.model, self.source, self.mask, self.afar = model, source, mask, afar
+        self.places, self.request = places, request
         self.picture = source.clone()  # the answer so far
         self.generator = torch.Generator().manual_seed(seed)
         self.views = _views(places, request.steps)
-        self.afar = None if mask is None else seen_from_afar(source, mask)
         # The walk's own numbers, as large as what is computed; one step needs none.
         self.top, self.left, self.height, self.width = _box(places)
 
@@ -269,12 +271,12 @@ class _Walk:
 
     def _keep(self, denoised: Tensor, window: Window) -> None:
         """Writes an answer into the picture, as far as it was asked for."""
-        kept, lost = self.source[window.inner], None if self.mask is None else self.mask[window.inner][..., None]
-        if self.request.whole and self.request.strength != 1:
-            kept = to_pixels(torch.lerp(to_float(kept), denoised, self.request.strength))
-        elif self.request.whole:
-            kept = to_pixels(denoised)
-        self.picture[window.inner] = kept if lost is None else torch.where(lost, to_pixels(denoised), kept)
+        answer = self.source[window.inner]
+        if self.request.whole:
+            answer = to_pixels(torch.lerp(to_float(answer), denoised, self.request.strength))
+        if self.mask is not None:
+            answer = torch.where(self.mask[window.inner][..., None], to_pixels(denoised), answer)
+        self.picture[window.inner] = answer
 
 
 def walk_sigmas(steps: int) -> Tensor:

@@ -27,6 +27,11 @@ def build_api(shelf: Shelf) -> None:
             raise ValueError(say(caller, "job_stopped"))
         return [str(path) for path in shown.batch.paths]
 
+    def asked(prompt, negative, count, sampler, steps, guidance, seed, **more) -> g.GenerationRequest:
+        """The request, whatever kind of number stands for a whole one."""
+        how = (sampler, whole(steps), guidance, whole(seed))
+        return g.GenerationRequest(prompt, negative, whole(count), *how, **more)
+
     def chosen(model: str) -> str:
         names = shelf.names()
         if not names:
@@ -61,8 +66,7 @@ def build_api(shelf: Shelf) -> None:
         """
 
         def job(caller: Caller) -> Drawing:
-            how = (sampler, whole(steps), guidance, whole(seed))
-            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how)
+            wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed)
             return (yield from drawn(caller, chosen(model), wanted))
 
         yield from answered(request, job)
@@ -101,8 +105,8 @@ def build_api(shelf: Shelf) -> None:
         def job(caller: Caller) -> Drawing:
             name = chosen(model)
             start = to_float(fit_picture(open_picture(picture), shelf.describe(name).model.resolution))
-            how = (sampler, whole(steps), guidance, whole(seed))
-            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how, start, strength)
+            more = dict(start=start, strength=strength)
+            wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed, **more)
             return (yield from drawn(caller, name, wanted))
 
         yield from answered(request, job)
@@ -140,9 +144,8 @@ def build_api(shelf: Shelf) -> None:
         """
 
         def job(caller: Caller) -> Drawing:
-            how = (sampler, whole(steps), guidance, whole(seed))
-            varied = dict(variation_of=g.Noise.parse(variation_of or ""), variation_strength=strength)
-            wanted = g.GenerationRequest(prompt, negative_prompt, whole(count), *how, **varied)
+            more = dict(variation_of=g.Noise.parse(variation_of or ""), variation_strength=strength)
+            wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed, **more)
             return (yield from drawn(caller, chosen(model), wanted))
 
         yield from answered(request, job)
@@ -177,8 +180,7 @@ def build_api(shelf: Shelf) -> None:
         """
 
         def job(caller: Caller) -> Drawing:
-            how = (sampler, whole(steps), guidance, whole(from_seed))
-            wanted = g.GenerationRequest(prompt, negative_prompt, 1, *how)
+            wanted = asked(prompt, negative_prompt, 1, sampler, steps, guidance, from_seed)
             return (yield from drawn(caller, chosen(model), wanted, Walk(whole(to_seed), whole(frames))))
 
         yield from answered(request, job)
