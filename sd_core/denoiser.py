@@ -5,7 +5,7 @@ A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,19 +36,23 @@ _FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`."""
+    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`. A
+    restorer may bring a `specialist` for noise, see `specialist.py`."""
 
     kind: str = "generator"
     size: str = "small"
     resolution: int = 64
     patch: int = 4
     sigma_data: float = 0.5
+    specialist: bool = False
 
     def __post_init__(self):
         if self.kind not in ("generator", "restorer"):
             raise ValueError(f"A model is a generator or a restorer, not {self.kind!r}.")
         if not 8 <= self.resolution <= 1024:
             raise ValueError(f"The resolution must be between 8 and 1024 pixels, not {self.resolution}.")
+        if self.specialist and self.kind != "restorer":
+            raise ValueError("Only a restorer brings a specialist.")
         Preconditioning(self.sigma_data)
         UNetConfig(self.size, self.patch)
 
@@ -87,7 +91,23 @@ class Denoiser(nn.Module):
         self.preconditioning = Preconditioning(config.sigma_data)
         self.unet = UNet(config.unet)
         self.text = TextEncoder(len(vocabulary), config.unet.context_channels) if vocabulary else None
+        self.specialist = Denoiser(replace(config, specialist=False)) if config.specialist else None
         self.to(memory_format=torch.channels_last)
+
+    def joined(self, specialist: "Denoiser | None") -> "Denoiser":
+        """The same model with that specialist, or with none; they share their weights.
+
+        Raises:
+            ValueError: the two are not restorers of the same shape.
+        """
+        if specialist is self.specialist:
+            return self
+        config = replace(self.config, specialist=False)
+        if specialist is not None and specialist.config != config:
+            raise ValueError("A restorer and its specialist must be restorers of the same shape.")
+        joined = Denoiser(replace(config, specialist=specialist is not None), self.vocabulary)
+        joined.unet, joined.text, joined.specialist = self.unet, self.text, specialist
+        return joined
 
     @property
     def device(self) -> torch.device:

@@ -22,6 +22,7 @@ from sd_core.device import inference_autocast
 from sd_core.hints import CELL, Hints, seen_from_afar
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
 from sd_core.noise import SIGMA_MAX, check_seed, karras_sigmas
+from sd_core.specialist import expert, spread_crops
 from sd_core.tiles import Window, touching, windows
 
 MAX_STEPS = 50
@@ -121,6 +122,8 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     mask = _resized(request.mask, source.shape[:2])
     afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
+    if request.whole and mask is None and request.upscale == 1:  # enlarged noise is not white
+        model = expert(model, to_float(spread_crops(source)), request.sigma)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []

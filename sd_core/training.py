@@ -213,7 +213,7 @@ class Trainer:
     """A training in progress.
 
     Args:
-        model: fresh, or loaded to be trained further. It is moved to `device`.
+        model: fresh, or loaded to be trained further, then without its specialist. It is moved to `device`.
         pictures: what to learn: captioned ones for a generator, large clean ones for a restorer.
         config: how.
         device: where.
@@ -233,13 +233,15 @@ class Trainer:
             raise ValueError(
                 f"A batch of {config.batch} cannot be shared by {self.peers.count} processes. Choose a multiple."
             )
-        self.model = model.to(device).train().requires_grad_(True)
+        self.model = model.joined(None).to(device).train().requires_grad_(True)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.config, self.device = config, device
         self.step = 0
         self.lessons = lessons(self.model, pictures, config)
-        edges = self.lessons.edges(model)
-        self.optimizers = make_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay, edges)
+        edges = self.lessons.edges(self.model)
+        self.optimizers = make_optimizers(
+            self.model, config.optimizer, config.learning_rate, config.weight_decay, edges
+        )
         self.objective = self._objective()
 
     def _objective(self) -> nn.Module:

@@ -138,19 +138,23 @@ def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
 
 
 def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
-    """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest."""
+    """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest.
+
+    With a share of 1 there is white noise and nothing else, for a denoiser.
+    """
     kind = uniform(generator, 0, 1)
     nothing = torch.zeros_like(clean[:1])
-    if kind < UNDAMAGED:
+    undamaged, recoded = (0.0, 0.0) if noisy_share == 1 else (UNDAMAGED, RECODED)
+    if kind < undamaged:
         return Pair(clean, clean, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < UNDAMAGED + noisy_share:
+    if kind < undamaged + noisy_share:
         noisy, sigma = with_noise(clean, generator)
-        if uniform(generator, 0, 1) < RECODED:  # which leaves noise of no known strength
+        if uniform(generator, 0, 1) < recoded:  # which leaves noise of no known strength
             noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
         elif uniform(generator, 0, 1) < SIGMA_TOLD:
             return Pair(clean, noisy, nothing, nothing, sigma)
         return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < (UNDAMAGED + noisy_share + 1) / 2:
+    if kind < (undamaged + noisy_share + 1) / 2:
         seen, sigma = with_noise(clean, generator) if uniform(generator, 0, 1) < LOST_AND_NOISY else (clean, 0.0)
         result = damage.damaged(seen, lost_places(generator), generator)
         level = sigma if not sigma or uniform(generator, 0, 1) < SIGMA_TOLD else None

@@ -53,6 +53,17 @@ def test_as_many_pairs_as_wished_are_noisy(clean, share):
     assert abs(sum(bool(p.mask.any()) for p in made) / 200 - 0.7 * (0.9 - share)) < 0.15
 
 
+def test_a_denoiser_learns_from_white_noise_and_nothing_else(clean):
+    made = [clean.pair(32, torch.Generator().manual_seed(i), 1.0) for i in range(100)]
+    assert not any(p.mask.any() or torch.equal(p.damaged, p.clean) for p in made)
+    told = [p for p in made if p.told_sigma is not None]
+    assert 30 < len(told) < 70
+    assert all(not p.told_mask.any() for p in told)
+    inside = [p for p in made if p.clean.abs().max() < 0.5 and p.told_sigma and p.told_sigma < 0.15]
+    for pair in inside:  # nothing has clipped or recompressed it
+        assert (pair.damaged - pair.clean).std() == pytest.approx(pair.told_sigma, rel=0.1)
+
+
 def test_a_told_mask_covers_what_is_lost(pairs):
     told = [p for p in pairs if p.told_mask is not None and p.mask.any()]
     assert len(told) > 50

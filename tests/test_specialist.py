@@ -1,0 +1,165 @@
+"""Who cleans a picture: the specialist where noise is all that is wrong, the restorer everywhere else."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sd_core import checkpoint, restoration
+from sd_core.checkpoint import describe, load, save
+from sd_core.damage import DefocusBlur, Downscale, GaussianNoise, Jpeg, damaged, to_unit
+from sd_core.data.characters import character, render
+from sd_core.data.pairs import CleanPictures
+from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.images import to_float, to_pixels
+from sd_core.restoration import RestoreRequest, restore
+from sd_core.specialist import CROP_SIDE, CROPS, expert, is_white, only_noise, spread_crops
+from sd_core.training import Trainer, TrainingConfig, new_restorer
+
+
+def noise(sigma: float, *shape: int) -> torch.Tensor:
+    return to_unit(sigma) * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def shifted(model: Denoiser, by: float) -> Denoiser:
+    """A restorer that makes everything brighter."""
+    with torch.no_grad():
+        model.unet.head[-1].bias[: 3 * model.config.patch**2] += by
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def pair() -> Denoiser:
+    """A restorer that changes nothing, with a specialist that makes everything brighter."""
+    general, specialist = new_restorer("tiny", 32, 0), shifted(new_restorer("tiny", 32, 0), 0.5)
+    return general.joined(specialist).eval().requires_grad_(False)
+
+
+# What is white
+
+
+def test_noise_of_any_visible_strength_is_white():
+    assert all(is_white(noise(sigma, 4, 3, 64, 64)) for sigma in (3, 10, 50))
+
+
+def test_what_nobody_sees_is_no_noise():
+    assert not is_white(noise(1, 4, 3, 64, 64))
+    assert not is_white(torch.zeros(1, 3, 64, 64))
+
+
+def test_what_neighbours_or_colours_share_is_not_white():
+    assert not is_white(F.avg_pool2d(noise(40, 4, 3, 64, 64), 2, 1))
+    assert not is_white(noise(20, 4, 1, 64, 64).expand(4, 3, 64, 64))
+    rows = noise(20, 4, 3, 64, 1).expand(4, 3, 64, 64)
+    assert not is_white(rows)
+    assert not is_white(rows.mT)
+
+
+def test_a_few_large_values_are_not_white():
+    values = noise(5, 4, 3, 64, 64)
+    values[..., 10, 5:40] = 1
+    assert not is_white(values)
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (1, 500), (96, 97), (300, 400)])
+def test_crops_are_spread_over_the_whole_picture(height, width):
+    rows = torch.arange(height)[:, None, None].expand(height, width, 3)
+    columns = torch.arange(width)[None, :, None].expand(height, width, 3)
+    for places, length in ((spread_crops(rows), height), (spread_crops(columns), width)):
+        assert places.shape[1:] == (min(height, CROP_SIDE), min(width, CROP_SIDE), 3)
+        assert len(places) <= CROPS**2
+        assert places.min() == 0
+        assert places.max() == length - 1
+
+
+# Who is asked
+
+
+def test_the_specialist_is_asked_where_somebody_says_how_strong_the_noise_is(pair):
+    crops = torch.zeros(1, 3, 16, 16)
+    assert expert(pair, crops, to_unit(20)) is pair.specialist
+    assert expert(pair, crops, None) is pair
+    alone = pair.joined(None)
+    assert expert(alone, crops, to_unit(20)) is alone
+
+
+GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "request_, is_its",
+    [
+        (RestoreRequest(whole=True, sigma=20.0), True),
+        (RestoreRequest(whole=True), False),  # there is no noise
+        (RestoreRequest(whole=True, sigma=20.0, upscale=2), False),
+        (RestoreRequest(whole=True, sigma=20.0, mask=torch.eye(40, 50) > 0), False),
+        (RestoreRequest(mask=torch.eye(40, 50) > 0), False),
+    ],
+)
+def test_the_specialist_repairs_what_it_is_for_and_nothing_else(pair, request_, is_its):
+    *_, last = restore(pair, GREY, request_)
+    assert bool(last.pictures[0].float().mean() > 135) == is_its
+
+
+@pytest.fixture(scope="module")
+def restorer() -> Denoiser:
+    return checkpoint.load(checkpoint.CHECKPOINTS / "restorer")
+
+
+@pytest.fixture(scope="module")
+def drawing() -> torch.Tensor:
+    return to_float(torch.from_numpy(render(character("adventurer", 5003).svg, 384).copy()))
+
+
+@pytest.mark.parametrize(
+    "damages, is_noise",
+    [
+        ([GaussianNoise(5)], True),
+        ([GaussianNoise(25)], True),
+        ([GaussianNoise(50)], True),
+        ([], False),
+        ([GaussianNoise(20), Jpeg(90)], False),
+        ([GaussianNoise(10), Downscale(2)], False),
+        ([DefocusBlur(2)], False),
+        ([Jpeg(30)], False),
+    ],
+)
+def test_noise_is_told_from_other_damage(restorer, drawing, damages, is_noise):
+    seen = to_pixels(damaged(drawing, damages, torch.Generator().manual_seed(1)).picture)
+    assert only_noise(restorer, to_float(spread_crops(seen))) == is_noise
+
+
+# The two together
+
+
+def test_a_checkpoint_holds_both(pair, tmp_path):
+    save(pair, tmp_path / "both")
+    assert describe(tmp_path / "both").model.specialist
+    loaded = load(tmp_path / "both")
+    *_, ours = restore(pair, GREY, RestoreRequest(whole=True, sigma=20.0))
+    *_, theirs = restore(loaded, GREY, RestoreRequest(whole=True, sigma=20.0))
+    torch.testing.assert_close(theirs.pictures[0], ours.pictures[0], rtol=0, atol=1)
+
+
+def test_a_specialist_has_the_shape_of_its_restorer(pair):
+    with pytest.raises(ValueError, match="same shape"):
+        pair.joined(new_restorer("tiny", 64, 0))
+    with pytest.raises(ValueError, match="same shape"):
+        pair.joined(pair.joined(new_restorer("tiny", 32, 1)))
+    with pytest.raises(ValueError, match="Only a restorer"):
+        ModelConfig(specialist=True)
+
+
+def test_training_goes_on_without_the_specialist(pair):
+    pictures = CleanPictures("grey", (GREY.numpy(),))
+    trainer = Trainer(pair, pictures, TrainingConfig(steps=1, batch=2), torch.device("cpu"))
+    assert trainer.model.specialist is None
+    assert pair.specialist is not None
+    list(trainer.run())
+    assert not any("specialist" in name for name in trainer.ema.state_dict())
+
+
+def test_a_large_picture_is_judged_by_a_few_crops(pair, monkeypatch):
+    seen = []
+    monkeypatch.setattr(restoration, "expert", lambda model, crops, sigma: seen.append(crops.shape) or model)
+    list(restore(pair, torch.zeros(600, 700, 3, dtype=torch.uint8), RestoreRequest(whole=True)))
+    assert seen == [(CROPS**2, 3, CROP_SIDE, CROP_SIDE)]
