@@ -213,31 +213,28 @@ class _Walk:
         """A preview after each window of each step.
 
         Each step is Euler's (DDIM): x = D + sigma' / sigma (x - D). At first x is D plus noise: at
-        `SIGMA_MAX` the noise is all there is.
+        `SIGMA_MAX` the noise is all there is. Kept is how far x is from the source: what is not repaired is known, and
+        its D is the source.
         """
         sigmas = walk_sigmas(self.request.steps).tolist()
-        noise = x = None
-        if len(sigmas) > 2:
-            noise = torch.randn(3, self.height, self.width, generator=self.generator)
+        away = None
         for sigma, following in zip(sigmas, sigmas[1:], strict=False):
-            after = self._known(following, noise) if following else None
+            kept = 0.0 if away is None else following / sigma
+            if not following:
+                after = None
+            elif away is None:
+                after = torch.randn(3, self.height, self.width, generator=self.generator).mul_(following)
+            else:
+                after = kept * away
             for window in self.places:
-                inner = self._inside(window.inner)
-                looked_at = None if x is None else x[(slice(None), *self._inside(window.outer))]
+                looked_at = None if away is None else away[(slice(None), *self._inside(window.outer))]
                 denoised = self._denoised(looked_at, sigma, window)
                 self._keep(denoised, window)
                 if after is not None:
-                    left = noise[(slice(None), *inner)] if x is None else (x[(slice(None), *inner)] - denoised) / sigma
-                    after[(slice(None), *inner)] = denoised + following * left
+                    repaired_by = denoised - to_float(self.source[window.inner])
+                    after[(slice(None), *self._inside(window.inner))] += (1 - kept) * repaired_by
                 yield _reduced(self.picture)
-            x = after
-
-    def _known(self, sigma: float, noise: Tensor) -> Tensor:
-        """x [3, H, W] at noise level `sigma` as far as it needs no D: what is not repaired is known."""
-        x = sigma * noise
-        if not self.request.whole:
-            x += to_float(self.source[self.top : self.top + self.height, self.left : self.left + self.width])
-        return x
+            away = after
 
     def _inside(self, span: tuple[slice, slice]) -> tuple[slice, slice]:
         """The same place, in the walk's own numbers."""
@@ -247,8 +244,9 @@ class _Walk:
             slice(columns.start - self.left, columns.stop - self.left),
         )
 
-    def _denoised(self, x: Tensor | None, sigma: float, window: Window) -> Tensor:
-        """D [3, h, w] on the CPU for a window's inner part. x is [3, H, W] for its outer part."""
+    def _denoised(self, away: Tensor | None, sigma: float, window: Window) -> Tensor:
+        """D [3, h, w] on the CPU for a window's inner part. `away` is how far x [3, H, W] is from the source in its
+        outer part."""
         device = self.model.device
         damaged = to_float(self.source[window.outer])[None].to(device)
         mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
@@ -257,10 +255,10 @@ class _Walk:
             mask = torch.zeros_like(damaged[:, :1])
         hints = Hints.of(damaged, mask, level, None if self.afar is None else self._afar(window).to(device))
         with torch.inference_mode(), inference_autocast(device):
-            if x is None:
+            if away is None:
                 denoised, _ = self.model.at_once(hints, self.views)
             else:
-                denoised, _ = self.model.restored(x[None].to(device), torch.tensor(sigma), hints)
+                denoised, _ = self.model.restored(damaged + away.to(device), torch.tensor(sigma), hints)
         return denoised[0][(slice(None), *window.inside)].float().cpu()
 
     def _afar(self, window: Window) -> Tensor:
