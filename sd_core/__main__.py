@@ -297,7 +297,7 @@ def train(
         float, typer.Option(help="Share of a restorer's batch that teaches its most faithful, one-step answer.")
     ] = 0.75,
     noisy_share: Annotated[
-        float, typer.Option(help="Share of a restorer's pairs whose damage is noise; begin with more of them.")
+        float, typer.Option(help="Share of a restorer's pairs whose damage is noise; with 1 it learns nothing else.")
     ] = 0.5,
     warmup: Annotated[int, typer.Option(help="Steps at the start over which the learning rate rises.")] = 50,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
