@@ -3,7 +3,8 @@ second network that has learnt white noise and nothing else, and is better at th
 
 The specialist is asked where noise is all that is wrong: because somebody says how strong it is, or because what the
 restorer would take away looks like white noise, each of whose values tells nothing of its neighbours and of the other
-colours. Lost detail, recompressed noise, scratches and blur all leave something that does.
+colours. Strokes, artefacts and recompressed noise do tell. (A blurred picture that became noisy looks noisy only; with
+noise on it, little can be done about the blur.)
 """
 
 import torch
@@ -22,28 +23,26 @@ FAINT = to_unit(2.5)  # noise that nobody sees, and whose nature is hard to tell
 NEIGHBOURS, COLOURS, TAILS = 0.12, 0.4, 6.0
 
 
-def expert(model: Denoiser, crops: Tensor, sigma: float | None) -> Denoiser:
+def expert(model: Denoiser, crops: Tensor, told: bool) -> Denoiser:
     """The network that cleans a picture with no lost places best.
 
     Args:
         model: a restorer.
-        crops: of the picture [N, 3, h, w], see `spread_crops`.
-        sigma: its noise level if somebody gave it; only whether is looked at.
+        crops: of the picture [N, 3, h, w] in [-1, 1], see `spread_crops`.
+        told: somebody says how strong the noise is.
     """
-    if model.specialist is None or (sigma is None and not only_noise(model, crops)):
-        return model
-    return model.specialist
+    return model.specialist if model.specialist and (told or only_noise(model, crops)) else model
 
 
 def spread_crops(picture: Tensor) -> Tensor:
     """Up to `CROPS` × `CROPS` places of a picture [H, W, ...], evenly over it: [N, h, w, ...]."""
-    places = []
-    for length in picture.shape[:2]:
-        side = min(length, CROP_SIDE)
-        places.append(
-            [slice(start, start + side) for start in sorted({(length - side) * i // (CROPS - 1) for i in range(CROPS)})]
-        )
-    return torch.stack([picture[rows, columns] for rows in places[0] for columns in places[1]])
+    rows, columns = map(_spans, picture.shape[:2])
+    return torch.stack([picture[row, column] for row in rows for column in columns])
+
+
+def _spans(length: int) -> list[slice]:
+    side = min(length, CROP_SIDE)
+    return [slice(start, start + side) for start in sorted({(length - side) * i // (CROPS - 1) for i in range(CROPS)})]
 
 
 def only_noise(model: Denoiser, crops: Tensor) -> bool:

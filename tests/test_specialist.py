@@ -76,10 +76,10 @@ def test_crops_are_spread_over_the_whole_picture(height, width):
 
 def test_the_specialist_is_asked_where_somebody_says_how_strong_the_noise_is(pair):
     crops = torch.zeros(1, 3, 16, 16)
-    assert expert(pair, crops, to_unit(20)) is pair.specialist
-    assert expert(pair, crops, None) is pair
+    assert expert(pair, crops, told=True) is pair.specialist
+    assert expert(pair, crops, told=False) is pair
     alone = pair.joined(None)
-    assert expert(alone, crops, to_unit(20)) is alone
+    assert expert(alone, crops, told=True) is alone
 
 
 GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
@@ -160,6 +160,6 @@ def test_training_goes_on_without_the_specialist(pair):
 
 def test_a_large_picture_is_judged_by_a_few_crops(pair, monkeypatch):
     seen = []
-    monkeypatch.setattr(restoration, "expert", lambda model, crops, sigma: seen.append(crops.shape) or model)
+    monkeypatch.setattr(restoration, "expert", lambda model, crops, told: seen.append(crops.shape) or model)
     list(restore(pair, torch.zeros(600, 700, 3, dtype=torch.uint8), RestoreRequest(whole=True)))
     assert seen == [(CROPS**2, 3, CROP_SIDE, CROP_SIDE)]
