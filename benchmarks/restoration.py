@@ -77,7 +77,7 @@ def held_out(count: int, side: int) -> list[Tensor]:
 @torch.inference_mode()
 def one_step(model: Denoiser, noisy: Tensor, sigma: float | None) -> Tensor:
     """The model's answer to a noisy picture that no file has clipped or rounded, as published tables have it."""
-    model = expert(model, spread_crops(noisy.permute(1, 2, 0)).permute(0, 3, 1, 2), sigma is not None)
+    model = expert(model, spread_crops(noisy.permute(1, 2, 0)).permute(0, 3, 1, 2), sigma)
     mask = None if sigma is None else torch.zeros_like(noisy[None, :1])
     hints = Hints.of(noisy[None], mask, sigma)
     hints = Hints(*(t.to(model.device) for t in (hints.damaged, hints.mask, hints.sigma)))

@@ -193,7 +193,8 @@ def _describe(folder: Path) -> Description:
 
 def size_line(model: Denoiser) -> str:
     """How large a model is and what a call costs, as its card says it."""
-    return f"{model.parameter_count():,} parameters, {model.flops() / 1e9:.3f} GFLOP per picture and call"
+    networks = " in two networks, of which one is asked" if model.specialist else ""
+    return f"{model.parameter_count():,} parameters{networks}, {model.flops() / 1e9:.3f} GFLOP per picture and call"
 
 
 def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:

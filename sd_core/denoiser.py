@@ -102,10 +102,9 @@ class Denoiser(nn.Module):
         """
         if specialist is self.specialist:
             return self
-        config = replace(self.config, specialist=False)
-        if specialist is not None and specialist.config != config:
+        if specialist is not None and (specialist.config.unet != self.config.unet or specialist.specialist):
             raise ValueError("A restorer and its specialist must be restorers of the same shape.")
-        joined = Denoiser(replace(config, specialist=specialist is not None), self.vocabulary)
+        joined = Denoiser(replace(self.config, specialist=specialist is not None), self.vocabulary)
         joined.unet, joined.text, joined.specialist = self.unet, self.text, specialist
         return joined
 

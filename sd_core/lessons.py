@@ -253,7 +253,8 @@ class PairLessons(Lessons):
         pictures: large clean ones.
         sigmas: the noise levels to learn at, besides `SIGMA_MAX`.
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
-        noisy_share: share of pairs whose damage is noise.
+        noisy_share: share of pairs whose damage is noise; with 1 there is white noise and nothing else, for a
+            specialist, see `specialist.py`.
     """
 
     exploded = 5.0  # a logarithm: an error of more than twice the range of pictures
@@ -316,7 +317,7 @@ class PairLessons(Lessons):
 
     def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         """Damaged, restored in one step and clean, side by side."""
-        pairs = [self.pictures.pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
+        pairs = [self.pictures.pair(SAMPLE_SIDE, self.generator(4, i), self.noisy_share) for i in range(SAMPLE_PAIRS)]
         x0, damaged, told, level, _ = stacked(pairs)
         hints = Hints(*(t.to(model.device) for t in (damaged, told, level)))
         restored, _ = model.at_once(hints)

@@ -123,7 +123,8 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
     if request.whole and mask is None and request.upscale == 1:  # enlarged noise is not white
-        model = expert(model, to_float(spread_crops(source)), request.sigma is not None)
+        level = None if request.sigma is None else to_unit(request.sigma)
+        model = expert(model, to_float(spread_crops(source)), level)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []

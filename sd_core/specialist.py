@@ -1,10 +1,10 @@
 """Which network cleans a whole picture: a restorer, which does everything, or the specialist that it may bring along, a
 second network that has learnt white noise and nothing else, and is better at that.
 
-The specialist is asked where noise is all that is wrong: because somebody says how strong it is, or because what the
-restorer would take away looks like white noise, each of whose values tells nothing of its neighbours and of the other
-colours. Strokes, artefacts and recompressed noise do tell. (A blurred picture that became noisy looks noisy only; with
-noise on it, little can be done about the blur.)
+The specialist is asked where noise is all that is wrong, and judges that itself: what it would take away is white
+noise, each of whose values tells nothing of its neighbours and of the other colours, and it is all the noise there is.
+Strokes, artefacts, grain that the colours share and recompressed noise are none of that. (A picture that was blurred,
+reduced or compressed before it became noisy passes for noisy only: the most of its damage is.)
 """
 
 import torch
@@ -14,24 +14,27 @@ from sd_core.damage import to_unit
 from sd_core.denoiser import Denoiser
 from sd_core.device import inference_autocast
 from sd_core.hints import Hints
+from sd_core.noise_removal import estimate_sigma
 
 CROPS = 3  # each way, that a picture is judged by
 CROP_SIDE = 96  # pixels, at most
-FAINT = to_unit(2.5)  # noise that nobody sees, and whose nature is hard to tell
-# The highest correlations of what noise leaves, and fourth moment in terms of the squared second (3 for a normal
-# variable); measured in benchmarks/LOG.md.
-NEIGHBOURS, COLOURS, TAILS = 0.12, 0.4, 6.0
+FAINT = to_unit(1.5)  # noise that nobody sees, and whose nature is hard to tell
+# Of what noise leaves, measured in benchmarks/LOG.md: the highest correlations of neighbours and colours, the fourth
+# moment in terms of the squared second (3 for a normal variable), and the least of the noise that is taken away.
+NEIGHBOURS, COLOURS, TAILS, TAKEN = 0.15, 0.15, 7.0, 0.72
+CLIPPED_WITHIN = 2.0  # standard deviations from black or white, where noise is clipped
+FEWEST = 0.1  # share of values that are not clipped, below which they tell nothing
 
 
-def expert(model: Denoiser, crops: Tensor, told: bool) -> Denoiser:
+def expert(model: Denoiser, crops: Tensor, sigma: float | None) -> Denoiser:
     """The network that cleans a picture with no lost places best.
 
     Args:
         model: a restorer.
         crops: of the picture [N, 3, h, w] in [-1, 1], see `spread_crops`.
-        told: somebody says how strong the noise is.
+        sigma: its noise level in units of [-1, 1], if somebody says how strong it is.
     """
-    return model.specialist if model.specialist and (told or only_noise(model, crops)) else model
+    return model.specialist if model.specialist and only_noise(model.specialist, crops, sigma) else model
 
 
 def spread_crops(picture: Tensor) -> Tensor:
@@ -41,21 +44,31 @@ def spread_crops(picture: Tensor) -> Tensor:
 
 
 def _spans(length: int) -> list[slice]:
-    side = min(length, CROP_SIDE)
-    return [slice(start, start + side) for start in sorted({(length - side) * i // (CROPS - 1) for i in range(CROPS)})]
+    side, count = min(length, CROP_SIDE), min(CROPS, -(-length // CROP_SIDE))
+    return [slice(start, start + side) for start in ((length - side) * i // max(1, count - 1) for i in range(count))]
 
 
-def only_noise(model: Denoiser, crops: Tensor) -> bool:
-    """Whether white noise is all that a restorer would take away from crops [N, 3, h, w] in [-1, 1]."""
-    with torch.inference_mode(), inference_autocast(model.device):
-        restored, _ = model.at_once(Hints.of(crops.to(model.device)))
-    taken = crops - restored.float().cpu()
-    taken = taken - taken.mean(dim=(2, 3), keepdim=True)
-    return is_white(taken)
+def only_noise(specialist: Denoiser, crops: Tensor, sigma: float | None) -> bool:
+    """Whether what `specialist` would take away from crops [N, 3, h, w] in [-1, 1] is white noise, and all of the noise
+    there is: of level `sigma`, or as strong as it is measured."""
+    mask = None if sigma is None else torch.zeros_like(crops[:, :1])
+    hints = Hints.of(crops, mask, sigma)
+    hints = Hints(*(part.to(specialist.device) for part in (hints.damaged, hints.mask, hints.sigma)))
+    with torch.inference_mode(), inference_autocast(specialist.device):
+        restored, _ = specialist.at_once(hints)
+    restored = restored.float().cpu()
+    taken = crops - restored
+    if not is_white(taken):
+        return False
+    level = estimate_sigma(torch.cat(crops.unbind(), dim=2)) if sigma is None else sigma
+    whole = restored.abs() < 1 - CLIPPED_WITHIN * level
+    return bool(whole.float().mean() < FEWEST or taken[whole].square().mean().sqrt() > TAKEN * level)
 
 
 def is_white(values: Tensor) -> bool:
-    """Whether values [N, 3, h, w] of mean 0 are white noise that one can see."""
+    """Whether values [N, 3, h, w] are white noise that one can see, apart from their mean in each colour of each crop.
+    Of values that have no neighbours nothing is known: they are not."""
+    values = values - values.mean(dim=(2, 3), keepdim=True)
     power = values.square().mean()
     if power.sqrt() < FAINT:
         return False
@@ -64,4 +77,4 @@ def is_white(values: Tensor) -> bool:
     colours = torch.stack([(a * b).mean() for a, b in ((red, green), (green, blue), (blue, red))]).mean()
     tails = values.pow(4).mean() / power.square()
     alike = all(product.abs() < NEIGHBOURS * power for product in neighbours)
-    return bool(alike and colours.abs() < COLOURS * power and tails < TAILS)
+    return bool(alike and colours < COLOURS * power and tails < TAILS)

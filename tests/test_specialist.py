@@ -4,15 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sd_core import checkpoint, restoration
+from sd_core import checkpoint, restoration, specialist
 from sd_core.checkpoint import describe, load, save
 from sd_core.damage import DefocusBlur, Downscale, GaussianNoise, Jpeg, damaged, to_unit
 from sd_core.data.characters import character, render
 from sd_core.data.pairs import CleanPictures
 from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.hints import Hints
 from sd_core.images import to_float, to_pixels
 from sd_core.restoration import RestoreRequest, restore
-from sd_core.specialist import CROP_SIDE, CROPS, expert, is_white, only_noise, spread_crops
+from sd_core.specialist import CROP_SIDE, CROPS, expert, is_white, spread_crops
 from sd_core.training import Trainer, TrainingConfig, new_restorer
 
 
@@ -30,8 +31,8 @@ def shifted(model: Denoiser, by: float) -> Denoiser:
 @pytest.fixture
 def pair() -> Denoiser:
     """A restorer that changes nothing, with a specialist that makes everything brighter."""
-    general, specialist = new_restorer("tiny", 32, 0), shifted(new_restorer("tiny", 32, 0), 0.5)
-    return general.joined(specialist).eval().requires_grad_(False)
+    brighter = shifted(new_restorer("tiny", 32, 0), 0.5)
+    return new_restorer("tiny", 32, 0).joined(brighter).eval().requires_grad_(False)
 
 
 # What is white
@@ -54,6 +55,11 @@ def test_what_neighbours_or_colours_share_is_not_white():
     assert not is_white(rows.mT)
 
 
+def test_what_has_no_neighbours_is_not_white():
+    assert not is_white(noise(20, 4, 3, 40, 1))
+    assert not is_white(noise(20, 4, 3, 1, 1))
+
+
 def test_a_few_large_values_are_not_white():
     values = noise(5, 4, 3, 64, 64)
     values[..., 10, 5:40] = 1
@@ -74,14 +80,6 @@ def test_crops_are_spread_over_the_whole_picture(height, width):
 # Who is asked
 
 
-def test_the_specialist_is_asked_where_somebody_says_how_strong_the_noise_is(pair):
-    crops = torch.zeros(1, 3, 16, 16)
-    assert expert(pair, crops, told=True) is pair.specialist
-    assert expert(pair, crops, told=False) is pair
-    alone = pair.joined(None)
-    assert expert(alone, crops, told=True) is alone
-
-
 GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
 
 
@@ -89,15 +87,27 @@ GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
     "request_, is_its",
     [
         (RestoreRequest(whole=True, sigma=20.0), True),
-        (RestoreRequest(whole=True), False),  # there is no noise
+        (RestoreRequest(whole=True), True),
         (RestoreRequest(whole=True, sigma=20.0, upscale=2), False),
         (RestoreRequest(whole=True, sigma=20.0, mask=torch.eye(40, 50) > 0), False),
         (RestoreRequest(mask=torch.eye(40, 50) > 0), False),
     ],
 )
-def test_the_specialist_repairs_what_it_is_for_and_nothing_else(pair, request_, is_its):
+def test_the_specialist_cleans_whole_pictures_without_lost_places(pair, monkeypatch, request_, is_its):
+    monkeypatch.setattr(specialist, "only_noise", lambda *args: True)
     *_, last = restore(pair, GREY, request_)
     assert bool(last.pictures[0].float().mean() > 135) == is_its
+
+
+def test_the_restorer_repairs_what_is_not_only_noisy(pair, monkeypatch):
+    monkeypatch.setattr(specialist, "only_noise", lambda *args: False)
+    *_, last = restore(pair, GREY, RestoreRequest(whole=True, sigma=20.0))
+    assert last.pictures[0].float().mean() < 135
+
+
+def test_a_restorer_without_a_specialist_does_all_itself(pair):
+    alone = pair.joined(None)
+    assert expert(alone, noise(20, 4, 3, 64, 64), to_unit(20)) is alone
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +115,9 @@ def restorer() -> Denoiser:
     return checkpoint.load(checkpoint.CHECKPOINTS / "restorer")
 
 
-@pytest.fixture(scope="module")
-def drawing() -> torch.Tensor:
-    return to_float(torch.from_numpy(render(character("adventurer", 5003).svg, 384).copy()))
+@pytest.fixture(scope="module", params=["adventurer", "micah"])
+def drawing(request) -> torch.Tensor:
+    return to_float(torch.from_numpy(render(character(request.param, 5003).svg, 384).copy()))
 
 
 @pytest.mark.parametrize(
@@ -124,14 +134,40 @@ def drawing() -> torch.Tensor:
     ],
 )
 def test_noise_is_told_from_other_damage(restorer, drawing, damages, is_noise):
-    seen = to_pixels(damaged(drawing, damages, torch.Generator().manual_seed(1)).picture)
-    assert only_noise(restorer, to_float(spread_crops(seen))) == is_noise
+    seen = damaged(drawing, damages, torch.Generator().manual_seed(1)).picture
+    assert judged(restorer, seen) == is_noise
+
+
+def judged(restorer, seen: torch.Tensor, sigma: float | None = None) -> bool:
+    crops = to_float(spread_crops(to_pixels(seen)))
+    return expert(restorer, crops, None if sigma is None else to_unit(sigma)) is restorer.specialist
+
+
+def test_noise_is_judged_even_if_somebody_says_how_strong_it_is(restorer, drawing):
+    white, shared = noise(20, *drawing.shape), noise(20, 1, *drawing.shape[1:])
+    assert judged(restorer, drawing + white, 20)
+    for grain in (shared, (shared + white) / 2**0.5):
+        assert not judged(restorer, drawing + grain, 20)
+        assert not judged(restorer, drawing + grain)
+    grey = drawing.mean(dim=0, keepdim=True).expand_as(drawing)
+    assert not judged(restorer, grey + shared, 20)
+    recoded = damaged(drawing, [GaussianNoise(20), Jpeg(95)], torch.Generator().manual_seed(1)).picture
+    assert not judged(restorer, recoded, 20)
+
+
+def test_the_released_restorer_brings_a_specialist_that_removes_noise_better(restorer, drawing):
+    noisy = drawing + noise(25, *drawing.shape)
+    hints = Hints.of(noisy[None], torch.zeros(1, 1, *drawing.shape[1:]), to_unit(25))
+    with torch.inference_mode():
+        errors = [(m.at_once(hints)[0] - drawing).square().mean() for m in (restorer.specialist, restorer)]
+    assert errors[0] < errors[1] < to_unit(25) ** 2
 
 
 # The two together
 
 
-def test_a_checkpoint_holds_both(pair, tmp_path):
+def test_a_checkpoint_holds_both(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(specialist, "only_noise", lambda *args: True)
     save(pair, tmp_path / "both")
     assert describe(tmp_path / "both").model.specialist
     loaded = load(tmp_path / "both")
@@ -142,9 +178,10 @@ def test_a_checkpoint_holds_both(pair, tmp_path):
 
 def test_a_specialist_has_the_shape_of_its_restorer(pair):
     with pytest.raises(ValueError, match="same shape"):
-        pair.joined(new_restorer("tiny", 64, 0))
+        pair.joined(new_restorer("small", 32, 0))
     with pytest.raises(ValueError, match="same shape"):
         pair.joined(pair.joined(new_restorer("tiny", 32, 1)))
+    assert pair.joined(new_restorer("tiny", 64, 0)).config == pair.config
     with pytest.raises(ValueError, match="Only a restorer"):
         ModelConfig(specialist=True)
 
@@ -160,6 +197,6 @@ def test_training_goes_on_without_the_specialist(pair):
 
 def test_a_large_picture_is_judged_by_a_few_crops(pair, monkeypatch):
     seen = []
-    monkeypatch.setattr(restoration, "expert", lambda model, crops, told: seen.append(crops.shape) or model)
+    monkeypatch.setattr(restoration, "expert", lambda model, crops, sigma: seen.append(crops.shape) or model)
     list(restore(pair, torch.zeros(600, 700, 3, dtype=torch.uint8), RestoreRequest(whole=True)))
     assert seen == [(CROPS**2, 3, CROP_SIDE, CROP_SIDE)]
