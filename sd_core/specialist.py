@@ -23,6 +23,7 @@ FAINT = to_unit(1.5)  # noise that nobody sees, and whose nature is hard to tell
 # moment in terms of the squared second (3 for a normal variable), and the least of the noise that is taken away.
 NEIGHBOURS, COLOURS, TAILS, TAKEN = 0.15, 0.15, 7.0, 0.72
 CLIPPED_WITHIN = 2.0  # standard deviations from black or white, where noise is clipped
+LOST = 5e-4  # share of pixels found to be lost, from which on they are damage
 FEWEST = 0.1  # share of values that are not clipped, below which they tell nothing
 
 
@@ -34,7 +35,17 @@ def expert(model: Denoiser, crops: Tensor, sigma: float | None) -> Denoiser:
         crops: of the picture [N, 3, h, w] in [-1, 1], see `spread_crops`.
         sigma: its noise level in units of [-1, 1], if somebody says how strong it is.
     """
-    return model.specialist if model.specialist and only_noise(model.specialist, crops, sigma) else model
+    if model.specialist is None or not only_noise(model.specialist, crops, sigma):
+        return model
+    return model if sigma is None and finds_damage(model, crops) else model.specialist
+
+
+def finds_damage(model: Denoiser, crops: Tensor) -> bool:
+    """Whether a restorer finds lost places in crops [N, 3, h, w]. The specialist leaves strokes as they are, and so
+    cannot tell that they are no part of the picture."""
+    with torch.inference_mode(), inference_autocast(model.device):
+        _, logit = model.at_once(Hints.of(crops.to(model.device)))
+    return bool((logit > 0).float().mean() > LOST)
 
 
 def spread_crops(picture: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from sd_core import checkpoint, restoration, specialist
 from sd_core.checkpoint import describe, load, save
-from sd_core.damage import DefocusBlur, Downscale, GaussianNoise, Jpeg, damaged, to_unit
+from sd_core.damage import DefocusBlur, Downscale, GaussianNoise, Jpeg, Scribbles, damaged, to_unit
 from sd_core.data.characters import character, render
 from sd_core.data.pairs import CleanPictures
 from sd_core.denoiser import Denoiser, ModelConfig
@@ -131,6 +131,7 @@ def drawing(request) -> torch.Tensor:
         ([GaussianNoise(10), Downscale(2)], False),
         ([DefocusBlur(2)], False),
         ([Jpeg(30)], False),
+        ([GaussianNoise(30), Scribbles(0.05, 6)], False),
     ],
 )
 def test_noise_is_told_from_other_damage(restorer, drawing, damages, is_noise):
