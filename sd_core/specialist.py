@@ -2,9 +2,10 @@
 second network that has learnt white noise and nothing else, and is better at that.
 
 The specialist is asked where noise is all that is wrong, and judges that itself: what it would take away is white
-noise, each of whose values tells nothing of its neighbours and of the other colours, and it is all the noise there is.
-Strokes, artefacts, grain that the colours share and recompressed noise are none of that. (A picture that was blurred,
-reduced or compressed before it became noisy passes for noisy only: the most of its damage is.)
+noise, each of whose values tells nothing of its neighbours and of the other colours, and it is all the noise there
+is. Artefacts, grain that the colours share and recompressed noise are none of that; strokes, which it leaves as they
+are, the restorer finds. (A picture that was blurred, reduced or compressed before it became noisy passes for noisy
+only: the most of its damage is.)
 """
 
 import torch
