@@ -78,10 +78,7 @@ def held_out(count: int, side: int) -> list[Tensor]:
 def one_step(model: Denoiser, noisy: Tensor, sigma: float | None) -> Tensor:
     """The model's answer to a noisy picture that no file has clipped or rounded, as published tables have it."""
     model = expert(model, spread_crops(noisy.permute(1, 2, 0)).permute(0, 3, 1, 2), sigma)
-    mask = None if sigma is None else torch.zeros_like(noisy[None, :1])
-    hints = Hints.of(noisy[None], mask, sigma)
-    hints = Hints(*(t.to(model.device) for t in (hints.damaged, hints.mask, hints.sigma)))
-    restored, _ = model.at_once(hints, len(VIEWS))
+    restored, _ = model.at_once(Hints.of(noisy[None].to(model.device), sigma=sigma), len(VIEWS))
     return restored[0].clamp(-1, 1).cpu()
 
 

@@ -48,10 +48,13 @@ class Hints:
     def of(
         cls, damaged: Tensor, mask: Tensor | None = None, sigma: float | None = None, afar: Tensor | None = None
     ) -> "Hints":
-        """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None)."""
+        """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None). Who knows the noise
+        level alone knows that nothing is lost: so restorers learn it."""
         unknown = torch.full_like(damaged[:, :1], UNKNOWN)
         level = unknown if sigma is None else torch.full_like(unknown, sigma)
-        return cls(damaged, unknown if mask is None else mask.to(damaged), level, afar)
+        if mask is None:
+            mask = unknown if sigma is None else torch.zeros_like(unknown)
+        return cls(damaged, mask.to(damaged), level, afar)
 
     def base(self) -> Tensor:
         """The damaged pictures, filled in where they are lost: what the restored ones are compared with."""

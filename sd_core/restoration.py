@@ -84,6 +84,13 @@ class RestoreRequest:
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name.capitalize()} must be a whole number, not {getattr(self, name)}.")
 
+    @property
+    def level(self) -> float | None:
+        """The noise level that a restorer is told, in units of [-1, 1]; None to have it judged."""
+        if not self.whole:
+            return 0.0  # what is not marked is to be left as it is, so it counts as clean
+        return None if self.sigma is None else to_unit(self.sigma)
+
 
 @dataclass(frozen=True)
 class Restoring:
@@ -123,8 +130,7 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
     if request.whole and mask is None and request.upscale == 1:  # enlarged noise is not white
-        level = None if request.sigma is None else to_unit(request.sigma)
-        model = expert(model, to_float(spread_crops(source)), level)
+        model = expert(model, to_float(spread_crops(source)), request.level)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)
     finished: list[Tensor] = []
@@ -251,10 +257,8 @@ class _Walk:
         device = self.model.device
         damaged = to_float(self.source[window.outer])[None].to(device)
         mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
-        level = self._level()
-        if mask is None and level is not None:  # as it learnt: who knows the noise knows that nothing is lost
-            mask = torch.zeros_like(damaged[:, :1])
-        hints = Hints.of(damaged, mask, level, None if self.afar is None else self._afar(window).to(device))
+        afar = None if self.afar is None else self._afar(window).to(device)
+        hints = Hints.of(damaged, mask, self.request.level, afar)
         with torch.inference_mode(), inference_autocast(device):
             if away is None:
                 denoised, _ = self.model.at_once(hints, self.views)
@@ -265,11 +269,6 @@ class _Walk:
     def _afar(self, window: Window) -> Tensor:
         rows, columns = (slice(span.start // CELL, -(-span.stop // CELL)) for span in window.outer)
         return self.afar[None, :, rows, columns]
-
-    def _level(self) -> float | None:
-        if not self.request.whole:
-            return 0.0  # what is not marked is to be left as it is, so it counts as clean
-        return None if self.request.sigma is None else to_unit(self.request.sigma)
 
     def _keep(self, denoised: Tensor, window: Window) -> None:
         """Writes an answer into the picture, as far as it was asked for."""

@@ -63,11 +63,8 @@ def _spans(length: int) -> list[slice]:
 def only_noise(specialist: Denoiser, crops: Tensor, sigma: float | None) -> bool:
     """Whether what `specialist` would take away from crops [N, 3, h, w] in [-1, 1] is white noise, and all of the noise
     there is: of level `sigma`, or as strong as it is measured."""
-    mask = None if sigma is None else torch.zeros_like(crops[:, :1])
-    hints = Hints.of(crops, mask, sigma)
-    hints = Hints(*(part.to(specialist.device) for part in (hints.damaged, hints.mask, hints.sigma)))
     with torch.inference_mode(), inference_autocast(specialist.device):
-        restored, _ = specialist.at_once(hints)
+        restored, _ = specialist.at_once(Hints.of(crops.to(specialist.device), sigma=sigma))
     restored = restored.float().cpu()
     taken = crops - restored
     if not is_white(taken):

@@ -140,7 +140,7 @@ def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
 def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
     """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest.
 
-    With a share of 1 there is white noise and nothing else, for a denoiser.
+    With a share of 1 there is white noise and nothing else, for a specialist.
     """
     kind = uniform(generator, 0, 1)
     nothing = torch.zeros_like(clean[:1])
