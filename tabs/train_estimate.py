@@ -67,6 +67,6 @@ def build_estimate(
     )
     # What was measured is not true of other settings.
     gr.on(
-        [setting.change for setting in asked], lambda: "", None, said,
+        [setting.change for setting in asked], None, None, said, js="() => ''",
         cancels=measured, show_progress="hidden", api_visibility="private",
     )  # fmt: skip

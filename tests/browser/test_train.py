@@ -206,6 +206,8 @@ def test_what_a_training_takes_is_measured(page: Page):
     page.locator("#train-estimate").click()
     expect(page.locator("#train-estimated")).to_contain_text("million parameters")
     expect(page.locator("#train-estimated")).to_contain_text("for 200 steps")
+    fill(page, "train-steps", 300)
+    expect(page.locator("#train-estimated")).not_to_contain_text("steps")
 
 
 def test_a_restorer_is_asked_for_what_it_learns_from_and_shown_pairs(page: Page, folder):
