@@ -2,9 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -89,18 +89,20 @@ def test_detail_passes_over_the_skip_connections_when_the_bottom_is_silent(unet)
 # Any picture size
 
 
-def replicated(x: Tensor, multiple: int) -> Tensor:
-    """`x` with its last row and column repeated until the levels divide its size."""
-    return F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple), mode="replicate")
+def continued(x: Tensor, multiple: int) -> Tensor:
+    """`x` mirrored at its last row and column until the levels divide its size; repeated where it is too small."""
+    more = [-side % multiple for side in x.shape[-2:]]
+    mode = "reflect" if all(m < side for m, side in zip(more, x.shape[-2:], strict=True)) else "edge"
+    return torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode=mode))
 
 
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40))
-def test_any_height_and_width_works_and_is_padded_by_replication(unet, height, width):
+def test_any_height_and_width_works_and_is_mirrored_at_its_edges(unet, height, width):
     x = pictures(1, height, width)
     out = unet(x, NOISE, prompts())
     assert out.shape == x.shape
-    expected = unet(replicated(x, unet.config.multiple), NOISE, prompts())[..., :height, :width]
+    expected = unet(continued(x, unet.config.multiple), NOISE, prompts())[..., :height, :width]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -110,7 +112,7 @@ def test_a_restorer_takes_any_height_and_width_too(restorer, height, width):
     x, hints = pictures(1, height, width), pictures(1, height, width, 5)
     out = restorer(x, NOISE, hints=hints)
     assert out.shape == x.shape
-    padded, padded_hints = (replicated(t, restorer.config.multiple) for t in (x, hints))
+    padded, padded_hints = (continued(t, restorer.config.multiple) for t in (x, hints))
     expected = restorer(padded, NOISE, hints=padded_hints)[..., :height, :width]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
