@@ -224,7 +224,8 @@ def _tell(outcomes: "Iterator[Outcome]", out: Path) -> None:
             bar.total = outcome.count
             bar.update()
     if failed:
-        raise ValueError(f"{failed} pictures could not be repaired; the others are in {out}.")
+        pictures = "picture" if failed == 1 else "pictures"
+        raise ValueError(f"{failed} {pictures} could not be repaired; the others are in {out}.")
 
 
 def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:

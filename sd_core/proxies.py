@@ -94,7 +94,7 @@ def proxy(original: Original, longest: int | None = None) -> Image.Image:
     image = Image.fromarray(original.rgb())
     size = reduced_size(original.size, longest) if longest else proxy_size(original.size)
     if original.has_alpha:
-        image.putalpha(_alpha(original))
+        image.putalpha(alpha(original))
     if size == image.size:
         return image
     coarse = size[0] >= COARSE * image.width
@@ -127,7 +127,8 @@ def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return tuple(max(1, round(side * scale)) for side in size)
 
 
-def _alpha(original: Original) -> Image.Image:
+def alpha(original: Original) -> Image.Image:
+    """How opaque each pixel of a picture is, of one that `has_alpha`: "L"."""
     if original.pixels.ndim == 3:
         return Image.fromarray(np.ascontiguousarray(original.pixels[..., -1]))
     return Image.fromarray(np.where(original.transparent(), 0, OPAQUE).astype(np.uint8))

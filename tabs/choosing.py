@@ -32,7 +32,7 @@ add_words({
     "repair_what": ("Repair", "修复方式"),
     "repair_marked": ("Repair marked areas only", "只修复标出的区域"),
     "repair_whole": ("Clean the whole picture", "清理整张图片"),
-    "fill_transparent": ("What is transparent there is missing: fill it", "其中的透明处是缺失：予以填补"),
+    "fill_transparent": ("Fill what is transparent inside the marks", "填补标记内的透明处"),
     "clean_strength_info": ("1 is what the model finds right", "1 为模型自动判断的强度"),
     "noise_level_label": ("Noise level", "噪声强度"),
     "noise_level_info": ("On the scale 0-255; 0 finds it automatically", "范围 0-255；0 表示自动判断"),

@@ -190,8 +190,8 @@ def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
             samples_per_page=WORDS_PER_PAGE, elem_id="words-list",
         )  # fmt: skip
 
-    def found(model: str | None, part: str):
-        return gr.Dataset(samples=known_words(shelf, model, part))
+    def found(model: str | None, part: str | None):  # None before the accordion was opened
+        return gr.Dataset(samples=known_words(shelf, model, part or ""))
 
     quiet = dict(show_progress="hidden", api_visibility="private")
     gr.on(

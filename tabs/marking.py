@@ -35,8 +35,8 @@ add_words({
     ),
     "mark_damage": ("Mark the damage", "标出损坏处"),
     "mark_info": (
-        "Paint over what is damaged. Everything else stays exactly as it is.",
-        "涂抹损坏的地方，其余部分保持原样。",
+        "Paint over what is damaged. Everything else stays exactly as it is, unless you clean the whole picture.",
+        "涂抹损坏的地方。除非清理整张图片，其余部分保持原样。",
     ),
     "find_damage": ("Find the damage for me", "自动查找损坏"),
     "clear_marks": ("Clear marks", "清除标记"),
@@ -60,10 +60,12 @@ add_words({
 })  # fmt: skip
 
 # Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
+# The picture itself is nothing to undo.
 SETTLED_JS = """async () => {
     const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
     for (let i = 0; i < 100 && !window.editor?.background_image; i++) await wait(100);
     await wait(500);
+    window.editor?.command_manager.reset();
 }"""
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click(), 200)"
 
@@ -105,7 +107,7 @@ def build_marking() -> Marking:
             clear = gr.Button(T("clear_marks"), elem_id="clear-marks", **small)
             upload = gr.UploadButton(T("mask_upload"), file_types=["image"], elem_id="mask-upload", **small)
             download = gr.Button(T("mask_download"), elem_id="mask-download", **small)
-        file = gr.DownloadButton(visible="hidden", elem_id="mask-file")  # clicked by the page once it has its file
+        file = gr.DownloadButton(elem_id="mask-file")  # never seen: the page clicks it once it has its file
     return Marking(hint, box, editor, find, clear, upload, download, file, said, gr.State())
 
 
@@ -197,10 +199,13 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
 
     marks = [opened, parts.editor, parts.exact]
     shown = [parts.editor, parts.exact, parts.note]
-    parts.find.click(
+    found = parts.find.click(
         on_find, [opened, model, parts.editor, parts.exact], [*shown, parts.find, fill], concurrency_limit=None, **QUIET
     )
-    parts.clear.click(on_clear, opened, shown, **QUIET)
-    parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **QUIET)
+    # The editor's own way to clear it takes the picture away, too.
+    cleared = gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **QUIET)
+    read = parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **QUIET)
+    for change in (found, cleared, read):
+        change.success(None, js=SETTLED_JS, **QUIET)
     saved = parts.download.click(on_mask_file, marks, parts.file, **QUIET)
     saved.success(None, js=DOWNLOAD_JS, **QUIET)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sd_core.filling import RESAMPLING
 from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
 from sd_core.originals import Original, open_original
-from sd_core.proxies import comparable, full_mask, heat_map, holes, looked_at, thumbnail
+from sd_core.proxies import alpha, comparable, full_mask, heat_map, holes, looked_at, on_white, thumbnail
 from sd_core.restoration import (
     FIND_PIXELS,
     RestoreRequest,
@@ -105,17 +106,27 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     original = open_original(wanted.picture)
     job = _job(shelf, wanted, original)
     check_work(job.pixels, visitor)
-    newest = None
+    newest, outline = None, alpha(original) if original.has_alpha and not wanted.fill else None
     stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
-    for item, said, preview in follow(stream, session, status, lambda item: looked_at(to_image(item.preview))):
+    for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, outline)):
         newest = item
         yield Shown(said, preview)
     finished = newest.pictures if newest else ()
+    if finished:
+        yield Shown(status.keeping())
     repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
     if len(finished) == job.answers:
         yield Shown(status.done(), repaired=repaired)
     else:
         yield Shown(status.stopped(newest.index if newest else 0, newest.count if newest else 1), repaired=repaired)
+
+
+def _preview(picture: Tensor, outline: Image.Image | None) -> Image.Image:
+    """A small copy of a repair under way, uint8 [h, w, 3], on white where `outline` is transparent."""
+    image = to_image(picture)
+    if outline:
+        image.putalpha(outline.resize(image.size, Image.Resampling.NEAREST))
+    return looked_at(on_white(image))
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,5 +55,9 @@ class Status:
     def stopped(self, index: int, count: int) -> str:
         return bar_line(say(self._visitor, "stopped_at", index=index, count=count))
 
+    def keeping(self) -> str:
+        """The work is done; what came of it is being written down."""
+        return bar_line(say(self._visitor, "keeping"), 1)
+
     def done(self) -> str:
         return bar_line(say(self._visitor, "done_in", seconds=f"{time.monotonic() - self._asked:.1f}"), 1)

@@ -84,6 +84,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "before_you": ("Waiting; {before} before you", "排队中，前面还有 {before} 个任务"),
     "step": ("Step {index} of {count}", "第 {index} 步，共 {count} 步"),
     "left": ("{seconds} s left", "剩余 {seconds} 秒"),
+    "keeping": ("Saving and comparing …", "正在保存并比较……"),
     "done_in": ("Done in {seconds} s", "完成，用时 {seconds} 秒"),
     "stopped_at": ("Stopped at step {index} of {count}", "已停止于第 {index} 步，共 {count} 步"),
     # toasts

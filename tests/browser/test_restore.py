@@ -127,6 +127,30 @@ def test_only_what_is_under_the_stroke_changes(tab: Page, damaged: Path):
     assert handle.bounding_box()["x"] < grip["x"] - 50, "the slider follows the mouse"
 
 
+def test_undo_and_clear_take_marks_away_and_never_the_picture(tab: Page, damaged: Path):
+    opened(tab, damaged)
+    undo, canvas = tab.locator("#mask-editor").get_by_role("button", name="Undo"), tab.locator("#mask-editor canvas")
+    expect(undo).to_be_disabled()
+    picture = canvas.first.screenshot()
+    stroke(tab)
+    expect(undo).to_be_enabled()
+    undo.click()
+    expect(undo).to_be_disabled()
+    assert not mask_of(tab).any()
+    stroke(tab)
+    assert mask_of(tab).any()
+    tab.locator("#mask-editor").get_by_role("button", name="Clear canvas").click()
+    becomes(tab, np.zeros((HEIGHT, WIDTH), bool))
+    tab.mouse.move(0, 0)
+    assert np.abs(seen(canvas.first.screenshot()) - seen(picture)).mean() < 2
+    expect(undo).to_be_disabled()
+    expect(tab.locator("#mask-file")).to_be_hidden()
+
+
+def seen(screenshot: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(screenshot)).convert("RGB").resize((64, 64)), np.float32)
+
+
 def test_a_tiff_is_shown_as_a_copy_and_comes_back_with_its_own_pixels(tab: Page, damaged: Path, tmp_path):
     pixels = np.asarray(Image.open(damaged))[:1100:2, :1200:2, :3]
     Image.fromarray(pixels).save(tmp_path / "scan.tif", icc_profile=PROFILE)
