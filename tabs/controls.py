@@ -190,8 +190,8 @@ def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
             samples_per_page=WORDS_PER_PAGE, elem_id="words-list",
         )  # fmt: skip
 
-    def found(model: str | None, part: str | None):  # None before the accordion was opened
-        return gr.Dataset(samples=known_words(shelf, model, part or ""))
+    def found(model: str | None, part: str | None):
+        return gr.Dataset(samples=known_words(shelf, model, part))
 
     quiet = dict(show_progress="hidden", api_visibility="private")
     gr.on(
@@ -206,10 +206,10 @@ def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
     return words
 
 
-def known_words(shelf: Shelf, model: str | None, part: str = "") -> list[list[str]]:
-    """The words of a model that contain `part`, as rows for a table."""
-    words = shelf.describe(model).words if model else ()
-    return [[word] for word in sorted(words) if any(c.isalnum() for c in word) and part.casefold().strip() in word]
+def known_words(shelf: Shelf, model: str | None, part: str | None = None) -> list[list[str]]:
+    """The words of a model that contain `part`, as rows for a table; `part` is None before its box was first shown."""
+    words, part = shelf.describe(model).words if model else (), (part or "").casefold().strip()
+    return [[word] for word in sorted(words) if any(c.isalnum() for c in word) and part in word]
 
 
 def build_examples(shelf: Shelf, controls: Controls, examples: gr.Dataset) -> None:

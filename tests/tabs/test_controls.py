@@ -79,6 +79,7 @@ def test_known_words_can_be_filtered(shelf):
     assert ["adventurer"] in known_words(shelf, "characters")
     assert known_words(shelf, "characters", "GLA") == [["glasses"]]
     assert known_words(shelf, None) == []
+    assert known_words(shelf, "characters", None) == known_words(shelf, "characters")
 
 
 def test_examples_are_hidden_where_there_are_none(shelf):

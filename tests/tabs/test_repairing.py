@@ -58,6 +58,16 @@ def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(shelf
     assert repaired.paths[0].endswith("portrait-restored.png") and repaired.heat is None
 
 
+def test_a_preview_is_white_where_the_picture_is_transparent(shelf, tmp_path):
+    pixels = np.zeros((40, 56, 4), np.uint8)
+    pixels[:, 28:, 3] = 255
+    Original(pixels).save(tmp_path / "half.png")
+    shown = list(repair(VISITOR, shelf, Wanted(str(tmp_path / "half.png"), "restorer", a_mask())))
+    seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
+    assert seen[:, :26].min() > 240 and seen[:, 30:].max() < 15
+    assert ["Saving" in s.status for s in shown[-2:]] == [True, False]
+
+
 def test_candidates_differ_and_the_map_says_where(shelf, picture):
     wanted = Wanted(picture, "restorer", a_mask(), steps=2, candidates=3)
     repaired = last(repair(VISITOR, shelf, wanted)).repaired
