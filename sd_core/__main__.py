@@ -298,8 +298,11 @@ def train(
         float, typer.Option(help="Share of a restorer's batch that teaches its most faithful, one-step answer.")
     ] = 0.75,
     noisy_share: Annotated[
-        float, typer.Option(help="Share of a restorer's pairs whose damage is noise; with 1 it learns nothing else.")
+        float, typer.Option(help="Share of a restorer's pairs whose damage is noise; begin with more of them.")
     ] = 0.5,
+    specialist: Annotated[
+        bool, typer.Option(help="Teach a restorer white noise and marked places, and nothing else.")
+    ] = False,
     warmup: Annotated[int, typer.Option(help="Steps at the start over which the learning rate rises.")] = 50,
     flips: Annotated[bool, typer.Option(help="Mirror half of the pictures, where captions allow it.")] = True,
     seed: Annotated[int, typer.Option(help="Makes a training repeatable.")] = 0,
@@ -336,6 +339,7 @@ def train(
             optimizer=optimizer,
             one_step_share=one_step_share,
             noisy_share=noisy_share,
+            specialist=specialist,
             warmup=warmup,
             sigma_mean=usual_mean if sigma_mean is None else sigma_mean,
             sigma_std=usual_std if sigma_std is None else sigma_std,

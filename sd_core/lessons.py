@@ -253,8 +253,8 @@ class PairLessons(Lessons):
         pictures: large clean ones.
         sigmas: the noise levels to learn at, besides `SIGMA_MAX`.
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
-        noisy_share: share of pairs whose damage is noise; with 1 there is white noise and nothing else, for a
-            specialist, see `specialist.py`.
+        noisy_share: share of pairs whose damage is noise.
+        specialist: the pairs are those of a specialist, see `specialist.py`.
     """
 
     exploded = 5.0  # a logarithm: an error of more than twice the range of pictures
@@ -268,12 +268,13 @@ class PairLessons(Lessons):
         sigmas: SigmaDistribution,
         one_step_share: float,
         noisy_share: float,
+        specialist: bool = False,
     ):
         super().__init__(seed, batch)
         if model.config.kind != "restorer":
             raise ValueError("Only a restorer learns from pairs; a generator learns from captions.")
         self.pictures, self.sigmas = pictures, sigmas
-        self.one_step_share, self.noisy_share = one_step_share, noisy_share
+        self.one_step_share, self.noisy_share, self.specialist = one_step_share, noisy_share, specialist
         self.side = model.config.resolution
         self.objective = RestorerObjective(model)
         # The next pairs are made in a thread while the model learns from these.
@@ -300,7 +301,10 @@ class PairLessons(Lessons):
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask
 
     def _pairs(self, numbers: Sequence[int]) -> list[Pair]:
-        return [self.pictures.pair(self.side, self.generator(2, n), self.noisy_share) for n in numbers]
+        return [self._pair(self.side, self.generator(2, n)) for n in numbers]
+
+    def _pair(self, side: int, generator: torch.Generator) -> Pair:
+        return self.pictures.pair(side, generator, self.noisy_share, self.specialist)
 
     def _make(self, numbers: Sequence[int]) -> None:
         """Has these pairs made in the background."""
@@ -317,7 +321,7 @@ class PairLessons(Lessons):
 
     def drawing(self, model: Denoiser) -> Iterator[Drawn]:
         """Damaged, restored in one step and clean, side by side."""
-        pairs = [self.pictures.pair(SAMPLE_SIDE, self.generator(4, i), self.noisy_share) for i in range(SAMPLE_PAIRS)]
+        pairs = [self._pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
         x0, damaged, told, level, _ = stacked(pairs)
         hints = Hints(*(t.to(model.device) for t in (damaged, told, level)))
         restored, _ = model.at_once(hints)

@@ -129,7 +129,9 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     mask = _resized(request.mask, source.shape[:2])
     afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
-    if request.whole and mask is None and request.upscale == 1:  # enlarged noise is not white
+    if not request.whole:
+        model = model.specialist or model
+    elif mask is None and request.upscale == 1:  # enlarged noise is not white
         model = expert(model, to_float(spread_crops(source)), request.level)
     candidates = answers(request.candidates, request.steps)
     count = candidates * request.steps * len(places)

@@ -56,6 +56,8 @@ class RunConfig:
             raise RunError(f"A run cannot work for {self.minutes} minutes.")
         if self.kind == "restorer" and self.data == "cifar10":
             raise RunError("A restorer learns from large pictures, and CIFAR-10's are too small.")
+        if self.training.specialist and self.kind != "restorer":
+            raise RunError("Only a restorer can be taught to be a specialist.")
         try:
             ModelConfig(self.kind, self.size, self.resolution)
         except ValueError as error:

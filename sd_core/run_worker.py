@@ -121,7 +121,6 @@ class _Worker:
         self.started = self.saved_at = time.monotonic()
         self.told_at, self.saved_step = 0.0, -1
         self.board = None
-        self.specialist: Denoiser | None = None
 
     def work(self) -> Iterator[Event]:
         self.started = time.monotonic()
@@ -136,7 +135,6 @@ class _Worker:
         del saved
         trainer.extended(self._wishes().steps)
         if self.keeper:
-            self.specialist = self._specialist()
             self._begin(trainer, pictures)
         self.saved_at = time.monotonic()
         for event in trainer.run():
@@ -281,6 +279,8 @@ class _Worker:
                 raise self._unusable() from error
         elif config.start:
             model = checkpoint.load(config.start)
+            if config.training.specialist and model.specialist:
+                model = model.specialist
         elif config.kind == "restorer":
             model = new_restorer(config.size, config.resolution, config.training.seed)
         else:
@@ -288,14 +288,6 @@ class _Worker:
         if isinstance(pictures, PictureSet):
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
-
-    def _specialist(self) -> Denoiser | None:
-        """That of the restorer it started from, which goes along untrained: from its own last save, if there is one."""
-        if self.config.kind == "restorer":
-            for folder in filter(None, (self.run.checkpoint, self.config.start)):
-                with suppress(checkpoint.CheckpointError):
-                    return checkpoint.load(folder).specialist
-        return None
 
     def _resume(self, trainer: Trainer, saved: SavedState | None) -> None:
         """Goes back to the last save, and forgets what was logged after it."""
@@ -394,7 +386,7 @@ class _Worker:
             hours=self._worked / 3600,
             examples=trainer.lessons.sample_prompts()[:16],
         )
-        checkpoint.save(trainer.ema.joined(self.specialist), self.run.checkpoint, origin)
+        checkpoint.save(trainer.ema, self.run.checkpoint, origin)
         self.run.note(f"Saved at step {trainer.step}.")
         self.saved_at, self.saved_step = time.monotonic(), trainer.step
 

@@ -1,11 +1,11 @@
-"""Which network cleans a whole picture: a restorer, which does everything, or the specialist that it may bring along, a
-second network that has learnt white noise and nothing else, and is better at that.
+"""Which network repairs a picture: a restorer, which does everything, or the specialist that it may bring along, a
+second network that has learnt two things only, and is better at them: places that somebody marked, and white noise.
 
-The specialist is asked where noise is all that is wrong, and judges that itself: what it would take away is white
-noise, each of whose values tells nothing of its neighbours and of the other colours, and it is all the noise there
-is. Artefacts, grain that the colours share and recompressed noise are none of that; strokes, which it leaves as they
-are, the restorer finds. (A picture that was blurred, reduced or compressed before it became noisy passes for noisy
-only: the most of its damage is.)
+The specialist repairs what is marked where everything else is to stay as it is. It cleans a whole picture where noise
+is all that is wrong, and judges that itself: what it would take away is white noise, each of whose values tells nothing
+of its neighbours and of the other colours, and it is all the noise there is. Artefacts, grain that the colours share
+and recompressed noise are none of that; strokes, which it leaves as they are, the restorer finds. (A picture that was
+blurred, reduced or compressed before it became noisy passes for noisy only: the most of its damage is.)
 """
 
 import torch
@@ -29,7 +29,7 @@ FEWEST = 0.1  # share of values that are not clipped, below which they tell noth
 
 
 def expert(model: Denoiser, crops: Tensor, sigma: float | None) -> Denoiser:
-    """The network that cleans a picture with no lost places best.
+    """The network that cleans a whole picture with no marked places best.
 
     Args:
         model: a restorer.

@@ -52,7 +52,7 @@ class TrainingConfig:
         ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at
             most over `ema_pictures`.
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
-        one_step_share, noisy_share: of a restorer's batch, see `PairLessons`.
+        one_step_share, noisy_share, specialist: of a restorer's batch, see `PairLessons`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
         sample_every, save_every: steps between sample grids, the first of which come at shorter intervals, and saves.
@@ -73,6 +73,7 @@ class TrainingConfig:
     sigma_std: float = SIGMA_STD
     one_step_share: float = 0.75
     noisy_share: float = NOISY
+    specialist: bool = False
     caption_dropout: float = 0.1
     flips: bool = True
     bf16: bool = True
@@ -195,8 +196,8 @@ def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: Train
     """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
     sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
-        shares = (config.one_step_share, config.noisy_share)
-        return PairLessons(model, pictures, config.seed, config.batch, sigmas, *shares)
+        kinds = (config.one_step_share, config.noisy_share, config.specialist)
+        return PairLessons(model, pictures, config.seed, config.batch, sigmas, *kinds)
     return CaptionedLessons(
         model,
         pictures,

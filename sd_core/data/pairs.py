@@ -67,13 +67,14 @@ class CleanPictures:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def pair(self, side: int, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
-        """A pair of `side` pixels from any of the pictures; see `damaged_pair`."""
+    def pair(self, side: int, generator: torch.Generator, noisy_share: float = NOISY, specialist: bool = False) -> Pair:
+        """A pair of `side` pixels from any of the pictures; see `damaged_pair` and `specialist_pair`."""
         picture = self.pictures[int(torch.randint(len(self.pictures), (), generator=generator))]
         clean = max((crop(picture, side, generator) for _ in range(CROPS)), key=lambda c: float(c.std()))
         if uniform(generator, 0, 1) < OVERLAID:
             clean = painted_over(clean, generator)
-        return damaged_pair(clean, generator, noisy_share)
+        damage_it = specialist_pair if specialist else damaged_pair
+        return damage_it(clean, generator, noisy_share)
 
 
 def open_clean(
@@ -138,23 +139,14 @@ def crop(picture: np.ndarray, side: int, generator: torch.Generator) -> Tensor:
 
 
 def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
-    """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest.
-
-    With a share of 1 there is white noise and nothing else, for a specialist.
-    """
+    """The crop [3, S, S] with a random damage: none for one in ten, noise for `noisy_share`, others for the rest."""
     kind = uniform(generator, 0, 1)
     nothing = torch.zeros_like(clean[:1])
-    undamaged, recoded = (0.0, 0.0) if noisy_share == 1 else (UNDAMAGED, RECODED)
-    if kind < undamaged:
+    if kind < UNDAMAGED:
         return Pair(clean, clean, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < undamaged + noisy_share:
-        noisy, sigma = with_noise(clean, generator)
-        if uniform(generator, 0, 1) < recoded:  # which leaves noise of no known strength
-            noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
-        elif uniform(generator, 0, 1) < SIGMA_TOLD:
-            return Pair(clean, noisy, nothing, nothing, sigma)
-        return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
-    if kind < (undamaged + noisy_share + 1) / 2:
+    if kind < UNDAMAGED + noisy_share:
+        return noisy_pair(clean, generator, RECODED)
+    if kind < (UNDAMAGED + noisy_share + 1) / 2:
         seen, sigma = with_noise(clean, generator) if uniform(generator, 0, 1) < LOST_AND_NOISY else (clean, 0.0)
         result = damage.damaged(seen, lost_places(generator), generator)
         level = sigma if not sigma or uniform(generator, 0, 1) < SIGMA_TOLD else None
@@ -163,6 +155,26 @@ def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float =
         level = None
     told = sloppy(result.mask, generator) if uniform(generator, 0, 1) < MASK_TOLD and result.mask.any() else None
     return Pair(clean, result.picture, result.mask, told, None if told is None else level)
+
+
+def specialist_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
+    """The crop [3, S, S] with one of the two damages that a specialist is asked for, see `specialist.py`: white noise
+    for `noisy_share`, for the others places that are lost and told, in a picture with nothing else wrong."""
+    if uniform(generator, 0, 1) < noisy_share:
+        return noisy_pair(clean, generator)
+    result = damage.damaged(clean, lost_places(generator), generator)
+    return Pair(clean, result.picture, result.mask, sloppy(result.mask, generator), 0.0)
+
+
+def noisy_pair(clean: Tensor, generator: torch.Generator, recoded: float = 0.0) -> Pair:
+    """The crop [3, S, S] with normal noise, a share of `recoded` of them saved as JPEG afterwards."""
+    noisy, sigma = with_noise(clean, generator)
+    nothing = torch.zeros_like(clean[:1])
+    if uniform(generator, 0, 1) < recoded:  # which leaves noise of no known strength
+        noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
+    elif uniform(generator, 0, 1) < SIGMA_TOLD:
+        return Pair(clean, noisy, nothing, nothing, sigma)
+    return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
 
 
 def with_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:

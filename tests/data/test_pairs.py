@@ -53,13 +53,16 @@ def test_as_many_pairs_as_wished_are_noisy(clean, share):
     assert abs(sum(bool(p.mask.any()) for p in made) / 200 - 0.7 * (0.9 - share)) < 0.15
 
 
-def test_a_denoiser_learns_from_white_noise_and_nothing_else(clean):
-    made = [clean.pair(32, torch.Generator().manual_seed(i), 1.0) for i in range(100)]
-    assert not any(p.mask.any() or torch.equal(p.damaged, p.clean) for p in made)
-    told = [p for p in made if p.told_sigma is not None]
-    assert 30 < len(told) < 70
+def test_a_specialist_learns_white_noise_and_marked_places_and_nothing_else(clean):
+    made = [clean.pair(32, torch.Generator().manual_seed(i), 0.6, specialist=True) for i in range(200)]
+    noisy, marked = ([p for p in made if p.mask.any() == lost] for lost in (False, True))
+    assert 100 < len(noisy) < 140
+    told = [p for p in noisy if p.told_sigma is not None]
+    assert 0.3 < len(told) / len(noisy) < 0.7
     assert all(not p.told_mask.any() for p in told)
     assert_told_truly(told)
+    assert all(p.told_sigma == 0 and (p.told_mask >= p.mask).all() for p in marked)
+    assert all(((p.damaged - p.clean).abs() * (1 - p.mask)).max() < 0.1 for p in marked)  # a tear's faint edge
 
 
 def test_a_told_mask_covers_what_is_lost(pairs):

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from PIL import Image
 from small_runs import STEPS, finish
 
@@ -18,7 +17,7 @@ from sd_core import checkpoint, run_queue
 from sd_core.checkpoint import CheckpointError
 from sd_core.run_worker import work
 from sd_core.runs import Run, RunError, new_name
-from sd_core.training import new_restorer
+from sd_core.training import TrainingConfig, new_restorer
 
 
 def test_a_finished_run_leaves_metrics_samples_and_a_model(make):
@@ -64,21 +63,25 @@ def test_a_run_can_start_from_the_model_of_another_and_keeps_its_shape(make):
     assert finish(second).status().state == "finished"
 
 
-def test_a_restorer_in_training_keeps_the_specialist_of_its_start(make, tmp_path):
+@pytest.mark.parametrize("specialist", [False, True])
+def test_a_restorer_in_training_answers_for_itself(make, tmp_path, specialist):
     pair = new_restorer("tiny", 16, 0).joined(new_restorer("tiny", 16, 1))
     checkpoint.save(pair, tmp_path / "pair")
     (tmp_path / "clean").mkdir()
     Image.effect_mandelbrot((100, 80), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(tmp_path / "clean" / "a.png")
-    run = finish(make(start=str(tmp_path / "pair"), data=str(tmp_path / "clean")))
-    shutil.rmtree(tmp_path / "pair")
-    run.wish("run", steps=2 * STEPS)
-    finish(run)
-    made, began = checkpoint.load(run.checkpoint), pair.half().float()
-    assert run.status().step == 2 * STEPS
-    assert all(
-        torch.equal(a, b) for a, b in zip(made.specialist.parameters(), began.specialist.parameters(), strict=True)
-    )
-    assert not all(torch.equal(a, b) for a, b in zip(made.unet.parameters(), began.unet.parameters(), strict=True))
+    training = replace(make.config.training, specialist=specialist)
+    start, data = str(tmp_path / "pair"), str(tmp_path / "clean")
+    run = finish(make(kind="restorer", start=start, data=data, training=training))
+    made = checkpoint.load(run.checkpoint)
+    assert made.specialist is None
+    began_with = [
+        sum(
+            float((a - b).detach().abs().sum())
+            for a, b in zip(made.unet.parameters(), one.unet.parameters(), strict=True)
+        )
+        for one in (pair, pair.specialist)
+    ]
+    assert began_with.index(min(began_with)) == specialist
 
 
 def test_tensorboard_hears_of_everything_where_it_is_installed(make, monkeypatch):
@@ -192,9 +195,12 @@ def test_a_name_is_given_once(make, tmp_path):
     assert new_name("one.zip", tmp_path / "runs") == "one-1"
 
 
+OWN = TrainingConfig(specialist=True)  # which only a restorer can be
+
+
 @pytest.mark.parametrize(
     "changed",
-    [{"data": " "}, {"count": 0}, {"size": "huge"}, {"resolution": 4}, {"styles": ("adventurer",)}],
+    [{"data": " "}, {"count": 0}, {"size": "huge"}, {"resolution": 4}, {"styles": ("adventurer",)}, {"training": OWN}],
 )
 def test_senseless_configurations_are_refused(config, changed):
     with pytest.raises(RunError):
