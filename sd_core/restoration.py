@@ -6,8 +6,9 @@ those pictures: sharper, partly invented, and another one for another seed (Pale
 arXiv:2111.05826).
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -125,20 +126,39 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         raise ValueError("Mark the damage first, or clean the whole picture.")
     if request.mask is not None and request.mask.shape != picture.shape[:2]:
         raise ValueError("The mask and the picture differ in size.")
+    size = picture.shape[:2]
+    _check_enlarged(size, request.upscale)
+    network = model
+    if not request.whole:
+        network = model.specialist or model
+    elif request.mask is None:
+        network = expert(model, to_float(spread_crops(picture)), request.level)
+    if request.upscale == 1 or network is model:
+        yield from _repaired(network, picture, request)
+        return
+    first, then = _noise_first(request)
+    before, after = (_count(size, each) for each in (first, then))
+    for cleaned in _repaired(network, picture, first):
+        yield replace(cleaned, count=before + after, pictures=())
+    for done in _repaired(model, cleaned.pictures[0], then):
+        yield replace(done, index=before + done.index, count=before + after)
+
+
+def _noise_first(request: RestoreRequest) -> tuple[RestoreRequest, RestoreRequest]:
+    """Enlarging in two goes, for the specialist and the restorer: enlarged noise would be white no more."""
+    return replace(request, upscale=1, steps=1), replace(request, sigma=None)
+
+
+def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """The same as `restore`, by one network."""
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
     afar = None if mask is None else seen_from_afar(source, mask)
     places = _places(source.shape[:2], request)
-    if not request.whole:
-        model = model.specialist or model
-    elif mask is None and request.upscale == 1:  # enlarged noise is not white
-        model = expert(model, to_float(spread_crops(source)), request.level)
-    candidates = answers(request.candidates, request.steps)
-    count = candidates * request.steps * len(places)
     finished: list[Tensor] = []
-    index = 0
-    for number in range(candidates):
-        walk = _Walk(model, source, mask, afar, places, request, request.seed + number)
+    index, count = 0, _count(picture.shape[:2], request)
+    for number in range(answers(request.candidates, request.steps)):
+        walk = _Walk(network, source, mask, afar, places, request, request.seed + number)
         for preview in walk.run():
             index += 1
             yield Restoring(index, count, preview, tuple(finished))
@@ -146,12 +166,19 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
 
+def _count(size: Sequence[int], request: RestoreRequest) -> int:
+    """How many pieces of work a picture of (height, width) makes for one network."""
+    places = _places([side * request.upscale for side in size], request)
+    return answers(request.candidates, request.steps) * request.steps * len(places)
+
+
 def work(size: Sequence[int], request: RestoreRequest) -> int:
-    """How many pixels the model computes to repair a picture of (height, width), each as often as it is computed: the
-    time it takes goes with that."""
+    """How many pixels a model computes at most to repair a picture of (height, width), each as often as it is computed:
+    the time it takes goes with that."""
     places = _places([side * request.upscale for side in size], request)
     calls = request.steps * _views(places, request.steps) * answers(request.candidates, request.steps)
-    return calls * sum(_pixels(window.outer) for window in places)
+    first = work(size, _noise_first(request)[0]) if request.upscale > 1 and request.mask is None else 0
+    return first + calls * sum(_pixels(window.outer) for window in places)
 
 
 def _pixels(span: tuple[slice, slice]) -> int:
@@ -186,9 +213,13 @@ def enlarged(picture: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return picture
     height, width = (side * factor for side in picture.shape[:2])
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
+    _check_enlarged(picture.shape[:2], factor)
     return torch.from_numpy(np.array(to_image(picture).resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def _check_enlarged(size: Sequence[int], factor: int) -> None:
+    if factor > 1 and math.prod(size) * factor**2 > MAX_PIXELS:
+        raise ValueError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
 
 
 def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:

@@ -192,7 +192,7 @@ def test_every_tile_of_every_step_is_told(small_tiles):
 def test_the_work_of_a_repair_is_what_its_windows_hold(small_tiles):
     whole = RestoreRequest(whole=True, steps=3, candidates=2)
     assert work((20, 20), whole) == 6 * 400
-    assert work((20, 20), replace(whole, upscale=2)) == 6 * sum(
+    assert work((20, 20), replace(whole, upscale=2)) == len(VIEWS) * 400 + 6 * sum(
         (w.outer[0].stop - w.outer[0].start) * (w.outer[1].stop - w.outer[1].start) for w in restoration.windows(40, 40)
     )
     assert work((20, 20), replace(whole, steps=1)) == len(VIEWS) * 400

@@ -88,7 +88,7 @@ GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
     [
         (RestoreRequest(whole=True, sigma=20.0), True),
         (RestoreRequest(whole=True), True),
-        (RestoreRequest(whole=True, sigma=20.0, upscale=2), False),
+        (RestoreRequest(whole=True, sigma=20.0, upscale=2), True),
         (RestoreRequest(whole=True, sigma=20.0, mask=torch.eye(40, 50) > 0), False),
         (RestoreRequest(mask=torch.eye(40, 50) > 0), True),
     ],
@@ -97,6 +97,16 @@ def test_the_specialist_is_asked_for_what_it_learnt(pair, monkeypatch, request_,
     monkeypatch.setattr(specialist, "only_noise", lambda *args: True)
     *_, last = restore(pair, GREY, request_)
     assert bool((last.pictures[0] > 135).any()) == is_its
+
+
+def test_noise_is_removed_before_a_picture_is_enlarged(pair, monkeypatch):
+    monkeypatch.setattr(specialist, "only_noise", lambda *args: True)
+    *going, last = restore(pair, GREY, RestoreRequest(whole=True, sigma=20.0, upscale=2, steps=2, candidates=2))
+    assert [event.index for event in going] == [1, 1, 2, 3, 4, 5]
+    assert {event.count for event in (*going, last)} == {last.index} == {5}
+    assert [len(event.pictures) for event in (*going, last)] == [0, 0, 0, 0, 1, 1, 2]
+    assert last.pictures[0].shape == (80, 100, 3)
+    assert last.pictures[0].float().mean() > 135
 
 
 def test_the_restorer_repairs_what_is_not_only_noisy(pair, monkeypatch):
