@@ -37,7 +37,7 @@ _FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks
 @dataclass(frozen=True)
 class ModelConfig:
     """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`. A
-    restorer may bring a `specialist` for noise, see `specialist.py`."""
+    restorer may bring a `specialist`, see `specialist.py`."""
 
     kind: str = "generator"
     size: str = "small"
