@@ -24,7 +24,7 @@ from tabs.words import T, add_words, say
 MARK = (236, 40, 120)  # pink: rare in pictures
 MARK_OPACITY = 0.55
 MARGIN_COLOUR = (203, 213, 225)  # around the picture
-BRUSH = 24  # pixels of the copy
+BRUSH = 14  # pixels of the copy: little more than a scratch is wide
 QUALITY = 92  # JPEG, of an opaque copy
 QUIET = dict(show_progress="hidden", api_visibility="private")
 

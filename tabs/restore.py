@@ -29,6 +29,8 @@ from tabs.status import Status, note
 from tabs.words import T, add_words, say
 
 QUIET = dict(show_progress="hidden", api_visibility="private")
+FOLLOW_JS = """() => setTimeout(
+    () => document.querySelector('#restore-status').scrollIntoView({behavior: 'smooth', block: 'nearest'}), 300)"""
 
 add_words({
     "restore": ("Restore", "修复"),
@@ -219,6 +221,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     gallery.select(on_example, known, [picture, known], **QUIET)
     inputs = [opened, known, marking.editor, marking.exact, comparing.repaired, *choices.inputs()]
     go.click(on_restore, inputs, [go, stop, *results], concurrency_limit=None, **QUIET)
+    go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
     stop.click(_stop, None, None, queue=False, **QUIET)
     comparing.gallery.select(on_candidate, comparing.repaired, results, **QUIET)
     go_on.click(on_go_on, [opened, comparing.repaired, comparing.number, known], [picture, known], **QUIET)
