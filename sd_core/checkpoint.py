@@ -193,7 +193,7 @@ def _describe(folder: Path) -> Description:
 
 def size_line(model: Denoiser) -> str:
     """How large a model is and what a call costs, as its card says it."""
-    networks = " in two networks, of which one is asked" if model.specialist else ""
+    networks = " in two networks, asked one at a time" if model.specialist else ""
     return f"{model.parameter_count():,} parameters{networks}, {model.flops() / 1e9:.3f} GFLOP per picture and call"
 
 

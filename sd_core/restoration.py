@@ -114,7 +114,8 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
 
     Yields:
         a `Restoring` after each tile of each step; the last one has all candidates. Pixels that are not to be changed
-        are the same as in `picture`, to the bit.
+        are the same as in `picture`, to the bit. A noisy picture that is to be enlarged is cleaned first, at its own
+        size, which its previews then have.
 
     Raises:
         ValueError: the model is no restorer, nothing is marked, the mask has another size, or the enlarged picture
@@ -126,6 +127,8 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         raise ValueError("Mark the damage first, or clean the whole picture.")
     if request.mask is not None and request.mask.shape != picture.shape[:2]:
         raise ValueError("The mask and the picture differ in size.")
+    if request.mask is not None and not request.mask.any():
+        request = replace(request, mask=None)
     size = picture.shape[:2]
     _check_enlarged(size, request.upscale)
     network = model
@@ -140,17 +143,32 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     before, after = (_count(size, each) for each in (first, then))
     for cleaned in _repaired(network, picture, first):
         yield replace(cleaned, count=before + after, pictures=())
+    finished: list[Tensor] = []
     for done in _repaired(model, cleaned.pictures[0], then):
-        yield replace(done, index=before + done.index, count=before + after)
+        for answer in done.pictures[len(finished) :]:
+            finished.append(_blended(picture, answer, request))
+        yield replace(done, index=before + done.index, count=before + after, pictures=tuple(finished))
 
 
 def _noise_first(request: RestoreRequest) -> tuple[RestoreRequest, RestoreRequest]:
     """Enlarging in two goes, for the specialist and the restorer: enlarged noise would be white no more."""
-    return replace(request, upscale=1, steps=1), replace(request, sigma=None)
+    first = replace(request, upscale=1, steps=1, strength=1.0)
+    return first, replace(request, sigma=None, strength=1.0)
+
+
+def _blended(picture: Tensor, answer: Tensor, request: RestoreRequest) -> Tensor:
+    """An answer, uint8 [H, W, 3], as strong as it was asked for, beside the mere enlargement of the picture."""
+    if request.strength == 1:
+        return answer
+    plain, blended = enlarged(picture, request.upscale), torch.empty_like(answer)
+    for window in windows(*answer.shape[:2]):
+        ends = (to_float(each[window.inner]) for each in (plain, answer))
+        blended[window.inner] = to_pixels(torch.lerp(*ends, request.strength))
+    return blended
 
 
 def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
-    """The same as `restore`, by one network."""
+    """The same as `restore`, by one network in one go."""
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
     afar = None if mask is None else seen_from_afar(source, mask)

@@ -279,8 +279,10 @@ class _Worker:
                 raise self._unusable() from error
         elif config.start:
             model = checkpoint.load(config.start)
-            if config.training.specialist and model.specialist:
+            if model.specialist and config.training.specialist:
                 model = model.specialist
+            elif model.specialist and self.keeper:
+                self.run.note("It goes on without the specialist that it began with, and answers for itself.")
         elif config.kind == "restorer":
             model = new_restorer(config.size, config.resolution, config.training.seed)
         else:

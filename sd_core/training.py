@@ -196,8 +196,16 @@ def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: Train
     """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
     sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
-        kinds = (config.one_step_share, config.noisy_share, config.specialist)
-        return PairLessons(model, pictures, config.seed, config.batch, sigmas, *kinds)
+        return PairLessons(
+            model,
+            pictures,
+            config.seed,
+            config.batch,
+            sigmas,
+            config.one_step_share,
+            config.noisy_share,
+            config.specialist,
+        )
     return CaptionedLessons(
         model,
         pictures,

@@ -278,7 +278,7 @@ class UNet(nn.Module):
 
     def padded(self, x: Tensor) -> Tensor:
         """Pictures [B, C, H, W] continued to the right and below, as far as the levels need it: mirrored, since
-        repeated pixels make stripes of noise, which look like a drawing. Only what is too small for it is repeated."""
+        repeated pixels make stripes of noise, which look like a drawing. A picture too small for that is repeated."""
         bottom, right = (-x.shape[-2] % self.config.multiple, -x.shape[-1] % self.config.multiple)
         mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
         return F.pad(x, (0, right, 0, bottom), mode=mode) if bottom or right else x

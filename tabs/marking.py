@@ -60,12 +60,20 @@ add_words({
 })  # fmt: skip
 
 # Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
-# The picture itself is nothing to undo.
+# Only strokes can be undone: a picture or marks that arrive begin a history of their own.
 SETTLED_JS = """async () => {
     const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
     for (let i = 0; i < 100 && !window.editor?.background_image; i++) await wait(100);
     await wait(500);
-    window.editor?.command_manager.reset();
+    const manager = window.editor?.command_manager;
+    if (!manager || manager.forgets) return;
+    manager.forgets = true;
+    const execute = manager.execute.bind(manager);
+    manager.execute = async (command, context) => {
+        await execute(command, context);
+        if (command.name !== 'Draw') manager.reset();
+    };
+    manager.reset();
 }"""
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click(), 200)"
 
@@ -199,13 +207,11 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
 
     marks = [opened, parts.editor, parts.exact]
     shown = [parts.editor, parts.exact, parts.note]
-    found = parts.find.click(
+    parts.find.click(
         on_find, [opened, model, parts.editor, parts.exact], [*shown, parts.find, fill], concurrency_limit=None, **QUIET
     )
     # The editor's own way to clear it takes the picture away, too.
-    cleared = gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **QUIET)
-    read = parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **QUIET)
-    for change in (found, cleared, read):
-        change.success(None, js=SETTLED_JS, **QUIET)
+    gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **QUIET)
+    parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **QUIET)
     saved = parts.download.click(on_mask_file, marks, parts.file, **QUIET)
     saved.success(None, js=DOWNLOAD_JS, **QUIET)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sd_core.filling import RESAMPLING
 from sd_core.images import save_png, to_image
 from sd_core.metrics import SSIM_WINDOW, closeness
-from sd_core.originals import Original, open_original
+from sd_core.originals import OPAQUE, Original, open_original
 from sd_core.proxies import alpha, comparable, full_mask, heat_map, holes, looked_at, on_white, thumbnail
 from sd_core.restoration import (
     FIND_PIXELS,
@@ -106,9 +106,9 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     original = open_original(wanted.picture)
     job = _job(shelf, wanted, original)
     check_work(job.pixels, visitor)
-    newest, outline = None, alpha(original) if original.has_alpha and not wanted.fill else None
+    newest = None
     stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
-    for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, outline)):
+    for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, job.outline)):
         newest = item
         yield Shown(said, preview)
     finished = newest.pictures if newest else ()
@@ -137,6 +137,7 @@ class _Job:
     changed: bool [H, W], what it may change; None for all.
     answers: how many candidates it ends with.
     pixels: how many the model computes.
+    outline: how opaque what it makes will be, "L"; None where its previews are not of the whole picture, or opaque.
     """
 
     model: str
@@ -145,6 +146,7 @@ class _Job:
     changed: np.ndarray | None
     answers: int
     pixels: int
+    outline: Image.Image | None = None
 
     def work(self, shelf: Shelf) -> Iterator[Restoring]:
         """The repair, piece by piece."""
@@ -176,7 +178,12 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
         )  # fmt: skip
         changed = None if wanted.whole else wanted.mask
         pixels = work(rgb.shape[:2], request)
-        return _Job(wanted.model, restore, (rgb, request), changed, count, pixels)
+        outline = None
+        if original.has_alpha:
+            outline = alpha(original)
+            if wanted.fill and changed is not None:
+                outline = Image.fromarray(np.where(changed, OPAQUE, outline).astype(np.uint8))
+        return _Job(wanted.model, restore, (rgb, request), changed, count, pixels, outline)
     square = wanted.square or Square.within(original.size)
     inside = square.mask(original.size)
     pixels = wanted.steps * wanted.candidates * model.resolution**2

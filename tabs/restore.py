@@ -158,15 +158,13 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         mine = examples()[event.index].made
         return str(mine.picture), made | {digest(mine.picture): mine}
 
-    def on_restore(current, made: dict, editor, exact, last, request: gr.Request, *values) -> Iterator[dict]:
+    def on_restore(current, made: dict, editor, exact, request: gr.Request, *values) -> Iterator[dict]:
         try:
             wanted = asked(Chosen(*values), current, editor, exact, made, request)
             yield busy(True) | begun(comparing)
             for shown in repair(request, shelf, wanted):
                 yield update(comparing, shown, request)
             yield busy(False) | ({comparing.download: shown.repaired.paths[0]} if shown.repaired else {})
-            if not shown.repaired and last and last.before == current.path:  # stopped early: what was there comes back
-                yield update(comparing, replace(shown, repaired=last), request)
         except Exception as error:  # told in one sentence
             yield busy(False) | {comparing.status: Status(request).ready()}
             raise plain_error(error, request) from error
@@ -219,7 +217,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         on_damage, [opened, damaging.kind, damaging.strength, damaging.seed, known], [picture, known], **QUIET
     )
     gallery.select(on_example, known, [picture, known], **QUIET)
-    inputs = [opened, known, marking.editor, marking.exact, comparing.repaired, *choices.inputs()]
+    inputs = [opened, known, marking.editor, marking.exact, *choices.inputs()]
     go.click(on_restore, inputs, [go, stop, *results], concurrency_limit=None, **QUIET)
     go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
     stop.click(_stop, None, None, queue=False, **QUIET)

@@ -151,3 +151,9 @@ def test_the_network_is_told_what_is_known_and_what_is_only_measured():
     lost, mask_unknown, level, measured = untold.channels(untold.base())[0, 3:]
     assert not lost.any() and mask_unknown.all() and measured.all()
     torch.testing.assert_close(level, torch.full((32, 32), 0.2), rtol=0.2, atol=0)
+
+
+def test_who_knows_the_noise_alone_knows_that_nothing_is_lost():
+    picture = ramp(8, 8)
+    assert not Hints.of(picture, sigma=0.3).mask.any()
+    assert (Hints.of(picture).mask < 0).all()

@@ -1,5 +1,7 @@
 """Who repairs a picture: the specialist what is marked, or where noise is all that is wrong; the restorer all else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,6 +109,17 @@ def test_noise_is_removed_before_a_picture_is_enlarged(pair, monkeypatch):
     assert [len(event.pictures) for event in (*going, last)] == [0, 0, 0, 0, 1, 1, 2]
     assert last.pictures[0].shape == (80, 100, 3)
     assert last.pictures[0].float().mean() > 135
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.5])
+def test_enlarging_is_as_strong_as_it_is_asked_for(pair, monkeypatch, strength):
+    monkeypatch.setattr(specialist, "only_noise", lambda *args: True)
+    request = RestoreRequest(whole=True, sigma=20.0, upscale=2)
+    *_, full = restore(pair, GREY, request)
+    *_, some = restore(pair, GREY, replace(request, strength=strength))
+    moved = [float(answer.pictures[0].float().mean() - 128) for answer in (some, full)]
+    assert moved[1] > 10
+    assert moved[0] == pytest.approx(strength * moved[1], abs=1)
 
 
 def test_the_restorer_repairs_what_is_not_only_noisy(pair, monkeypatch):

@@ -13,6 +13,7 @@ from sd_core.originals import Original, open_original
 from sd_core.proxies import proxy
 from sd_core.restoration import RestoreRequest, work
 from sd_core.shelf import Shelf
+from sd_core.squares import Square
 from tabs import restore_limits
 from tabs.choosing import Chosen, model_choices, moved
 from tabs.damaging import digest, make_damaged
@@ -66,6 +67,27 @@ def test_a_preview_is_white_where_the_picture_is_transparent(shelf, tmp_path):
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
     assert seen[:, :26].min() > 240 and seen[:, 30:].max() < 15
     assert ["Saving" in s.status for s in shown[-2:]] == [True, False]
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_preview_shows_what_becomes_opaque(shelf, tmp_path, fill):
+    pixels = np.zeros((40, 56, 4), np.uint8)
+    pixels[..., 3] = np.where(a_mask(), 0, 255)
+    Original(pixels).save(tmp_path / "hole.png")
+    shown = list(repair(VISITOR, shelf, Wanted(str(tmp_path / "hole.png"), "restorer", a_mask(), fill=fill)))
+    seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
+    assert (seen[12:28, 22].mean() < 200) == fill
+
+
+def test_a_generators_preview_is_of_its_square(shelf, tmp_path):
+    pixels = np.zeros((40, 120, 4), np.uint8)
+    pixels[:, 60:, 3] = 255
+    Original(pixels).save(tmp_path / "half.png")
+    square = Square(80, 0, 40)
+    wanted = Wanted(str(tmp_path / "half.png"), "characters", whole=True, sigma=30, square=square)
+    shown = list(repair(VISITOR, shelf, wanted))
+    seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((40, 40)))
+    assert seen[:, :18].min() < 200
 
 
 def test_candidates_differ_and_the_map_says_where(shelf, picture):
