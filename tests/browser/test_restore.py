@@ -144,8 +144,8 @@ def test_undo_and_clear_take_marks_away_and_never_the_picture(tab: Page, damaged
     tab.mouse.move(0, 0)
     assert np.abs(seen(canvas.first.screenshot()) - seen(picture)).mean() < 2
     expect(undo).to_be_disabled()
-    tab.locator("#restore-examples button").first.click()  # its marks are known, and no strokes
-    expect(tab.locator("#mask-note")).to_contain_text("marked already")
+    tab.locator("#restore-examples img").first.click()  # its marks are known, and no strokes
+    expect(tab.locator("#mark-note")).to_contain_text("marked already")
     tab.wait_for_timeout(2000)
     expect(undo).to_be_disabled()
     expect(tab.locator("#mask-file")).to_be_hidden()
