@@ -140,7 +140,7 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         yield from _repaired(network, picture, request)
         return
     first, then = _noise_first(request)
-    before, after = (_count(size, each) for each in (first, then))
+    before, after = (_count(_places(size, each), each) for each in (first, then))
     for cleaned in _repaired(network, picture, first):
         yield replace(cleaned, count=before + after, pictures=())
     finished: list[Tensor] = []
@@ -172,9 +172,9 @@ def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> It
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
     afar = None if mask is None else seen_from_afar(source, mask)
-    places = _places(source.shape[:2], request)
+    places = _places(picture.shape[:2], request)
     finished: list[Tensor] = []
-    index, count = 0, _count(picture.shape[:2], request)
+    index, count = 0, _count(places, request)
     for number in range(answers(request.candidates, request.steps)):
         walk = _Walk(network, source, mask, afar, places, request, request.seed + number)
         for preview in walk.run():
@@ -184,16 +184,15 @@ def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> It
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
 
-def _count(size: Sequence[int], request: RestoreRequest) -> int:
-    """How many pieces of work a picture of (height, width) makes for one network."""
-    places = _places([side * request.upscale for side in size], request)
+def _count(places: Sequence[Window], request: RestoreRequest) -> int:
+    """How many pieces of work these windows make."""
     return answers(request.candidates, request.steps) * request.steps * len(places)
 
 
 def work(size: Sequence[int], request: RestoreRequest) -> int:
     """How many pixels a model computes at most to repair a picture of (height, width), each as often as it is computed:
     the time it takes goes with that."""
-    places = _places([side * request.upscale for side in size], request)
+    places = _places(size, request)
     calls = request.steps * _views(places, request.steps) * answers(request.candidates, request.steps)
     first = work(size, _noise_first(request)[0]) if request.upscale > 1 and request.mask is None else 0
     return first + calls * sum(_pixels(window.outer) for window in places)
@@ -211,9 +210,9 @@ def _views(places: Sequence[Window], steps: int) -> int:
 
 
 def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:
-    """The windows of a picture of (height, width), enlarged already, that are to be computed."""
+    """The windows that are to be computed of a picture of (height, width), once it is enlarged."""
     if request.whole:
-        return list(windows(*size))
+        return list(windows(*(side * request.upscale for side in size)))
     return [] if request.mask is None else list(touching(request.mask))
 
 
