@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sd_core.colour import ROWS
 from sd_core.damage import to_unit
-from sd_core.denoiser import VIEWS, Denoiser
+from sd_core.denoiser import Denoiser
 from sd_core.device import inference_autocast
 from sd_core.hints import CELL, Hints, seen_from_afar
 from sd_core.images import MAX_PIXELS, to_float, to_image, to_pixels
@@ -32,7 +32,9 @@ MAX_STRENGTH = 2.0
 UPSCALES = (1, 2, 4)
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
-VIEWED_PIXELS = 1_000_000  # to be repaired: up to so many, an answer of one step is the mean of all `VIEWS`
+# An answer of one step is the mean of so many of the denoiser's `VIEWS`, up to so many pixels to be repaired: 512×512 is
+# to take a second on two CPU cores.
+VIEWED = ((4, 200_000), (2, 1_000_000))
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size
 FOUND = 0.5  # probability from which a pixel counts as damaged
@@ -205,8 +207,8 @@ def _pixels(span: tuple[slice, slice]) -> int:
 
 def _views(places: Sequence[Window], steps: int) -> int:
     """How many views each answer is the mean of: more than one where there is but one step, and not much to compute."""
-    few = sum(_pixels(window.inner) for window in places) <= VIEWED_PIXELS
-    return len(VIEWS) if steps == 1 and few else 1
+    pixels = sum(_pixels(window.inner) for window in places)
+    return next((views for views, most in VIEWED if pixels <= most), 1) if steps == 1 else 1
 
 
 def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:

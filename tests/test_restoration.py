@@ -201,14 +201,15 @@ def test_the_work_of_a_repair_is_what_its_windows_hold(small_tiles):
     assert work((2000, 2000), RestoreRequest(mask)) < len(VIEWS) * 200**2
 
 
-def test_a_picture_that_would_take_long_is_looked_at_once(monkeypatch):
-    monkeypatch.setattr(restoration, "VIEWED_PIXELS", 400)
+def test_the_more_there_is_to_repair_the_less_often_it_is_looked_at(monkeypatch):
+    monkeypatch.setattr(restoration, "VIEWED", ((4, 400), (2, 500)))
     looks, one_step = [], RestoreRequest(whole=True)
     monkeypatch.setattr(Denoiser, "at_once", lambda self, hints, views: looks.append(views) or (hints.damaged, None))
-    for width in (20, 21):
+    for width in (20, 21, 25, 26):
         last(some_restorer(), picture(20, width), one_step)
-    assert looks == [len(VIEWS), 1]
-    assert [work((20, width), one_step) for width in (20, 21)] == [len(VIEWS) * 400, 420]
+    assert looks == [4, 2, 2, 1]
+    assert [work((20, width), one_step) for width in (20, 21, 25, 26)] == [4 * 400, 2 * 420, 2 * 500, 520]
+    assert work((20, 20), replace(one_step, steps=3)) == 3 * 400
 
 
 def test_a_walk_begins_where_the_most_faithful_answer_comes_from():
