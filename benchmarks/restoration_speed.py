@@ -64,7 +64,8 @@ def measured(options) -> dict[str, float]:
     times = []
     while len(times) < REPEATS and sum(times) < ENOUGH:
         times.append(_timed(model, picture, request))
-    return {"seconds": statistics.median(times), "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": statistics.median(times), "gigabytes": peak / 2**20}
 
 
 def _timed(model: Denoiser, picture: torch.Tensor, request: RestoreRequest) -> float:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from sd_core.damage_dial import DIALS, damage_picture
 from sd_core.originals import Original, save_mask
+from tabs.repairing import Repaired
 from tabs.words import T, add_words
 
 NAMES = {  # of `DIALS`, in English and Chinese
@@ -43,14 +44,15 @@ add_words({
 
 @dataclass(frozen=True)
 class Made:
-    """Files of a picture that the app made from another one.
+    """Files of a picture that the app made from another one, or that one went on from.
 
     Attributes:
         picture: the file.
         original: what it was before all damage, or None where nobody knows.
-        mask: of what is lost, if anything is.
+        mask: of what is lost or was marked, if anything is.
         what: the kind of repair it calls for: "marked" or "whole", or None to leave it as it is.
         before: what it was repaired from, to go back to.
+        repaired: what it was repaired to, to find again by going back.
         copy_of: the file that is meant, where `picture` is but a copy of it that browsers can show.
     """
 
@@ -59,6 +61,7 @@ class Made:
     mask: Path | None = None
     what: str | None = None
     before: str | None = None
+    repaired: Repaired | None = None
     copy_of: str | None = None
 
 

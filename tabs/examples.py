@@ -49,7 +49,7 @@ def _photographed() -> np.ndarray:
 EXAMPLES: tuple[tuple[Callable[[], np.ndarray], str, float], ...] = (
     (partial(_drawn, "adventurer", 21, 512, 1), "scratches", 0.45),
     (partial(_drawn, "lorelei", 7, 384), "scribbles", 0.4),
-    (partial(_drawn, "toon-head", 33, 384, 2), "gaussian_noise", 0.6),
+    (partial(_drawn, "toon-head", 33, 384, 2), "photon_noise", 0.6),
     (partial(_drawn, "big-smile", 12, 384, 1), "jpeg", 0.7),
     (_photographed, "tears", 0.5),
     (partial(_drawn, "personas", 4, 384, 1), "holes", 0.3),

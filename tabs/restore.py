@@ -7,6 +7,7 @@ of events.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import gradio as gr
 
@@ -20,9 +21,9 @@ from tabs.controls import whole
 from tabs.damaging import Made, build_damaging, digest, make_damaged
 from tabs.errors import plain_error, told
 from tabs.examples import examples
-from tabs.marking import SETTLED_JS, build_marking, canvas, marked, wire_marking
+from tabs.marking import SETTLED_JS, build_marking, canvas, keep_mask, marked, wire_marking
 from tabs.opened import Opened
-from tabs.repairing import Repaired, Wanted, repair
+from tabs.repairing import Repaired, Shown, Wanted, repair
 from tabs.restore_api import build_api
 from tabs.sessions import SESSIONS
 from tabs.status import Status, note
@@ -91,6 +92,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         shown = [(str(e.shown), say(request, f"damage_{e.kind}")) for e in examples()]
         return gr.Dropdown(choices=offered, value=chosen_model), shown
 
+    @told
     def on_picture(upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
         """Opens a new picture and shows it on the canvas. What was under way for another one ends.
 
@@ -119,7 +121,8 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
-        shown = begun(comparing) | {comparing.status: Status(request).ready()}
+        earlier = Shown(Status(request).ready(), repaired=mine.repaired)
+        shown = begun(comparing) | update(comparing, earlier, request)
         shown |= arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False)
         return shown | {
             opened: Opened(path, original.size, original.has_alpha, str(folder / "copy.png")),
@@ -164,7 +167,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             yield busy(True) | begun(comparing)
             for shown in repair(request, shelf, wanted):
                 yield update(comparing, shown, request)
-            yield busy(False) | ({comparing.download: shown.repaired.paths[0]} if shown.repaired else {})
+            yield busy(False)
         except Exception as error:  # told in one sentence
             yield busy(False) | {comparing.status: Status(request).ready()}
             raise plain_error(error, request) from error
@@ -188,13 +191,19 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
 
     @told
     def on_candidate(event: gr.SelectData, repaired: Repaired, request: gr.Request):
-        return chosen(comparing, repaired, event.index, request) | {comparing.download: repaired.paths[event.index]}
+        return chosen(comparing, repaired, event.index, request)
+
+    def on_compared(repaired: Repaired, number: int):
+        return repaired.paths[number]
 
     @told
-    def on_go_on(current: Opened, repaired: Repaired, number: int, made: dict, request: gr.Request):
-        """The candidate becomes the picture to restore."""
-        path = repaired.paths[number]
-        return path, {digest(path): Made(path, repaired.original, before=current.path)} | made
+    def on_go_on(current: Opened, editor, exact, repaired: Repaired, number: int, made: dict, request: gr.Request):
+        """The candidate becomes the picture to restore. What is left behind keeps its marks and its candidates."""
+        path, left = repaired.paths[number], digest(current.path)
+        mask = marked(editor, current.size, exact)
+        kept = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
+        behind = replace(made.get(left, Made(current.path, None)), mask=kept, repaired=repaired)
+        return path, {digest(path): Made(path, repaired.original, before=current.path)} | made | {left: behind}
 
     @told
     def on_undo(current: Opened, made: dict, request: gr.Request):
@@ -222,7 +231,11 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
     stop.click(_stop, None, None, queue=False, **QUIET)
     comparing.gallery.select(on_candidate, comparing.repaired, results, **QUIET)
-    go_on.click(on_go_on, [opened, comparing.repaired, comparing.number, known], [picture, known], **QUIET)
+    # A file that reaches the button in the moment in which that is shown is lost.
+    shown_now = [comparing.repaired, comparing.number]
+    comparing.compare.change(on_compared, shown_now, comparing.download, **QUIET)
+    left = [opened, marking.editor, marking.exact, comparing.repaired, comparing.number, known]
+    go_on.click(on_go_on, left, [picture, known], **QUIET)
     undo.click(on_undo, [opened, known], picture, **QUIET)
     build_api(shelf)
     return RestoreTab(picture)

@@ -227,9 +227,12 @@ def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
     tab.locator("#keep-going").click()
     expect(tab.locator("#restore-undo")).to_be_visible()
     expect(tab.locator("#mark-note")).to_contain_text("Paint over")
+    expect(tab.locator("#candidate-gallery")).to_be_hidden()
     tab.locator("#restore-undo").click()
     expect(tab.locator("#mark-note")).to_contain_text("marked already")
     expect(tab.locator("#restore-undo")).to_be_hidden()
+    expect(tab.locator("#candidate-gallery img")).to_have_count(3)
+    expect(tab.locator("#compare")).to_be_visible()
 
 
 def test_damage_is_found_on_request(tab: Page, damaged: Path):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sd_core.originals import open_original, save_mask
+from sd_core.originals import open_original, read_mask, save_mask
 from tabs import examples
 from tabs.damaging import digest
+from tabs.marking import canvas
 from tabs.opened import Opened
 from tabs.repairing import Repaired
 from tabs.sessions import SESSIONS
@@ -48,11 +49,16 @@ def opened_by(on, path, made):
     return opened, by_name(changes)["restore-undo"].visible
 
 
-def gone_on(on, tmp_path):
-    """A repaired picture that was gone on from: what is known then, and it."""
+def gone_on(on, tmp_path, marks=None):
+    """A repaired picture that was gone on from, with such marks: what is known then, and it."""
     first, _ = opened_by(on, a_picture(tmp_path / "first.png"), {})
     repaired = Repaired(first.path, (a_picture(tmp_path / "repaired.png", "blue"),), (), None, None, ())
-    path, made = on.on_go_on(first, repaired, 0, {}, VISITOR)
+    layers, exact = [], None
+    if marks is not None:
+        exact = str(tmp_path / "exact.png")
+        save_mask(marks, exact)
+        layers = [Image.open(layer) for layer in canvas(first.copied(), tmp_path, marks)["layers"]]
+    path, made = on.on_go_on(first, {"layers": layers}, exact, repaired, 0, {}, VISITOR)
     return made, path
 
 
@@ -61,6 +67,26 @@ def test_undo_goes_back_to_what_was_repaired(on, tmp_path):
     second, offered = opened_by(on, path, made)
     assert offered and on.on_undo(second, made, VISITOR) == str(tmp_path / "first.png")
     assert not opened_by(on, str(tmp_path / "first.png"), made)[1]
+
+
+def test_undo_brings_back_marks_and_candidates(on, tmp_path):
+    marks = np.zeros((48, 64), bool)
+    marks[5:9, 7:30] = True
+    made, path = gone_on(on, tmp_path, marks)
+    following = by_name(on.on_picture({"path": path}, made, "marked", "restorer", VISITOR))
+    assert not following["compare"].visible, "it is not repaired yet"
+    changes = on.on_picture({"path": str(tmp_path / "first.png")}, made, "marked", "restorer", VISITOR)
+    (mask,) = {value for value in changes.values() if isinstance(value, str) and value.endswith("mask.png")}
+    assert (read_mask(mask, (64, 48)) == marks).all()
+    assert by_name(changes)["compare"].visible
+    (repaired,) = (value for value in changes.values() if isinstance(value, Repaired))
+    assert on.on_compared(repaired, 0) == path
+
+
+def test_without_marks_undo_brings_back_none(on, tmp_path):
+    made, _ = gone_on(on, tmp_path)
+    changes = on.on_picture({"path": str(tmp_path / "first.png")}, made, "marked", "restorer", VISITOR)
+    assert not [value for value in changes.values() if isinstance(value, str) and value.endswith("mask.png")]
 
 
 def test_undo_is_not_offered_for_another_picture_wherever_it_comes_from(on, tmp_path):
@@ -101,7 +127,9 @@ def test_a_picture_that_is_gone_itself_is_told_in_one_sentence(on, tmp_path):
         lambda: on.on_clear(opened, VISITOR),
         lambda: on.on_square(opened, 50, 50, 100, VISITOR),
         lambda: on.on_damage(opened, "blocks", 0.5, 0, {}, VISITOR),
-        lambda: on.on_go_on(opened, Repaired("a", (str(tmp_path / "x"),), (), None, None, ()), 0, {}, VISITOR),
+        lambda: on.on_go_on(
+            opened, None, None, Repaired("a", (str(tmp_path / "x"),), (), None, None, ()), 0, {}, VISITOR
+        ),
     ):
         with pytest.raises(gr.Error, match="open or make the picture again"):
             call()
