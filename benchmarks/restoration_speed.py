@@ -25,7 +25,7 @@ CASES = {  # width, height, pixels across of a scratch (None: the whole picture)
     "40 megapixels": (8000, 5000, None, "at most 3 GB"),
     "a 50-pixel scratch on 4000×3000": (4000, 3000, 50, "3 s"),
 }
-REPEATS, ENOUGH = 9, 10  # a case is repeated so often, until so many seconds have gone
+REPEATS, ENOUGH = 9, 10  # a case is repeated so often, or until so many seconds have gone
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         speed = width * height / found["seconds"] / 1e6
         rows.append([case, f"{found['seconds']:.2f} s", f"{speed:.2f}", f"{found['gigabytes']:.2f} GB", target])
     header = ["picture", "one step", "megapixels/s", "peak memory of the process", "target"]
-    text = common.table(header, rows)
+    text = f"The median of {REPEATS} repairs, or of as many as it takes to fill {ENOUGH} seconds.\n\n"
+    text += common.table(header, rows)
     command = "python -m benchmarks.restoration_speed"
     common.report("restoration-speed", "Restoring: time and memory", command, text, options.device, options.results)
 

@@ -32,8 +32,8 @@ MAX_STRENGTH = 2.0
 UPSCALES = (1, 2, 4)
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
-# An answer of one step is the mean of so many of the denoiser's `VIEWS`, up to so many pixels to be repaired: 512×512
-# is to take less than a second on two CPU cores.
+# An answer of one step is the mean of so many of the denoiser's `VIEWS`, up to so many pixels in the windows that are
+# to be repaired: 512×512 is to take less than a second on two CPU cores.
 VIEWED = ((4, 200_000), (2, 1_000_000))
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 FIND_PIXELS = 2_000_000  # of the copy in which damage is looked for: scratches are seen at less than full size

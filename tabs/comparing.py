@@ -107,19 +107,23 @@ def update(parts: Comparing, shown: Shown, request: gr.Request) -> dict:
     changes: dict = {parts.status: shown.status}
     if shown.preview is not None:
         changes[parts.preview] = str(shown.preview)
-    if done := shown.repaired:
-        several = len(done.paths) > 1
-        changes |= {
-            parts.preview: gr.Image(visible=False),
-            parts.box: gr.Column(visible=True),
-            parts.gallery_note: gr.HTML(visible=several),
-            parts.gallery: gr.Gallery(list(done.shown) if several else None, selected_index=0, visible=several),
-            parts.heat: gr.Image(done.heat, visible=several),
-            parts.heat_note: gr.HTML(visible=several),
-            parts.repaired: done,
-        }
-        changes |= chosen(parts, done, 0, request)
+    if shown.repaired:
+        changes |= finished(parts, shown.repaired, 0, request)
     return changes
+
+
+def finished(parts: Comparing, repaired: Repaired, number: int, request: gr.Request) -> dict:
+    """Shows what came of a repair, and one of its candidates large."""
+    several = len(repaired.paths) > 1
+    return {
+        parts.preview: gr.Image(visible=False),
+        parts.box: gr.Column(visible=True),
+        parts.gallery_note: gr.HTML(visible=several),
+        parts.gallery: gr.Gallery(list(repaired.shown) if several else None, selected_index=number, visible=several),
+        parts.heat: gr.Image(repaired.heat, visible=several),
+        parts.heat_note: gr.HTML(visible=several),
+        parts.repaired: repaired,
+    } | chosen(parts, repaired, number, request)
 
 
 def chosen(parts: Comparing, repaired: Repaired, number: int, request: gr.Request) -> dict:

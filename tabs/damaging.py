@@ -44,24 +44,25 @@ add_words({
 
 @dataclass(frozen=True)
 class Made:
-    """Files of a picture that the app made from another one, or that one went on from.
+    """Files of a picture that the app made from another one, or that was left to go on from its repair.
 
     Attributes:
         picture: the file.
         original: what it was before all damage, or None where nobody knows.
         mask: of what is lost or was marked, if anything is.
         what: the kind of repair it calls for: "marked" or "whole", or None to leave it as it is.
-        before: what it was repaired from, to go back to.
-        repaired: what it was repaired to, to find again by going back.
+        before: what it was repaired from, to go back to, as that was left.
+        repaired: what came of it before it was left, and `candidate` the number of what was gone on from.
         copy_of: the file that is meant, where `picture` is but a copy of it that browsers can show.
     """
 
-    picture: Path
+    picture: str | Path
     original: Path | None
     mask: Path | None = None
     what: str | None = None
-    before: str | None = None
+    before: "Made | None" = None
     repaired: Repaired | None = None
+    candidate: int = 0
     copy_of: str | None = None
 
 

@@ -171,7 +171,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
             found = None
             for item in propose(request, shelf, finder, original):
                 found = found if isinstance(item, Waiting) else item
-            if found is None:  # something else was begun meanwhile
+            if found is None or SESSIONS.of(request).stream.abandoned:  # something else was begun meanwhile
                 yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}
                 return
             words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
@@ -207,11 +207,14 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
 
     marks = [opened, parts.editor, parts.exact]
     shown = [parts.editor, parts.exact, parts.note]
+    # Gradio tells whatever it has ever shown progress on of each step of any job, and an editor, or what it lies in,
+    # answers by sending its whole canvas: a page that hangs. So no event shows its progress there.
+    aside = dict(show_progress_on=parts.note, **QUIET)
     parts.find.click(
-        on_find, [opened, model, parts.editor, parts.exact], [*shown, parts.find, fill], concurrency_limit=None, **QUIET
+        on_find, [opened, model, parts.editor, parts.exact], [*shown, parts.find, fill], concurrency_limit=None, **aside
     )
     # The editor's own way to clear it takes the picture away, too.
-    gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **QUIET)
-    parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **QUIET)
+    gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **aside)
+    parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **aside)
     saved = parts.download.click(on_mask_file, marks, parts.file, **QUIET)
     saved.success(None, js=DOWNLOAD_JS, **QUIET)

@@ -101,7 +101,7 @@ class Shown:
 
 def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
-    before the first candidate was finished."""
+    before the first candidate was finished. Once abandoned it says nothing more."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     original = open_original(wanted.picture)
     job = _job(shelf, wanted, original)
@@ -110,11 +110,15 @@ def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
     stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
     for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, job.outline)):
         newest = item
+        if stream.abandoned:
+            return
         yield Shown(said, preview)
     finished = newest.pictures if newest else ()
     if finished:
         yield Shown(status.keeping())
     repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
+    if stream.abandoned:
+        return
     if len(finished) == job.answers:
         yield Shown(status.done(), repaired=repaired)
     else:

@@ -6,24 +6,25 @@ of events.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
 
-from sd_core.images import is_shown_by_browsers
+from sd_core.images import PictureError, is_shown_by_browsers
 from sd_core.originals import open_original, read_mask
 from sd_core.proxies import proxy
 from sd_core.shelf import Shelf
 from tabs.choosing import Chosen, arranged, build_choices, is_generator, model_choices, wire_choices
-from tabs.comparing import begun, build_comparing, chosen, update
+from tabs.comparing import begun, build_comparing, chosen, finished, update
 from tabs.controls import whole
 from tabs.damaging import Made, build_damaging, digest, make_damaged
 from tabs.errors import plain_error, told
 from tabs.examples import examples
 from tabs.marking import SETTLED_JS, build_marking, canvas, keep_mask, marked, wire_marking
 from tabs.opened import Opened
-from tabs.repairing import Repaired, Shown, Wanted, repair
+from tabs.repairing import Repaired, Wanted, repair
 from tabs.restore_api import build_api
 from tabs.sessions import SESSIONS
 from tabs.status import Status, note
@@ -94,13 +95,14 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
 
     @told
     def on_picture(upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
-        """Opens a new picture and shows it on the canvas. What was under way for another one ends.
+        """Opens another picture and shows it on the canvas. What was under way for the one before it ends.
 
         For one that browsers do not show, a copy that they do show takes its place, and comes here in turn."""
-        SESSIONS.of(request).stop()
-        nothing = begun(comparing) | {opened: None, facts: "", go: gr.Button(interactive=False)}
+        SESSIONS.of(request).abandon()
+        idle = begun(comparing) | {comparing.status: Status(request).ready()}
+        idle |= {go: gr.Button(interactive=False, visible=True), stop: gr.Button(visible=False)}
+        nothing = idle | {opened: None, facts: "", undo: gr.Button(visible=False)}
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
-        nothing |= {undo: gr.Button(visible=False)}
         if not upload:
             return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
         path = upload["path"]
@@ -121,18 +123,18 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
-        earlier = Shown(Status(request).ready(), repaired=mine.repaired)
-        shown = begun(comparing) | update(comparing, earlier, request)
-        shown |= arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False)
+        shown = idle | arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False)
+        if mine.repaired:
+            with suppress(FileNotFoundError, PictureError):  # the system may have tidied it away
+                shown |= finished(comparing, mine.repaired, mine.candidate, request)
         return shown | {
             opened: Opened(path, original.size, original.has_alpha, str(folder / "copy.png")),
             facts: note(" ".join(notes)),
             marking.hint: gr.HTML(visible=False),
             marking.box: gr.Column(visible=True),
             marking.editor: canvas(copy, folder),
-            marking.exact: mine.mask and str(mine.mask),
+            marking.exact: str(mine.mask) if mine.mask and mine.mask.exists() else None,
             marking.note: note(say(request, "mark_info")),
-            go: gr.Button(interactive=False),
             undo: gr.Button(visible=mine.before is not None),
         }
 
@@ -191,34 +193,39 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
 
     @told
     def on_candidate(event: gr.SelectData, repaired: Repaired, request: gr.Request):
-        return chosen(comparing, repaired, event.index, request)
+        return chosen(comparing, repaired, event.index, request) | {comparing.download: repaired.paths[event.index]}
 
     def on_compared(repaired: Repaired, number: int):
         return repaired.paths[number]
 
     @told
-    def on_go_on(current: Opened, editor, exact, repaired: Repaired, number: int, made: dict, request: gr.Request):
-        """The candidate becomes the picture to restore. What is left behind keeps its marks and its candidates."""
-        path, left = repaired.paths[number], digest(current.path)
+    def on_go_on(
+        current: Opened, editor, exact, what: str, repaired: Repaired, number: int, made: dict, request: gr.Request
+    ):
+        """The candidate becomes the picture to restore; what is left is remembered as it is now."""
+        path = repaired.paths[number]
         mask = marked(editor, current.size, exact)
         kept = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
-        behind = replace(made.get(left, Made(current.path, None)), mask=kept, repaired=repaired)
-        return path, {digest(path): Made(path, repaired.original, before=current.path)} | made | {left: behind}
+        left = made.get(digest(current.path), Made(current.path, None))
+        left = replace(left, picture=current.path, mask=kept, what=what, repaired=repaired, candidate=number)
+        return path, made | {digest(path): Made(path, repaired.original, before=left)}
 
     @told
     def on_undo(current: Opened, made: dict, request: gr.Request):
-        return made[digest(current.path)].before
+        left = made[digest(current.path)].before
+        return str(left.picture), made | {digest(left.picture): left}
 
     tab.select(on_open, choices.model, [choices.model, gallery], **QUIET)
     results = list(vars(comparing).values())
-    shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note, go, picture, undo]
+    shown = [opened, facts, marking.hint, marking.box, marking.editor, marking.exact, marking.note]
+    shown += [go, stop, picture, undo]
     shown += [known, *results, choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
     put = picture.change(
         on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last", preprocess=False,
-        **QUIET,
+        show_progress_on=facts, **QUIET,  # see `wire_marking`
     )  # fmt: skip
     put.success(None, js=SETTLED_JS, **QUIET).then(
-        on_settled, [opened, marking.exact], [go, marking.editor, marking.note], **QUIET
+        on_settled, [opened, marking.exact], [go, marking.editor, marking.note], show_progress_on=marking.note, **QUIET
     )
     wire_marking(marking, shelf, opened, choices.model, choices.fill)
     wire_choices(choices, boxes, shelf, opened)
@@ -233,10 +240,10 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     comparing.gallery.select(on_candidate, comparing.repaired, results, **QUIET)
     # A file that reaches the button in the moment in which that is shown is lost.
     shown_now = [comparing.repaired, comparing.number]
-    comparing.compare.change(on_compared, shown_now, comparing.download, **QUIET)
-    left = [opened, marking.editor, marking.exact, comparing.repaired, comparing.number, known]
-    go_on.click(on_go_on, left, [picture, known], **QUIET)
-    undo.click(on_undo, [opened, known], picture, **QUIET)
+    comparing.compare.change(on_compared, shown_now, comparing.download, queue=False, **QUIET)
+    current = [opened, marking.editor, marking.exact, choices.what, comparing.repaired, comparing.number, known]
+    go_on.click(on_go_on, current, [picture, known], **QUIET)
+    undo.click(on_undo, [opened, known], [picture, known], **QUIET)
     build_api(shelf)
     return RestoreTab(picture)
 

@@ -96,6 +96,11 @@ class Session:
         if self.stream:
             self.stream.stop()
 
+    def abandon(self) -> None:
+        """Ends the job under way, which was for something that is no longer on the page."""
+        if self.stream:
+            self.stream.abandon()
+
 
 class Sessions:
     """Everybody's session, by Gradio's session hash."""

@@ -71,6 +71,9 @@ class Stream:
     Args:
         work: makes the sd_core generator; called in the job's thread once the device is free, so it may load a model.
         line: of the device it needs.
+
+    Attributes:
+        abandoned: whether nobody wants to know any more what comes of it.
     """
 
     def __init__(self, work: Callable[[], Iterator[T]], line: Line):
@@ -80,6 +83,7 @@ class Stream:
         self._newest: list[T] = []  # at most one item
         self._error: BaseException | None = None
         self._done = False
+        self.abandoned = False
         line.join(self)
         context = contextvars.copy_context()  # says whose job it is, which ZeroGPU wants to know
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="job", daemon=True)
@@ -88,6 +92,11 @@ class Stream:
     def stop(self) -> None:
         """Ends the job within one step. Never blocks."""
         self._stop.set()
+
+    def abandon(self) -> None:
+        """Ends the job, and nobody wants to know what came of it."""
+        self.abandoned = True
+        self.stop()
 
     @property
     def running(self) -> bool:

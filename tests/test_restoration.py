@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sd_core import restoration
-from sd_core.denoiser import VIEWS, Denoiser
+from sd_core.denoiser import Denoiser
 from sd_core.images import MAX_PIXELS
 from sd_core.restoration import RestoreRequest, disagreement, enlarged, find_damage, restore, walk_sigmas, work
 from sd_core.tiles import touching, windows
+
+MOST_VIEWS = restoration.VIEWED[0][0]
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -189,16 +191,24 @@ def test_every_tile_of_every_step_is_told(small_tiles):
     assert all(e.preview.dtype == torch.uint8 for e in events)
 
 
+def looked_at(height, width):
+    """Pixels of all windows of a picture, with what they share."""
+    spans = [window.outer for window in restoration.windows(height, width)]
+    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in spans)
+
+
 def test_the_work_of_a_repair_is_what_its_windows_hold(small_tiles):
     whole = RestoreRequest(whole=True, steps=3, candidates=2)
     assert work((20, 20), whole) == 6 * 400
-    assert work((20, 20), replace(whole, upscale=2)) == len(VIEWS) * 400 + 6 * sum(
-        (w.outer[0].stop - w.outer[0].start) * (w.outer[1].stop - w.outer[1].start) for w in restoration.windows(40, 40)
-    )
-    assert work((20, 20), replace(whole, steps=1)) == len(VIEWS) * 400
+    assert work((20, 20), replace(whole, upscale=2)) == MOST_VIEWS * 400 + 6 * looked_at(40, 40)
+    assert work((20, 20), replace(whole, steps=1)) == MOST_VIEWS * 400
     mask = torch.zeros(2000, 2000, dtype=torch.bool)
     mask[1000:1010, 1000:1010] = True
-    assert work((2000, 2000), RestoreRequest(mask)) < len(VIEWS) * 200**2
+    assert work((2000, 2000), RestoreRequest(mask)) < MOST_VIEWS * 200**2
+
+
+def test_a_picture_of_512_pixels_is_looked_at_twice():
+    assert work((512, 512), RestoreRequest(whole=True)) == 2 * looked_at(512, 512)
 
 
 def test_the_more_there_is_to_repair_the_less_often_it_is_looked_at(monkeypatch):

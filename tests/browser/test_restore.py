@@ -2,6 +2,7 @@
 nonsense, so that one sees where it painted."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,16 @@ WIDTH, HEIGHT = 2300, 2040
 MOST_LOOKS = 10
 ALPHA = 180  # of the picture's upper half
 PROFILE = rgb_profile(ADOBE_RGB)
+CANVAS_READ = """() => {
+    window.canvasRead = 0;
+    for (const { prototype } of [WebGLRenderingContext, WebGL2RenderingContext]) {
+        const readPixels = prototype.readPixels;
+        prototype.readPixels = function (...asked) {
+            window.canvasRead++;
+            return readPixels.apply(this, asked);
+        };
+    }
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +233,8 @@ def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
     shown = after.get_attribute("src")
     tab.locator("#candidate-gallery button").nth(2).click()
     expect(after).not_to_have_attribute("src", shown)
-    assert download(tab, "download-restored") != first
+    third = download(tab, "download-restored")
+    assert third != first
 
     tab.locator("#keep-going").click()
     expect(tab.locator("#restore-undo")).to_be_visible()
@@ -233,6 +245,27 @@ def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
     expect(tab.locator("#restore-undo")).to_be_hidden()
     expect(tab.locator("#candidate-gallery img")).to_have_count(3)
     expect(tab.locator("#compare")).to_be_visible()
+    assert download(tab, "download-restored") == third
+
+
+def test_another_picture_ends_the_repair_of_the_one_before(tab: Page, damaged: Path):
+    opened(tab, damaged)
+    stroke(tab)
+    for element, value in (("detail", 50), ("candidates", 8)):
+        field = tab.locator(f"#{element} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
+    tab.evaluate(CANVAS_READ)
+    tab.locator("#restore-go").click()
+    expect(tab.locator("#restore-status")).to_contain_text(re.compile(r"Step \d\d+"))
+    assert tab.evaluate("window.canvasRead") <= 8, "the canvas is read when a repair begins, not at each of its steps"
+    tab.locator("#restore-examples img").first.click()
+    expect(tab.locator("#mark-note")).to_contain_text("marked already")
+    expect(tab.locator("#restore-go")).to_be_enabled()
+    expect(tab.locator("#restore-stop")).to_be_hidden()
+    tab.wait_for_timeout(3000)  # in which what was under way would have come
+    expect(tab.locator("#restore-status")).to_contain_text("Ready.")
+    expect(tab.locator("#repair-result")).to_be_hidden()
 
 
 def test_damage_is_found_on_request(tab: Page, damaged: Path):

@@ -8,10 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.denoiser import VIEWS
 from sd_core.originals import Original, open_original
 from sd_core.proxies import proxy
-from sd_core.restoration import RestoreRequest, work
+from sd_core.restoration import VIEWED, RestoreRequest, work
 from sd_core.shelf import Shelf
 from sd_core.squares import Square
 from tabs import restore_limits
@@ -150,6 +149,13 @@ def test_stopping_keeps_the_candidates_that_are_finished(shelf, picture):
     assert "Stopped" in end.status and (end.repaired is None or len(end.repaired.paths) < 8)
 
 
+def test_an_abandoned_repair_says_nothing_more(shelf, picture):
+    shown = repair(VISITOR, shelf, Wanted(picture, "restorer", a_mask(), steps=50, candidates=8))
+    next(item for item in shown if item.preview)
+    SESSIONS.of(VISITOR).abandon()
+    assert not list(shown)
+
+
 def test_a_public_space_limits_the_work_of_one_repair(shelf, picture, monkeypatch):
     monkeypatch.setattr(restore_limits, "MOST_PIXELS", 40 * 56 * 3)
     wanted = Wanted(picture, "restorer", whole=True, steps=3, candidates=2)
@@ -162,7 +168,7 @@ def test_a_public_space_limits_the_work_of_one_repair(shelf, picture, monkeypatc
     with pytest.raises(ValueError, match="2.0 倍"):
         last(repair(SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}), shelf, wanted))
     assert last(repair(VISITOR, shelf, replace(wanted, candidates=1))).repaired
-    monkeypatch.setattr(restore_limits, "MOST_PIXELS", 40 * 56 * len(VIEWS))
+    monkeypatch.setattr(restore_limits, "MOST_PIXELS", 40 * 56 * VIEWED[0][0])
     assert last(repair(VISITOR, shelf, replace(wanted, steps=1))).repaired, "one step has one answer"
     monkeypatch.setattr(restore_limits, "MOST_PIXELS", 40 * 56 * 3)
     marked_only = replace(wanted, whole=False, mask=a_mask(), candidates=1)

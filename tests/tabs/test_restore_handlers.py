@@ -18,6 +18,7 @@ from tabs.opened import Opened
 from tabs.repairing import Repaired
 from tabs.sessions import SESSIONS
 
+COLOURS = "red", "blue"  # of candidates
 VISITOR = gr.Request(SimpleNamespace(headers={}), session_hash="restore handlers")
 
 
@@ -49,44 +50,78 @@ def opened_by(on, path, made):
     return opened, by_name(changes)["restore-undo"].visible
 
 
-def gone_on(on, tmp_path, marks=None):
-    """A repaired picture that was gone on from, with such marks: what is known then, and it."""
-    first, _ = opened_by(on, a_picture(tmp_path / "first.png"), {})
-    repaired = Repaired(first.path, (a_picture(tmp_path / "repaired.png", "blue"),), (), None, None, ())
-    layers, exact = [], None
-    if marks is not None:
-        exact = str(tmp_path / "exact.png")
-        save_mask(marks, exact)
-        layers = [Image.open(layer) for layer in canvas(first.copied(), tmp_path, marks)["layers"]]
-    path, made = on.on_go_on(first, {"layers": layers}, exact, repaired, 0, {}, VISITOR)
-    return made, path
+def gone_on(on, tmp_path, marks=None, path=None, made=None):
+    """The second candidate for the picture at `path`, with such marks, was gone on from: what is known then, and it."""
+    current, _ = opened_by(on, path or a_picture(tmp_path / "first.png"), made or {})
+    candidates = tuple(a_picture(tmp_path / f"{Path(current.path).stem}-{colour}.png", colour) for colour in COLOURS)
+    repaired = Repaired(current.path, candidates, candidates, None, None, ())
+    layers = canvas(current.copied(), tmp_path, marks)["layers"]
+    editor = {"layers": [Image.open(layer) for layer in layers]}
+    following, known = on.on_go_on(current, editor, None, "marked", repaired, 1, made or {}, VISITOR)
+    return known, following
+
+
+def gone_back(on, path, made):
+    """Undo, with the picture at `path` on the page: what the page shows then, and what is known."""
+    back, known = on.on_undo(opened_by(on, path, made)[0], made, VISITOR)
+    return on.on_picture({"path": back}, known, "whole", "restorer", VISITOR), known
+
+
+def marks_in(changes):
+    """The mask that comes with a picture, or None."""
+    masks = {value for value in changes.values() if isinstance(value, str) and value.endswith("mask.png")}
+    return read_mask(masks.pop(), (64, 48)) if masks else None
+
+
+def some_marks():
+    marks = np.zeros((48, 64), bool)
+    marks[5:9, 7:30] = True
+    return marks
 
 
 def test_undo_goes_back_to_what_was_repaired(on, tmp_path):
     made, path = gone_on(on, tmp_path)
     second, offered = opened_by(on, path, made)
-    assert offered and on.on_undo(second, made, VISITOR) == str(tmp_path / "first.png")
-    assert not opened_by(on, str(tmp_path / "first.png"), made)[1]
+    back, made = on.on_undo(second, made, VISITOR)
+    assert offered and back == str(tmp_path / "first.png")
+    assert not opened_by(on, back, made)[1]
 
 
-def test_undo_brings_back_marks_and_candidates(on, tmp_path):
-    marks = np.zeros((48, 64), bool)
-    marks[5:9, 7:30] = True
-    made, path = gone_on(on, tmp_path, marks)
-    following = by_name(on.on_picture({"path": path}, made, "marked", "restorer", VISITOR))
-    assert not following["compare"].visible, "it is not repaired yet"
-    changes = on.on_picture({"path": str(tmp_path / "first.png")}, made, "marked", "restorer", VISITOR)
-    (mask,) = {value for value in changes.values() if isinstance(value, str) and value.endswith("mask.png")}
-    assert (read_mask(mask, (64, 48)) == marks).all()
-    assert by_name(changes)["compare"].visible
+def test_undo_brings_back_marks_candidates_and_the_kind_of_repair(on, tmp_path):
+    made, path = gone_on(on, tmp_path, some_marks())
+    following = on.on_picture({"path": path}, made, "marked", "restorer", VISITOR)
+    assert not by_name(following)["compare"].visible and marks_in(following) is None, "it is not repaired yet"
+    changes, _ = gone_back(on, path, made)
+    assert (marks_in(changes) == some_marks()).all()
+    page = by_name(changes)
+    assert page["compare"].visible and page["candidate-gallery"].selected_index == 1
+    assert page["repair-what"].value == "marked"
     (repaired,) = (value for value in changes.values() if isinstance(value, Repaired))
-    assert on.on_compared(repaired, 0) == path
+    assert repaired.paths[1] == path
 
 
-def test_without_marks_undo_brings_back_none(on, tmp_path):
-    made, _ = gone_on(on, tmp_path)
+def test_undo_goes_back_step_by_step(on, tmp_path):
+    made, second = gone_on(on, tmp_path, some_marks())
+    made, third = gone_on(on, tmp_path, None, second, made)
+    changes, made = gone_back(on, third, made)
+    assert marks_in(changes) is None and by_name(changes)["restore-undo"].visible
+    changes, made = gone_back(on, second, made)
+    assert (marks_in(changes) == some_marks()).all() and not by_name(changes)["restore-undo"].visible
+
+
+def test_the_same_file_uploaded_again_begins_afresh(on, tmp_path):
+    made, _ = gone_on(on, tmp_path, some_marks())
     changes = on.on_picture({"path": str(tmp_path / "first.png")}, made, "marked", "restorer", VISITOR)
-    assert not [value for value in changes.values() if isinstance(value, str) and value.endswith("mask.png")]
+    assert marks_in(changes) is None and not by_name(changes)["compare"].visible
+
+
+def test_undo_goes_back_to_the_picture_alone_where_the_rest_was_tidied_away(on, tmp_path):
+    made, path = gone_on(on, tmp_path, some_marks())
+    shutil.rmtree(SESSIONS.of(VISITOR).folder)
+    shutil.move(path, tmp_path / "cached.png")
+    changes, _ = gone_back(on, str(tmp_path / "cached.png"), made)
+    assert marks_in(changes) is None and not by_name(changes)["compare"].visible
+    assert any(isinstance(value, Opened) for value in changes.values())
 
 
 def test_undo_is_not_offered_for_another_picture_wherever_it_comes_from(on, tmp_path):
@@ -123,13 +158,12 @@ def test_a_picture_that_is_gone_itself_is_told_in_one_sentence(on, tmp_path):
     opened, _ = opened_by(on, a_picture(tmp_path / "a.png"), {})
     shutil.rmtree(SESSIONS.of(VISITOR).folder)
     (tmp_path / "a.png").unlink()
+    gone = Repaired("a", (str(tmp_path / "x"),), (), None, None, ())
     for call in (
         lambda: on.on_clear(opened, VISITOR),
         lambda: on.on_square(opened, 50, 50, 100, VISITOR),
         lambda: on.on_damage(opened, "blocks", 0.5, 0, {}, VISITOR),
-        lambda: on.on_go_on(
-            opened, None, None, Repaired("a", (str(tmp_path / "x"),), (), None, None, ()), 0, {}, VISITOR
-        ),
+        lambda: on.on_go_on(opened, None, None, "marked", gone, 0, {}, VISITOR),
     ):
         with pytest.raises(gr.Error, match="open or make the picture again"):
             call()
