@@ -171,7 +171,7 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
             found = None
             for item in propose(request, shelf, finder, original):
                 found = found if isinstance(item, Waiting) else item
-            if found is None or SESSIONS.of(request).stream.abandoned:  # something else was begun meanwhile
+            if found is None:  # something else was begun meanwhile
                 yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}
                 return
             words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")

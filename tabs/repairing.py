@@ -249,14 +249,19 @@ def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tupl
 
 
 def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
-    """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end."""
+    """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end. Once abandoned it says
+    nothing more."""
     rgb = torch.from_numpy(original.rgb())
 
     def find():
         for found in compute(shelf, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
             yield found.numpy() | full_mask(holes(original), original.size)
 
-    yield from SESSIONS.of(visitor).start(Stream(find, line(shelf)))
+    stream = SESSIONS.of(visitor).start(Stream(find, line(shelf)))
+    for item in stream:
+        if stream.abandoned:
+            return
+        yield item
 
 
 def _found(shelf: Shelf, model: str, picture: Tensor) -> Iterator[Tensor]:

@@ -1,5 +1,6 @@
 """What the Restore tab asks of the library, and what it hands back, without a browser."""
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from sd_core.proxies import proxy
 from sd_core.restoration import VIEWED, RestoreRequest, work
 from sd_core.shelf import Shelf
 from sd_core.squares import Square
-from tabs import restore_limits
+from tabs import repairing, restore_limits
 from tabs.choosing import Chosen, model_choices, moved
 from tabs.damaging import digest, make_damaged
 from tabs.marking import canvas, marked
@@ -154,6 +155,17 @@ def test_an_abandoned_repair_says_nothing_more(shelf, picture):
     next(item for item in shown if item.preview)
     SESSIONS.of(VISITOR).abandon()
     assert not list(shown)
+
+
+def test_an_abandoned_search_says_nothing_more(shelf, picture, monkeypatch):
+    abandoned = threading.Event()
+    find = repairing.find_damage
+    monkeypatch.setattr(repairing, "find_damage", lambda *args: abandoned.wait(60) and find(*args))
+    found = propose(VISITOR, shelf, "restorer", open_original(picture))
+    assert isinstance(next(found), Waiting)
+    SESSIONS.of(VISITOR).abandon()
+    abandoned.set()
+    assert not list(found)
 
 
 def test_a_public_space_limits_the_work_of_one_repair(shelf, picture, monkeypatch):
