@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from tabs.hosting import is_zero_gpu
+from tabs.common.hosting import is_zero_gpu
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections
 if is_zero_gpu():
@@ -26,10 +26,12 @@ def build():
     """The whole page as `gr.Blocks`."""
     import gradio as gr
 
-    from tabs import generate, restore, train
-    from tabs.sessions import SESSIONS
-    from tabs.words import T
-    from tabs.zero_gpu import new_shelf
+    from tabs.common.sessions import SESSIONS
+    from tabs.common.words import T
+    from tabs.common.zero_gpu import new_shelf
+    from tabs.generate import tab as generate
+    from tabs.restore import tab as restore
+    from tabs.train import tab as train
 
     shelf = new_shelf()
     with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
@@ -64,8 +66,8 @@ def launch_options() -> dict:
     """What `launch` is told."""
     import gradio as gr
 
-    from tabs.train_limits import Limits
-    from tabs.words import I18N
+    from tabs.common.words import I18N
+    from tabs.train.limits import Limits
 
     megabytes = Limits.of_environment().megabytes
     fonts = ["ui-sans-serif", "system-ui", "sans-serif"]  # the system's own: nothing is fetched
@@ -93,8 +95,8 @@ def launch_options() -> dict:
     tabs = Path(__file__).parent / "tabs"
     return dict(
         theme=theme,
-        css_paths=tabs / "style.css",
-        head=f"<script>{(tabs / 'drop.js').read_text('utf-8')}</script>",
+        css_paths=tabs / "common" / "style.css",
+        head=f"<script>{(tabs / 'generate' / 'drop.js').read_text('utf-8')}</script>",
         i18n=I18N,
         max_file_size=f"{megabytes}mb" if megabytes else MAX_UPLOAD,
         run_history=False,
@@ -104,9 +106,10 @@ def launch_options() -> dict:
 
 def warm_up() -> None:
     """Draws once with the newcomer's model, so that the first visitor need not wait for what happens only once."""
-    from sd_core.checkpoint import CheckpointError
-    from sd_core.generation import GenerationRequest, generate
-    from sd_core.shelf import FIRST, Shelf
+    from sd_core.errors import CheckpointError
+    from sd_core.generation.pipeline import generate
+    from sd_core.generation.request import GenerationRequest
+    from sd_core.models.registry import FIRST, Shelf
 
     with suppress(CheckpointError):
         for _ in generate(Shelf().load(FIRST), GenerationRequest(prompt="", steps=1)):
@@ -115,7 +118,7 @@ def warm_up() -> None:
 
 def main() -> None:
     """Serves the page until interrupted."""
-    from tabs.sessions import SESSIONS
+    from tabs.common.sessions import SESSIONS
 
     if not is_zero_gpu():  # where each visitor's job is done by another process
         threading.Thread(target=warm_up, name="warm-up", daemon=True).start()

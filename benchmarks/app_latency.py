@@ -25,8 +25,9 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import common
-from sd_core import checkpoint
-from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS
+from sd_core.environment import CHECKPOINTS
+from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS
+from sd_core.models import checkpoint
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "adventurer with long red hair and glasses, on a blue background"
@@ -46,9 +47,7 @@ SHOWN = """([selector, count, before]) => {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
-    parser.add_argument(
-        "--checkpoints", type=Path, default=checkpoint.CHECKPOINTS, help="folder of released checkpoints"
-    )
+    parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of released checkpoints")
     parser.add_argument("--repeats", type=int, default=5, help="presses after the first")
     parser.add_argument("--prompt", default=PROMPT)
     options = parser.parse_args(arguments)

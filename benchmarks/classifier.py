@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from benchmarks.labelled import HIDDEN, Labelled
 from sd_core.device import autocast
-from sd_core.folders import default_cache
-from sd_core.images import to_float
+from sd_core.environment import default_cache
+from sd_core.pictures.pixels import to_float
 
 VERSION = 2  # raise whenever the same pictures give another classifier than before
 WIDTHS = (32, 64, 128, 128)

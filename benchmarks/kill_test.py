@@ -24,11 +24,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks import common
-from sd_core import checkpoint, run_worker
 from sd_core.data import PictureSet, pack
-from sd_core.run_config import RunConfig
-from sd_core.runs import Run
-from sd_core.training import TrainingConfig
+from sd_core.models import checkpoint
+from sd_core.runs import worker
+from sd_core.runs.config import RunConfig
+from sd_core.runs.run import Run
+from sd_core.training.config import TrainingConfig
 
 STEPS = 1_000_000  # more than it gets to
 SAVE_EVERY, SAMPLE_EVERY = 5, 25
@@ -122,7 +123,7 @@ def _moment(saves: set[tuple[str, int]]) -> str:
 
 def _finish(run: Run) -> None:
     run.wish("run")
-    for _ in run_worker.work(run):
+    for _ in worker.work(run):
         pass
 
 

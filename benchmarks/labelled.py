@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.data import PictureSet, open_data
-from sd_core.data import characters as c
+from sd_core.data import PictureSet
+from sd_core.data.characters import draw as c
+from sd_core.data.sources import open_data
 
 RELEASED_STYLES = ("adventurer", "lorelei", "big-smile", "toon-head", "personas", "pixel-art")
 HIDDEN = -1  # the label of an attribute that the picture's style lacks, or that cannot be seen in it

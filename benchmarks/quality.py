@@ -31,14 +31,17 @@ from tqdm import tqdm
 from benchmarks import common
 from benchmarks.classifier import Classifier, correct, trained
 from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
-from sd_core import checkpoint
-from sd_core.data.characters import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
-from sd_core.denoiser import Denoiser, Guided
+from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.device import inference_autocast, synchronize
-from sd_core.generation import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, GUIDANCE_INTERVAL, SAMPLERS
-from sd_core.images import to_pixels
-from sd_core.metrics import frechet_distance
-from sd_core.noise import draw_noise, karras_sigmas, picture_generators
+from sd_core.diffusion.guidance import Guided
+from sd_core.diffusion.noise import draw_noise, picture_generators
+from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.generation.pipeline import GUIDANCE_INTERVAL
+from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLERS
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser
+from sd_core.pictures.metrics import frechet_distance
+from sd_core.pictures.pixels import to_pixels
 
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge
 CHUNK = {"cpu": 16}  # pictures drawn at a time; elsewhere, where memory and caches are large, ACCELERATOR_CHUNK

@@ -17,17 +17,22 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
-from sd_core import checkpoint, damage
-from sd_core.damage import Damage, damaged, to_unit
-from sd_core.data.characters import EVALUATION_STYLE, STYLES, character, render
+from sd_core.data.characters.draw import EVALUATION_STYLE, STYLES, character, render
 from sd_core.data.pairs import open_clean
-from sd_core.denoiser import VIEWS, Denoiser
-from sd_core.filling import fill
-from sd_core.hints import Hints
-from sd_core.images import to_float, to_pixels
-from sd_core.metrics import psnr, ssim
-from sd_core.restoration import RestoreRequest, find_damage, restore
-from sd_core.specialist import expert, spread_crops
+from sd_core.degradation import operators
+from sd_core.degradation.operators import Damage, damaged
+from sd_core.diffusion.noise import to_unit
+from sd_core.environment import CHECKPOINTS
+from sd_core.models import checkpoint
+from sd_core.models.conditioning import Hints
+from sd_core.models.denoiser import VIEWS, Denoiser
+from sd_core.pictures.metrics import psnr, ssim
+from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration.detection import find_damage
+from sd_core.restoration.inpainting import fill
+from sd_core.restoration.pipeline import restore
+from sd_core.restoration.request import RestoreRequest
+from sd_core.restoration.routing import expert, spread_crops
 
 LEVELS = (15, 25, 50)
 SHARES = (0.05, 0.2)
@@ -46,8 +51,8 @@ PEERS_OF_HOLES = ("Telea", "Navier-Stokes", "biharmonic")
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="photographs that no model was trained on")
-    parser.add_argument("--model", type=Path, default=checkpoint.CHECKPOINTS / "restorer")
-    parser.add_argument("--generator", type=Path, default=checkpoint.CHECKPOINTS / "characters")
+    parser.add_argument("--model", type=Path, default=CHECKPOINTS / "restorer")
+    parser.add_argument("--generator", type=Path, default=CHECKPOINTS / "characters")
     parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--characters", type=int, default=24)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
@@ -168,7 +173,7 @@ def repaired(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Tenso
 def inpainting(model: Denoiser, photos: list[Tensor], characters: list[Tensor], options) -> str:
     rows = []
     for kind, pictures in (("photographs", photos[:SUBSET]), ("characters", characters[:SUBSET])):
-        for damage_class, width in ((damage.Scratches, 3.0), (damage.Scribbles, 8.0)):
+        for damage_class, width in ((operators.Scratches, 3.0), (operators.Scribbles, 8.0)):
             for share in SHARES:
                 cases = [
                     damaged(p, [damage_class(share, width)], torch.Generator().manual_seed(i))
@@ -196,7 +201,7 @@ def holes(model: Denoiser, photos: list[Tensor], characters: list[Tensor], optio
     figures: dict[str, list[float]] = {name: [] for name in ("mean of 8", "single candidate", *PEERS_OF_HOLES)}
     for i, picture in enumerate(pictures):
         share = 0.1 + 0.15 * i / max(1, len(pictures) - 1)
-        case = damaged(picture, [damage.Blocks(share)], torch.Generator().manual_seed(i))
+        case = damaged(picture, [operators.Blocks(share)], torch.Generator().manual_seed(i))
         mask = case.mask[0] > 0
         *_, last = fill(generator, to_pixels(case.picture), mask, candidates=8, seed=i)
         candidates = to_float(torch.stack(last.pictures))
@@ -216,14 +221,14 @@ def holes(model: Denoiser, photos: list[Tensor], characters: list[Tensor], optio
 def mixtures() -> list[list[Damage]]:
     """Damages as they come together, of middling strength."""
     return [
-        [damage.GaussianNoise(20), damage.Jpeg(40)],
-        [damage.DefocusBlur(1.5), damage.GaussianNoise(8)],
-        [damage.Downscale(3), damage.Jpeg(60)],
-        [damage.Fading(0.3), damage.PoissonNoise(80)],
-        [damage.Scratches(0.04, 2), damage.Jpeg(40)],
-        [damage.ColourCast(25), damage.WebP(20)],
-        [damage.MotionBlur(6, 30), damage.GaussianNoise(10)],
-        [damage.GaussianNoise(30), damage.Scribbles(0.03, 5)],
+        [operators.GaussianNoise(20), operators.Jpeg(40)],
+        [operators.DefocusBlur(1.5), operators.GaussianNoise(8)],
+        [operators.Downscale(3), operators.Jpeg(60)],
+        [operators.Fading(0.3), operators.PoissonNoise(80)],
+        [operators.Scratches(0.04, 2), operators.Jpeg(40)],
+        [operators.ColourCast(25), operators.WebP(20)],
+        [operators.MotionBlur(6, 30), operators.GaussianNoise(10)],
+        [operators.GaussianNoise(30), operators.Scribbles(0.03, 5)],
     ]
 
 
@@ -254,7 +259,12 @@ def clean(model: Denoiser, photos: list[Tensor], characters: list[Tensor], optio
 
 def finding(model: Denoiser, photos: list[Tensor], characters: list[Tensor], options) -> str:
     rows = []
-    for one in (damage.Scratches(0.05, 3), damage.Scribbles(0.05, 8), damage.Holes(0.1), damage.Dust(0.01, 2)):
+    for one in (
+        operators.Scratches(0.05, 3),
+        operators.Scribbles(0.05, 8),
+        operators.Holes(0.1),
+        operators.Dust(0.01, 2),
+    ):
         for kind, pictures in (("photographs", photos), ("characters", characters)):
             hits = found = lost = 0
             for i, picture in enumerate(pictures):

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import common
-from sd_core import checkpoint
-from sd_core.restoration import RestoreRequest, Restoring, restore
+from sd_core.environment import CHECKPOINTS
+from sd_core.models import checkpoint
+from sd_core.restoration.pipeline import restore
+from sd_core.restoration.request import RestoreRequest, Restoring
 
 CASES = {  # width, height, pixels across of a scratch (None: the whole picture), target
     "512×512": (512, 512, None, "1 s"),
@@ -28,7 +30,7 @@ REPEATS, ENOUGH = 9, 10  # a case is repeated so often, or until so many seconds
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--model", type=Path, default=checkpoint.CHECKPOINTS / "restorer")
+    parser.add_argument("--model", type=Path, default=CHECKPOINTS / "restorer")
     parser.add_argument("--case", choices=CASES, help="measure this alone, in this process, and print it as JSON")
     options = parser.parse_args(arguments)
     if options.case:

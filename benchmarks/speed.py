@@ -34,20 +34,23 @@ from torch import Tensor
 from benchmarks import common
 from benchmarks.labelled import RELEASED_STYLES
 from benchmarks.peers import ATTENTION_BELOW, Shape, flops, forward_flops, matched, parameters
-from sd_core import checkpoint
 from sd_core.data import PictureSet
-from sd_core.data import characters as c
-from sd_core.denoiser import Denoiser, Guided, ModelConfig
+from sd_core.data.characters import draw as c
 from sd_core.device import autocast, compile_pays, inference_autocast
-from sd_core.generation import DEFAULT_GUIDANCE
-from sd_core.images import to_float
-from sd_core.lessons import Share
-from sd_core.noise import karras_sigmas
-from sd_core.sampling import dpmpp_2m
-from sd_core.text import Vocabulary
-from sd_core.training import Trainer, TrainingConfig
+from sd_core.diffusion.guidance import Guided
+from sd_core.diffusion.sampling import dpmpp_2m
+from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.environment import CHECKPOINTS
+from sd_core.generation.request import DEFAULT_GUIDANCE
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
+from sd_core.pictures.pixels import to_float
+from sd_core.training.config import TrainingConfig
+from sd_core.training.objectives.base import Share
+from sd_core.training.trainer import Trainer
 
-CHARACTERS = checkpoint.CHECKPOINTS / "characters"
+CHARACTERS = CHECKPOINTS / "characters"
 TARGETS = {  # of (drawing, training)
     "pixels, equal parameters": ("at least 4x", "at least 3x"),
     "patches, equal FLOPs": ("at least 1.2x", "at least 1.15x"),

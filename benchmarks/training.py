@@ -30,17 +30,22 @@ from PIL import Image
 
 from benchmarks import common
 from benchmarks.app_latency import ROOT, VIEWPORT, app, generate, tests_browser, wait_for
-from sd_core import checkpoint
-from sd_core.data import open_data
-from sd_core.data.characters import EVALUATION_STYLE
+from sd_core.data.characters.draw import EVALUATION_STYLE
+from sd_core.data.sources import open_data
 from sd_core.device import best_device
-from sd_core.images import grid, to_pixels
-from sd_core.run_config import RunConfig
-from sd_core.run_queue import ask
-from sd_core.run_worker import work
-from sd_core.runs import Run, Status
-from sd_core.training import Progress, Trainer, TrainingConfig, new_generator
-from tabs.train_settings import PRESETS, TUNED_RATE
+from sd_core.environment import CHECKPOINTS
+from sd_core.models import checkpoint
+from sd_core.pictures.output import grid
+from sd_core.pictures.pixels import to_pixels
+from sd_core.runs.config import RunConfig
+from sd_core.runs.queue import ask
+from sd_core.runs.run import Run, Status
+from sd_core.runs.worker import work
+from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Progress
+from sd_core.training.setup import new_generator
+from sd_core.training.trainer import Trainer
+from tabs.train.settings import PRESETS, TUNED_RATE
 
 PATIENCE = 600  # seconds
 LINES, GRIDS = 1_000_000, 500
@@ -70,7 +75,7 @@ def main() -> None:
         opened = playwright.chromium.launch(executable_path=browser_of_tests.chromium(), args=browser_of_tests.OPTIONS)
         page = opened.new_page(viewport=VIEWPORT, locale="en-US")
         page.set_default_timeout(1000 * PATIENCE)
-        with app(checkpoint.CHECKPOINTS, scratch, str(options.device)) as (process, address):
+        with app(CHECKPOINTS, scratch, str(options.device)) as (process, address):
             wait_for(address, process)
             page.goto(address)
             try:
@@ -221,7 +226,7 @@ def open_long_run(page) -> float:
 def taste() -> str:
     """Fine-tunes the shipped character model on the unseen style; keeps the grid before and after."""
     with tempfile.TemporaryDirectory() as folder:
-        start_from = checkpoint.CHECKPOINTS / "characters"
+        start_from = CHECKPOINTS / "characters"
         training = TrainingConfig(steps=TASTE.steps, batch=TASTE.batch, learning_rate=TUNED_RATE)
         config = RunConfig(
             "characters", styles=(EVALUATION_STYLE,), count=MICAH, start=str(start_from), training=training

@@ -9,8 +9,8 @@ from tiny_pictures import make_pictures
 from torch import nn
 
 from sd_core.data import PictureSet
-from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.text import Vocabulary
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
 
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)

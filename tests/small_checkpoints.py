@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from sd_core.checkpoint import Origin, load
-from sd_core.denoiser import Denoiser, ModelConfig
+from sd_core.models.checkpoint import Origin, load
+from sd_core.models.denoiser import Denoiser, ModelConfig
 
 ORIGIN = Origin("squares, CC0", 1_200, 300, "two cores", 0.5, ("a red square", "ein Mädchen 红"))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from sd_core.run_worker import work
-from sd_core.runs import Run
+from sd_core.runs.run import Run
+from sd_core.runs.worker import work
 
 PROGRAM = Path(__file__).parent.parent
 STEPS = 6  # of a run, unless a test says otherwise; it is saved and draws samples at every third

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from sd_core import training
 from sd_core.data import PictureSet
-from sd_core.training import Trainer, TrainingConfig, new_generator
+from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Event
+from sd_core.training.setup import new_generator
+from sd_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -16,7 +18,7 @@ def new_trainer(pictures: PictureSet, model_seed: int = 0, **options) -> Trainer
     return Trainer(new_generator(pictures, "tiny", model_seed), pictures, config, CPU)
 
 
-def finish(trainer: Trainer) -> list[training.Event]:
+def finish(trainer: Trainer) -> list[Event]:
     return list(trainer.run())
 
 

@@ -11,7 +11,8 @@ from benchmarks.peers import RATIOS, Shape, flops, forward_flops, matched, param
 from benchmarks.quality import accuracy_table, closest, drawn, neighbour_panel, save_panel, share, sheet
 from benchmarks.speed import Peer, denoiser_flops, draw, draw_with, plain_training, training_flops
 from sd_core import device
-from sd_core.training import Trainer, TrainingConfig
+from sd_core.training.config import TrainingConfig
+from sd_core.training.trainer import Trainer
 
 VALUES = {"style": ("plain", "dark"), "glasses": ("glasses", "no glasses")}
 

@@ -3,17 +3,21 @@
 import pytest
 import torch
 
-from sd_core import checkpoint, restoration
-from sd_core.damage import GaussianNoise, Scratches, damaged
-from sd_core.data.characters import character, render
-from sd_core.generation import GenerationRequest, generate
-from sd_core.images import to_float, to_pixels
-from sd_core.restoration import RestoreRequest, restore
-from sd_core.tiles import windows
+from sd_core.data.characters.draw import character, render
+from sd_core.degradation.operators import GaussianNoise, Scratches, damaged
+from sd_core.diffusion.tiling import windows
+from sd_core.environment import CHECKPOINTS
+from sd_core.generation.pipeline import generate
+from sd_core.generation.request import GenerationRequest
+from sd_core.models import checkpoint
+from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration import pipeline
+from sd_core.restoration.pipeline import restore
+from sd_core.restoration.request import RestoreRequest
 
 MOST_BYTES = {"characters": 15_000_000, "cifar10": 10_000_000, "restorer": 10_000_000}
 MOST_TOGETHER = 36_000_000
-RELEASED = sorted(folder.name for folder in checkpoint.CHECKPOINTS.iterdir() if folder.is_dir())
+RELEASED = sorted(folder.name for folder in CHECKPOINTS.iterdir() if folder.is_dir())
 
 
 def size(folder) -> int:
@@ -26,25 +30,25 @@ def test_there_are_a_character_model_a_cifar10_model_and_a_restorer():
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_card_states_the_true_parameters_and_operations(name):
-    folder = checkpoint.CHECKPOINTS / name
+    folder = CHECKPOINTS / name
     card = (folder / "README.md").read_text("utf-8")
     assert checkpoint.size_line(checkpoint.load(folder)) in card
 
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_card_says_what_it_was_trained_on_and_how(name):
-    card = (checkpoint.CHECKPOINTS / name / "README.md").read_text("utf-8")
+    card = (CHECKPOINTS / name / "README.md").read_text("utf-8")
     assert all(word in card for word in ("Data", "seen", "hours", "python -m sd_core train", "Quality"))
 
 
 def test_models_are_small_enough_for_a_free_space():
     for name in RELEASED:
-        assert size(checkpoint.CHECKPOINTS / name) <= MOST_BYTES[name]
-    assert size(checkpoint.CHECKPOINTS) <= MOST_TOGETHER
+        assert size(CHECKPOINTS / name) <= MOST_BYTES[name]
+    assert size(CHECKPOINTS) <= MOST_TOGETHER
 
 
 def test_the_character_model_draws_the_background_it_is_asked_for():
-    model = checkpoint.load(checkpoint.CHECKPOINTS / "characters")
+    model = checkpoint.load(CHECKPOINTS / "characters")
     *_, last = generate(model, GenerationRequest("personas, blue background", count=4, steps=8, seed=1))
     corners = torch.cat([last.x[:, :, :6, :6], last.x[:, :, :6, -6:]], dim=3).mean(dim=(2, 3))
     red, green, blue = corners.T
@@ -56,7 +60,7 @@ def test_the_character_model_draws_the_background_it_is_asked_for():
 
 @pytest.fixture(scope="module")
 def restorer():
-    return checkpoint.load(checkpoint.CHECKPOINTS / "restorer")
+    return checkpoint.load(CHECKPOINTS / "restorer")
 
 
 def damaged_character(*damages) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -95,6 +99,6 @@ def test_the_restorer_leaves_a_clean_picture_alone(restorer):
 def test_tiles_of_the_restorer_leave_no_seams(restorer, monkeypatch):
     _, noisy, _ = damaged_character(GaussianNoise(25))
     whole = repaired(restorer, noisy, whole=True)
-    monkeypatch.setattr(restoration, "windows", lambda height, width: windows(height, width, tile=128))
+    monkeypatch.setattr(pipeline, "windows", lambda height, width: windows(height, width, tile=128))
     tiled = repaired(restorer, noisy, whole=True)
     assert (tiled.int() - whole.int()).abs().max() <= 1

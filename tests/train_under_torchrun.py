@@ -13,7 +13,11 @@ from tiny_pictures import make_pictures
 
 from sd_core import device
 from sd_core.data import PictureSet
-from sd_core.training import Peers, Progress, Trainer, TrainingConfig, new_generator
+from sd_core.training.config import TrainingConfig
+from sd_core.training.distributed import Peers
+from sd_core.training.events import Progress
+from sd_core.training.setup import new_generator
+from sd_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 KINDS = ("sgd", "accumulated", "muon")

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sd_core.folders import default_cache
-
-from .pictures import DataError
+from sd_core.environment import default_cache
+from sd_core.errors import DataError
 
 try:
     import fcntl

@@ -12,11 +12,12 @@ from urllib.request import urlopen
 import numpy as np
 from PIL import Image
 
-from .cache import cached, write_pixels
-from .decoding import squared
-from .folder import evenly
-from .pictures import DataError, PictureSet
-from .wording import with_article
+from sd_core.data.cache import cached, write_pixels
+from sd_core.data.captions import with_article
+from sd_core.data.folder import evenly
+from sd_core.data.picture_set import PictureSet
+from sd_core.errors import DataError
+from sd_core.pictures.decoding import squared
 
 NATIVE_RESOLUTION = 32
 PICTURES = 50_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -19,23 +18,19 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from .cache import cached, write_pixels
-from .decoding import SUFFIXES, Unusable, decode, squared
-from .files import FolderFiles, ZipFiles, open_files
-from .pictures import DataError, PictureSet, Skipped
-from .wording import with_article
+from sd_core.data.cache import cached, write_pixels
+from sd_core.data.captions import _HANDED, _NOT_CLASSES, _caption, _metadata, _text
+from sd_core.data.picture_set import PictureSet
+from sd_core.errors import DataError
+from sd_core.pictures.archive import Files, Skipped, open_files
+from sd_core.pictures.decoding import SUFFIXES, Unusable, decode, squared
 
 READER_VERSION = 1  # raise whenever the same files give other pictures or captions than before: caches are made anew
 FITS = ("crop", "pad", "squash")
-METADATA = "metadata.jsonl"
 ABOUT = "about.json"  # written by pack(): name, mirrorable, credits
 
 _BATCH = 512  # pictures decoded ahead of the one being written
-_NOT_CLASSES = {"train", "training", "test", "val", "valid", "validation", "images", "image", "img", "imgs", "pictures"}
 _NOT_CLASSES |= {"photos", "data", "dataset", "raw"}
-_HANDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
-
-Files = FolderFiles | ZipFiles
 
 
 def open_folder(
@@ -183,45 +178,6 @@ def _decoded(
             yield from zip(batch, pool.map(outcome, batch), strict=True)
 
 
-def _caption(files: Files, name: str, texts: dict[str, str], template: str) -> str:
-    if name in texts:
-        return texts[name]
-    path = PurePosixPath(name)
-    beside = path.with_suffix(".txt").as_posix()
-    if beside in files.name_set:
-        return _one_line(_text(files, beside))
-    for folder in path.parts[-2::-1]:
-        if folder.lower() not in _NOT_CLASSES:
-            label = _one_line(re.sub(r"[_-]", " ", folder))
-            return template.replace("{a}", with_article(label)).replace("{}", label)
-    return ""
-
-
-def _metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
-    """The captions in every metadata.jsonl, by picture, and the lines that are of no use."""
-    texts: dict[str, str] = {}
-    skipped = []
-    for name in files.names:
-        path = PurePosixPath(name)
-        if path.name != METADATA:
-            continue
-        for number, line in enumerate(_text(files, name).split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-                picture, text = entry["file_name"], entry.get("text")
-                picture = (path.parent / picture).as_posix()
-            except (ValueError, KeyError, TypeError, AttributeError):
-                skipped.append(Skipped(f"{name}, line {number}", "not a JSON object with a file_name"))
-                continue
-            if picture not in files.name_set:
-                skipped.append(Skipped(picture, f"listed in {name}, but missing"))
-            elif isinstance(text, str):
-                texts[picture] = text
-    return texts, skipped
-
-
 def _about(files: Files) -> dict[str, Any]:
     """What pack() wrote about the set; {} for a set that it did not write."""
     if ABOUT not in files.name_set:
@@ -232,17 +188,6 @@ def _about(files: Files) -> dict[str, Any]:
         return {key: about[key] for key, kind in kinds.items() if isinstance(about[key], kind)}
     except (ValueError, KeyError, TypeError):
         return {}
-
-
-def _text(files: Files, name: str) -> str:
-    try:
-        return files.read(name).decode("utf-8-sig", errors="replace")
-    except Exception:  # see _decoded
-        return ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _shown(name: str) -> str:

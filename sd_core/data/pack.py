@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .folder import ABOUT, METADATA
-from .pictures import DataError, PictureSet
+from sd_core.data.captions import METADATA
+from sd_core.data.folder import ABOUT
+from sd_core.data.picture_set import PictureSet
+from sd_core.errors import DataError
 
 _BATCH = 512  # pictures encoded ahead of the one being written
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a .zip can say; the same set gives the same file at any time

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd_core import damage
-from sd_core.data.decoding import SUFFIXES, Unusable
-from sd_core.data.files import open_files
+from sd_core.data.augmentation import painted_over
 from sd_core.data.folder import evenly, usable_pictures
-from sd_core.data.painting import painted_over
-from sd_core.data.pictures import DataError, Skipped
-from sd_core.images import to_float
-from sd_core.strokes import uniform
+from sd_core.degradation import operators
+from sd_core.degradation.shapes import uniform
+from sd_core.diffusion.noise import LEVELS, to_unit
+from sd_core.errors import DataError
+from sd_core.pictures.archive import Skipped, open_files
+from sd_core.pictures.decoding import SUFFIXES, Unusable
+from sd_core.pictures.pixels import to_float
 
 LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
 CROPS = 2  # of which the one with most contrast is taken: drawings are flat for the most part, and teach little there
@@ -94,7 +95,7 @@ def open_clean(
     Raises DataError, in one sentence for the user, when there is nothing to train on.
     """
     if source == "characters":
-        from .characters import RESTORER_STYLES, draw_set, training_seeds
+        from sd_core.data.characters.draw import RESTORER_STYLES, draw_set, training_seeds
 
         names = [style.name for style in RESTORER_STYLES] if styles is None else list(styles)
         wanted = min(count or MOST_DRAWN, MOST_DRAWN)
@@ -148,10 +149,10 @@ def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float =
         return noisy_pair(clean, generator, RECODED)
     if kind < (UNDAMAGED + noisy_share + 1) / 2:
         seen, sigma = with_noise(clean, generator) if uniform(generator, 0, 1) < LOST_AND_NOISY else (clean, 0.0)
-        result = damage.damaged(seen, lost_places(generator), generator)
+        result = operators.damaged(seen, lost_places(generator), generator)
         level = sigma if not sigma or uniform(generator, 0, 1) < SIGMA_TOLD else None
     else:
-        result = damage.damaged(clean, mixed(generator), generator)
+        result = operators.damaged(clean, mixed(generator), generator)
         level = None
     told = sloppy(result.mask, generator) if uniform(generator, 0, 1) < MASK_TOLD and result.mask.any() else None
     return Pair(clean, result.picture, result.mask, told, None if told is None else level)
@@ -162,7 +163,7 @@ def specialist_pair(clean: Tensor, generator: torch.Generator, noisy_share: floa
     for `noisy_share`, for the others places that are lost and told, in a picture with nothing else wrong."""
     if uniform(generator, 0, 1) < noisy_share:
         return noisy_pair(clean, generator)
-    result = damage.damaged(clean, lost_places(generator), generator)
+    result = operators.damaged(clean, lost_places(generator), generator)
     return Pair(clean, result.picture, result.mask, sloppy(result.mask, generator), 0.0)
 
 
@@ -171,7 +172,7 @@ def noisy_pair(clean: Tensor, generator: torch.Generator, recoded: float = 0.0) 
     noisy, sigma = with_noise(clean, generator)
     nothing = torch.zeros_like(clean[:1])
     if uniform(generator, 0, 1) < recoded:  # which leaves noise of no known strength
-        noisy = damage.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
+        noisy = operators.Jpeg(int(uniform(generator, 40, 95)))(noisy, generator).picture
     elif uniform(generator, 0, 1) < SIGMA_TOLD:
         return Pair(clean, noisy, nothing, nothing, sigma)
     return Pair(clean, noisy, nothing, nothing if uniform(generator, 0, 1) < 0.3 else None, None)
@@ -179,10 +180,10 @@ def noisy_pair(clean: Tensor, generator: torch.Generator, recoded: float = 0.0) 
 
 def with_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
     """The crop [3, S, S] with normal noise, and its level in units of [-1, 1]."""
-    sigma = damage.to_unit(uniform(generator, 0, MOST_NOISE))
+    sigma = to_unit(uniform(generator, 0, MOST_NOISE))
     noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
     if uniform(generator, 0, 1) < 0.5:  # a picture file clips what leaves the range, and rounds
-        noisy = (noisy.clamp(-1, 1) * damage.LEVELS).round() / damage.LEVELS
+        noisy = (noisy.clamp(-1, 1) * LEVELS).round() / LEVELS
     return noisy, sigma
 
 
@@ -192,37 +193,37 @@ def sloppy(mask: Tensor, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.max_pool2d(mask[None], 2 * reach + 1, stride=1, padding=reach)[0] if reach else mask
 
 
-def lost_places(generator: torch.Generator) -> list[damage.Damage]:
+def lost_places(generator: torch.Generator) -> list[operators.Damage]:
     """One or two damages that lose parts of the picture."""
 
-    def one() -> damage.Damage:
+    def one() -> operators.Damage:
         share = uniform(generator, 0.02, 0.25)
         return [
-            lambda: damage.Scratches(share, uniform(generator, 1, 5)),
-            lambda: damage.Scribbles(share, uniform(generator, 3, 14)),
-            lambda: damage.Tears(share, uniform(generator, 2, 8)),
-            lambda: damage.Holes(share, uniform(generator, 0.1, 0.4)),
-            lambda: damage.Blocks(share, int(uniform(generator, 1, 5))),
-            lambda: damage.Dust(share / 5, uniform(generator, 0.7, 3)),
+            lambda: operators.Scratches(share, uniform(generator, 1, 5)),
+            lambda: operators.Scribbles(share, uniform(generator, 3, 14)),
+            lambda: operators.Tears(share, uniform(generator, 2, 8)),
+            lambda: operators.Holes(share, uniform(generator, 0.1, 0.4)),
+            lambda: operators.Blocks(share, int(uniform(generator, 1, 5))),
+            lambda: operators.Dust(share / 5, uniform(generator, 0.7, 3)),
         ][_weighted(generator, (3, 3, 1, 1, 1, 1))]()
 
     return [one() for _ in range(1 if uniform(generator, 0, 1) < 0.7 else 2)]
 
 
-def mixed(generator: torch.Generator) -> list[damage.Damage]:
+def mixed(generator: torch.Generator) -> list[operators.Damage]:
     """One to four damages of all kinds, in any order."""
-    kernels = list(damage.KERNELS)
+    kernels = list(operators.KERNELS)
     choices = [
-        lambda: damage.GaussianNoise(uniform(generator, 1, 40)),
-        lambda: damage.PoissonNoise(10 ** uniform(generator, 1.2, 3)),
-        lambda: damage.DefocusBlur(uniform(generator, 0.5, 3)),
-        lambda: damage.MotionBlur(uniform(generator, 2, 9), uniform(generator, 0, 180)),
-        lambda: damage.Downscale(uniform(generator, 1.5, 4), kernels[_weighted(generator, (1, 1, 1, 2, 1))]),
-        lambda: damage.Jpeg(int(uniform(generator, 8, 80))),
-        lambda: damage.WebP(int(uniform(generator, 3, 70))),
-        lambda: damage.Fading(uniform(generator, 0.05, 0.5)),
-        lambda: damage.ColourCast(uniform(generator, 3, 40)),
-        lambda: damage.Stains(uniform(generator, 0.2, 0.8), uniform(generator, 0.05, 0.4)),
+        lambda: operators.GaussianNoise(uniform(generator, 1, 40)),
+        lambda: operators.PoissonNoise(10 ** uniform(generator, 1.2, 3)),
+        lambda: operators.DefocusBlur(uniform(generator, 0.5, 3)),
+        lambda: operators.MotionBlur(uniform(generator, 2, 9), uniform(generator, 0, 180)),
+        lambda: operators.Downscale(uniform(generator, 1.5, 4), kernels[_weighted(generator, (1, 1, 1, 2, 1))]),
+        lambda: operators.Jpeg(int(uniform(generator, 8, 80))),
+        lambda: operators.WebP(int(uniform(generator, 3, 70))),
+        lambda: operators.Fading(uniform(generator, 0.05, 0.5)),
+        lambda: operators.ColourCast(uniform(generator, 3, 40)),
+        lambda: operators.Stains(uniform(generator, 0.2, 0.8), uniform(generator, 0.05, 0.4)),
     ]
     chosen = torch.randperm(len(choices), generator=generator)[: 1 + _weighted(generator, (3, 3, 2))].tolist()
     damages = [choices[i]() for i in chosen]

@@ -9,13 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from sd_core.images import to_pixels
-
-from .decoding import SUFFIXES
-from .files import open_files
-from .folder import evenly, open_folder
-from .pairs import open_clean
-from .pictures import Skipped
+from sd_core.data.folder import evenly, open_folder
+from sd_core.data.pairs import open_clean
+from sd_core.pictures.archive import Skipped, open_files
+from sd_core.pictures.decoding import SUFFIXES
+from sd_core.pictures.pixels import to_pixels
 
 LOOKED_AT = 200  # pictures that are opened: a look at fifty thousand must not take minutes
 LARGE_LOOKED_AT = 40  # the same at their own size, of up to 3 MB each in memory

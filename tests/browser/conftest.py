@@ -1,59 +1,12 @@
-"""What the browser tests share: the app as its users start it, with the released models, and a Chromium for it."""
+"""The app as its users start it, with the released models, and a Chromium for it."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from find_chromium import OPTIONS, chromium
-from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
-
-ROOT = Path(__file__).parent.parent.parent
-START_SECONDS = 120
-PATIENCE_MS = 120_000  # a slow machine is no failure
-expect.set_options(timeout=PATIENCE_MS)
-
-
-def serve(folder: Path, settings: dict[str, str] | None = None) -> Iterator[str]:
-    """The app as a process of its own, with runs and uploads under `folder`, and with environment variables as it is
-    told: its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(folder / "gradio"),
-        "SD_CORE_RUNS": str(folder / "runs"),
-        "SD_CORE_DEVICE": "cpu",
-        "SD_CORE_NICENESS": "0",  # trainings that yield to all else would keep the tests waiting on a busy machine
-        **(settings or {}),
-    }
-    address = f"http://127.0.0.1:{port}"
-    with open(folder / "app.log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    try:
-        _wait(address, process, folder / "app.log")
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"The app did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+from playwright.sync_api import Browser, Page, sync_playwright
+from serving import PATIENCE_MS, serve
 
 
 @pytest.fixture(scope="session")
@@ -85,16 +38,3 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     opened.locator("#generate").wait_for()
     yield opened
     context.close()
-
-
-def download(page: Page, element: str) -> bytes:
-    """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
-    repeated as a person would."""
-    for patience in (5_000, 10_000, 20_000):
-        try:
-            with page.expect_download(timeout=patience) as caught:
-                page.locator(f"#{element}").click()
-            return caught.value.path().read_bytes()
-        except TimeoutError:
-            continue
-    raise AssertionError(f"#{element} downloaded nothing.")

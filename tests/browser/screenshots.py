@@ -12,9 +12,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import PATIENCE_MS, serve
 from find_chromium import OPTIONS, chromium
 from playwright.sync_api import Page, expect, sync_playwright
+from serving import PATIENCE_MS, serve
 
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 1250}, "color_scheme": "light"},

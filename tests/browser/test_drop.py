@@ -6,7 +6,8 @@ import pytest
 import torch
 from playwright.sync_api import Locator, Page, expect
 
-from sd_core.images import Parameters, save_png
+from sd_core.generation.infotext import Parameters
+from sd_core.pictures.output import save_png
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +24,7 @@ DROP = """async ([data, name, type]) => {
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     settings = Parameters(PROMPT, "beard", 9, "Euler", 3.5, 77, (16, 16), "characters")
-    save_png(torch.zeros(16, 16, 3, dtype=torch.uint8), tmp_path / "mine.png", settings)
+    save_png(torch.zeros(16, 16, 3, dtype=torch.uint8), tmp_path / "mine.png", settings.text())
     return tmp_path / "mine.png"
 
 

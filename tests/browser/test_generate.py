@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from conftest import download
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from serving import download
 
-from sd_core.images import Parameters
+from sd_core.generation.infotext import Parameters
 
 pytestmark = pytest.mark.browser
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from colour_profiles import ADOBE_RGB, rgb_profile
-from conftest import ROOT, download, serve
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from serving import ROOT, download, serve
 
-from sd_core import checkpoint
-from sd_core.originals import save_mask
-from sd_core.training import new_restorer
+from sd_core.models import checkpoint
+from sd_core.pictures.masks import save_mask
+from sd_core.training.setup import new_restorer
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from sd_core.data import pack
-from sd_core.run_queue import ask
-from sd_core.runs import Run
+from sd_core.runs.queue import ask
+from sd_core.runs.run import Run
 
 pytestmark = pytest.mark.browser
 

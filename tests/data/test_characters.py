@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sd_core.data import DataError, open_data
-from sd_core.data.character_styles import BACKGROUNDS, HAIR_COLOURS, SKIN_TONES
-from sd_core.data.characters import (
+from sd_core.data.characters.draw import (
     ATTRIBUTES,
     EVALUATION_STYLE,
     FIRST_TRAINING_SEED,
@@ -29,6 +27,9 @@ from sd_core.data.characters import (
     render,
     training_seeds,
 )
+from sd_core.data.characters.styles import BACKGROUNDS, HAIR_COLOURS, SKIN_TONES
+from sd_core.data.sources import open_data
+from sd_core.errors import DataError
 
 NAMES = [style.name for style in STYLES]
 ALL_NAMES = [*NAMES, EVALUATION_STYLE]
@@ -56,7 +57,7 @@ def test_only_freely_licensed_styles_are_drawn(style):
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_every_variant_in_the_tables_exists_in_the_package(name):
-    from sd_core.data.characters import _look
+    from sd_core.data.characters.draw import _look
 
     components = metadata(name)["components"]
     for values in _look(name).traits.values():

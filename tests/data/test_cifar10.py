@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torchvision
 
-from sd_core.data import DataError, cifar10, open_data
+from sd_core.data import cifar10
+from sd_core.data.sources import open_data
+from sd_core.errors import DataError
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

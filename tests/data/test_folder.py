@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from sd_core.data import DataError, Skipped, decoding, files, open_data
-from sd_core.data.wording import with_article
+from sd_core.data.captions import with_article
+from sd_core.data.sources import open_data
+from sd_core.errors import DataError
+from sd_core.pictures import archive, decoding
+from sd_core.pictures.archive import Skipped
 
 
 def picture(seed=0, size=(16, 16), mode="RGB", format="PNG", **options) -> bytes:
@@ -289,13 +292,13 @@ def test_nested_and_encrypted_entries_are_skipped(tmp_path):
 )
 def test_bombs_are_refused_in_one_sentence(tmp_path, monkeypatch, limit, value, sentence):
     source = zipped(tmp_path, ("a.bmp", bytes(10**6)), ("b.bmp", bytes(10**6)), compression=zipfile.ZIP_DEFLATED)
-    monkeypatch.setattr(files, limit, value)
+    monkeypatch.setattr(archive, limit, value)
     with pytest.raises(DataError, match=sentence):
         open_data(source, 8, cache=tmp_path / "cache")
 
 
 def test_an_entry_too_large_for_memory_is_skipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_FILE_BYTES", 2**20)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 2**20)
     source = zipped(tmp_path, ("a.png", picture()), ("b.png", bytes(2**20 + 1)))
     assert open_data(source, 8, cache=tmp_path / "c").skipped == (Skipped("b.png", "it is larger than 1 MiB"),)
 

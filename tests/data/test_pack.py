@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sd_core.data import DataError, PictureSet, open_data, pack
+from sd_core.data import PictureSet, pack
+from sd_core.data.sources import open_data
+from sd_core.errors import DataError
 
 
 def a_set(captions=("a red hat", "", "naïve 猫"), resolution=12, **more) -> PictureSet:

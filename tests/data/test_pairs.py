@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.data import DataError
-from sd_core.data.painting import painted_over
+from sd_core.data.augmentation import painted_over
 from sd_core.data.pairs import CleanPictures, crop, open_clean, sloppy
+from sd_core.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 from small_runs import STEPS
 
 from sd_core.data import pack
-from sd_core.run_config import RunConfig
-from sd_core.runs import Run
-from sd_core.training import TrainingConfig
+from sd_core.runs.config import RunConfig
+from sd_core.runs.run import Run
+from sd_core.training.config import TrainingConfig
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def surroundings(tmp_path, monkeypatch):
         ("OMP_NUM_THREADS", "1"),
     ):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sd_core.training.LOG_SECONDS", 0.0)  # every step is logged
+    monkeypatch.setattr("sd_core.training.trainer.LOG_SECONDS", 0.0)  # every step is logged
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from small_runs import STEPS, finish, in_a_process, until, weights
 
-from sd_core import checkpoint
-from sd_core.data import DataError, pack
-from sd_core.lessons import GeneratorObjective
-from sd_core.run_worker import work
-from sd_core.runs import Run, RunError, Status
-from sd_core.training import Progress, Saved, TrainingConfig, TrainingFailed
+from sd_core.data import pack
+from sd_core.errors import DataError, RunError, TrainingFailed
+from sd_core.models import checkpoint
+from sd_core.runs.run import Run, Status
+from sd_core.runs.worker import work
+from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Progress, Saved
+from sd_core.training.objectives.denoising import GeneratorObjective
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
         save_file(tensors, path, metadata=metadata)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
-        patch.setattr("sd_core.run_worker.save_file", save)
+        patch.setattr("sd_core.runs.worker.save_file", save)
         finish(run)
     assert run.status().state == "failed"
     assert "disk is full" in run.status().reason
@@ -133,7 +135,7 @@ def test_a_run_goes_on_without_the_run_it_started_from(make):
 
 
 def test_two_workers_never_work_on_one_run(make, monkeypatch):
-    monkeypatch.setattr("sd_core.run_worker.TAKE_SECONDS", 0.1)
+    monkeypatch.setattr("sd_core.runs.worker.TAKE_SECONDS", 0.1)
     run = make()
     working = work(run)
     next(working)
@@ -226,7 +228,7 @@ def test_a_disk_that_is_full_wherever_it_is_written_to_leaves_the_last_save_inta
     filled = {
         "metrics": full_for_metrics(run),
         "samples": full_for("PIL.Image.Image.save"),
-        "model": full_for("sd_core.checkpoint.save_file"),
+        "model": full_for("sd_core.models.checkpoint.save_file"),
     }[place]
     with ExitStack() as stack, pytest.raises(OSError, match="No space left"):
         for event in work(run):

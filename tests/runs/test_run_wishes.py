@@ -8,12 +8,12 @@ import pytest
 import torch
 from small_runs import STEPS, finish, in_a_process, until, weights
 
-from sd_core import checkpoint
-from sd_core.data import DataError
-from sd_core.run_queue import enqueue, waiting
-from sd_core.run_worker import work
-from sd_core.runs import RunError
-from sd_core.training import Finished, Progress, Sampling, Saved, TrainingConfig
+from sd_core.errors import DataError, RunError
+from sd_core.models import checkpoint
+from sd_core.runs.queue import enqueue, waiting
+from sd_core.runs.worker import work
+from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Finished, Progress, Sampling, Saved
 
 
 @pytest.mark.parametrize(("wish", "state"), [("pause", "paused"), ("stop", "stopped")])
@@ -133,7 +133,7 @@ def test_a_run_with_a_time_limit_ends_saved_and_says_so(make):
 
 
 def test_the_time_that_pictures_take_counts(make, monkeypatch):
-    monkeypatch.setattr("sd_core.run_worker.TELL_SECONDS", -1.0)
+    monkeypatch.setattr("sd_core.runs.worker.TELL_SECONDS", -1.0)
     run = make(minutes=1e-9)
     with pytest.raises(DataError, match="before its pictures were ready"):
         finish(run)
@@ -149,7 +149,7 @@ def test_the_time_left_is_not_more_than_what_it_was_given(make):
 
 
 def test_a_step_is_saved_once_though_two_rules_ask_for_it(make, monkeypatch):
-    monkeypatch.setattr("sd_core.run_worker.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sd_core.runs.worker.SAVE_SECONDS", 0.0)
     run = finish(make())
     saves = [line.split("Saved at ")[1] for line in run.log().splitlines() if "Saved at " in line]
     assert saves == [f"step {step}." for step in range(1, STEPS + 1)]

@@ -5,10 +5,10 @@ import importlib
 import pytest
 import torch
 
-from sd_core import checkpoint
-from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.text import Vocabulary
-from sd_core.training import new_restorer
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
+from sd_core.training.setup import new_restorer
 
 CAPTIONS = ("adventurer with long red hair, glasses, on a blue background", "lorelei with short black hair, beard")
 

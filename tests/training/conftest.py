@@ -2,15 +2,16 @@
 
 import pytest
 
-from sd_core import lessons, training
+from sd_core.training import trainer
+from sd_core.training.objectives import base
 
 
 @pytest.fixture(autouse=True)
 def quick_samples(monkeypatch) -> None:
-    monkeypatch.setattr(lessons, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(base, "SAMPLE_STEPS", 2)
 
 
 @pytest.fixture
 def no_clock(monkeypatch) -> None:
     """Progress is logged by steps alone."""
-    monkeypatch.setattr(training, "LOG_SECONDS", float("inf"))
+    monkeypatch.setattr(trainer, "LOG_SECONDS", float("inf"))

@@ -10,18 +10,14 @@ from safetensors.torch import save_file
 from small_trainings import CPU, assert_same, finish, new_trainer, weights
 from torch import Tensor
 
-from sd_core import lessons
 from sd_core.data import PictureSet
-from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.training import (
-    Finished,
-    Peers,
-    Progress,
-    Saved,
-    Trainer,
-    TrainingConfig,
-    TrainingFailed,
-)
+from sd_core.errors import TrainingFailed
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.training.config import TrainingConfig
+from sd_core.training.distributed import Peers
+from sd_core.training.events import Finished, Progress, Saved
+from sd_core.training.objectives import base
+from sd_core.training.trainer import Trainer
 
 # Learning
 
@@ -34,7 +30,7 @@ def test_the_loss_falls(pictures, no_clock, optimizer):
 
 
 def test_a_trained_generator_paints_what_the_prompt_says(pictures, monkeypatch):
-    monkeypatch.setattr(lessons, "SAMPLE_STEPS", 8)
+    monkeypatch.setattr(base, "SAMPLE_STEPS", 8)
     prompts = ("a red square", "a green square", "a blue square")
     trainer = new_trainer(pictures, steps=80, batch=8, sample_prompts=prompts)
     *_, samples, _ = finish(trainer)

@@ -5,14 +5,8 @@ from dataclasses import replace
 import torch
 from small_trainings import Watcher, finish, new_trainer
 
-from sd_core import training
-from sd_core.training import (
-    Finished,
-    Progress,
-    Samples,
-    Sampling,
-    Saved,
-)
+from sd_core.training import trainer as training
+from sd_core.training.events import Finished, Progress, Samples, Sampling, Saved
 
 
 def test_events_come_in_order(pictures, no_clock):

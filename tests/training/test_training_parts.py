@@ -11,7 +11,7 @@ from small_trainings import CPU, assert_same, finish, new_trainer, weights, with
 from torch import Tensor
 
 from sd_core import device
-from sd_core.training import Peers
+from sd_core.training.distributed import Peers
 
 HERE = Path(__file__).parent.parent
 

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from small_trainings import Watcher, finish, new_trainer, with_plain_gradients
 
 from sd_core.data import PictureSet
-from sd_core.training import (
-    Progress,
-)
+from sd_core.training.events import Progress
 
 # What is shown
 

@@ -1,0 +1,36 @@
+"""What the commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sd_core.data.characters.styles import TRAINING_LOOKS
+
+if TYPE_CHECKING:
+    from sd_core.models.denoiser import Denoiser
+
+STYLE_HELP = f"A character style; may be given several times: {', '.join(look.style.name for look in TRAINING_LOOKS)}."
+
+
+def check_there(picture: Path | None) -> None:
+    if picture is not None and not picture.is_file():
+        raise ValueError(f"There is no picture {picture}.")
+
+
+def load_model(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
+    """A model of one of these kinds by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
+    from sd_core.device import best_device
+    from sd_core.errors import CheckpointError
+    from sd_core.models.checkpoint import load
+    from sd_core.models.registry import Shelf
+
+    shelf = Shelf()
+    names = {kind: shelf.names(kind) for kind in ("generator", "restorer")}
+    is_shelved = any(model in each for each in names.values())
+    is_elsewhere = "/" in model and not model.startswith("runs/")
+    if not is_shelved and not is_elsewhere and not Path(model).is_dir():
+        usable = ", ".join(name for kind in kinds for name in names[kind])
+        raise CheckpointError(f"There is no model {model}. Models here are: {usable}.")
+    loaded = shelf.load(model) if is_shelved else load(model, best_device())
+    if loaded.config.kind not in kinds:
+        raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
+    return loaded

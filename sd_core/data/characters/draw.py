@@ -1,0 +1,346 @@
+"""Endless characters drawn with DiceBear, each captioned from the very choices it was drawn with.
+
+Everything follows from (style, seed): the same pair gives the same attributes, caption and picture on every machine.
+All styles are CC0 or CC BY; `credits` names their artists. Seeds below 10,000 are kept for evaluation, and so is one
+whole style.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sd_core.data.cache import cached
+from sd_core.data.captions import with_article
+from sd_core.data.characters.styles import (
+    BACKGROUNDS,
+    CLOTHES_COLOURS,
+    DARK_FRAMES,
+    HAIR_COLOURS,
+    LIGHT_FRAMES,
+    MICAH,
+    RESTORER_LOOKS,
+    SKIN_TONES,
+    TRAINING_LOOKS,
+    Look,
+    Style,
+)
+from sd_core.data.picture_set import PictureSet
+from sd_core.errors import DataError
+
+DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
+STYLES: tuple[Style, ...] = tuple(look.style for look in TRAINING_LOOKS)
+RESTORER_STYLES: tuple[Style, ...] = tuple(look.style for look in (*TRAINING_LOOKS, *RESTORER_LOOKS))
+EVALUATION_STYLE = MICAH.style.name
+HELD_OUT_SEEDS = range(0, 10_000)
+FIRST_TRAINING_SEED = HELD_OUT_SEEDS.stop
+DEFAULT_COUNT = 24_000  # pictures drawn when nobody says how many: a few minutes on two cores
+
+_CAPTIONED = (*TRAINING_LOOKS, MICAH)
+_LOOKS = {look.style.name: look for look in (*_CAPTIONED, *RESTORER_LOOKS)}
+_SUPERSAMPLING = (
+    2  # resvg alone leaves thin outlines ragged at 64x64; drawn twice as large and averaged they are smooth
+)
+_PRESENT = {"glasses": 0.3, "earrings": 0.3, "beard": 0.2, "hat": 0.2}  # share of characters that have one
+_BALD = 0.1  # share of bald characters, where a style has them; other values are equally frequent
+_MENTIONED = {  # share of captions that name it; what is worn nearly always is, so that silence means "without"
+    "style": 0.9,
+    "hair": 0.75,
+    "hair colour": 0.8,
+    "skin tone": 0.5,
+    "glasses": 0.9,
+    "earrings": 0.9,
+    "beard": 0.9,
+    "hat": 0.9,
+    "expression": 0.55,
+    "background": 0.75,
+}
+_LEAST_CONTRAST = 60  # Euclidean distance in sRGB below which two neighbouring colours are hard to tell apart
+_SPELLINGS = {"gray": "grey", "blond": "blonde"}  # both spellings occur, so that both can be prompted
+
+Attributes = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Character:
+    """One drawn character. attributes holds only what can be seen; caption names a random part of it."""
+
+    style: str
+    seed: int
+    attributes: Attributes
+    caption: str
+    svg: str
+
+
+def attributes_of_style(style: str) -> dict[str, tuple[str, ...]]:
+    """Every attribute a style has, with its possible values, in the order of `ATTRIBUTES`.
+
+    Raises DataError for an unknown style.
+    """
+    look = _look(style)
+    values = {"style": (style,)} | {key: tuple(options) for key, options in look.traits.items()}
+    if look.hair:
+        values["hair colour"] = tuple(HAIR_COLOURS)
+    if look.skin:
+        values["skin tone"] = tuple(SKIN_TONES)
+    values["background"] = tuple(BACKGROUNDS)
+    return {key: values[key] for key in _MENTIONED if key in values}
+
+
+def _all_attributes() -> dict[str, tuple[str, ...]]:
+    """The values of each attribute over all styles that captions tell of, the evaluation style last."""
+    merged: dict[str, dict[str, None]] = {key: {} for key in _MENTIONED}
+    for look in _CAPTIONED:
+        for key, values in attributes_of_style(look.style.name).items():
+            merged[key] |= dict.fromkeys(values)
+    return {key: tuple(values) for key, values in merged.items()}
+
+
+def attributes_of(style: str, seed: int) -> dict[str, str]:
+    """What the character that belongs to (style, seed) looks like, without drawing it."""
+    return _choose(style, seed)[0]
+
+
+def character(style: str, seed: int) -> Character:
+    """Draw the character that belongs to (style, seed). Raises DataError for an unknown style."""
+    from dicebear import Avatar  # 0.3 s, which programs that draw nothing should not wait for
+
+    attributes, options = _choose(style, seed)
+    svg = Avatar(_definition(style), options).to_string()
+    for drawn, instead in _look(style).edits.items():
+        svg = svg.replace(drawn, instead)
+    return Character(style, seed, attributes, random_caption(attributes, seed), svg)
+
+
+def render(svg: str, size: int) -> np.ndarray:
+    """Rasterise an SVG that fills its canvas. Returns uint8 [size, size, 3]."""
+    import resvg_py
+
+    side = size * _SUPERSAMPLING
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+
+
+def caption_of(attributes: Attributes) -> str:
+    """The one caption that names every attribute, for evaluation prompts. What is absent ("no hat") goes unsaid."""
+    subject = attributes["style"].replace("-", " ") if "style" in attributes else "character"
+    phrases = _phrases(attributes)
+    background = phrases.pop("background", None)
+    parts = [subject]
+    expression = phrases.pop("expression", None)
+    if phrases:
+        parts[0] += " with " + ", ".join(phrases.values())
+    if expression is not None:
+        parts.append(expression)
+    if background is not None:
+        parts.append(f"on {with_article(background)}")
+    return ", ".join(parts)
+
+
+def random_caption(attributes: Attributes, seed: int) -> str:
+    """A natural caption that names a random part of the attributes in a random order; the same for the same seed."""
+    rng = random.Random(f"caption/{attributes['style']}/{seed}")
+    said = {key: value for key, value in attributes.items() if rng.random() < _MENTIONED[key]}
+    style = said.get("style", "character").replace("-", " ")
+    subject = f"{style} character" if "style" in said and rng.random() < 0.3 else style
+    phrases = list(_phrases(said).items())
+    phrases.sort(key=lambda _: rng.random())  # random() is the one method that Python promises never to change
+    if rng.random() < 0.5:
+        caption = ", ".join([subject, *(phrase for _, phrase in phrases)])
+    else:
+        caption = _sentence(subject, dict(phrases))
+    if rng.random() < 0.3:
+        caption = " ".join(_SPELLINGS.get(word, word) for word in caption.split(" "))
+    return caption
+
+
+def training_seeds(count: int, styles: Sequence[str]) -> range:
+    """The first seeds, none of them held out, that give `count` characters when the styles take turns."""
+    return range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + math.ceil(count / max(1, len(styles))))
+
+
+def draw_set(
+    styles: Sequence[str],
+    seeds: range,
+    resolution: int,
+    *,
+    count: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PictureSet:
+    """Draw every seed in every style, the styles taking turns, on all cores, and remember the result on disk.
+
+    seeds: consecutive seeds, shared by the styles. count: keep only the first so many pictures.
+    Safe to call from any thread: the drawing is done by processes of its own (see character_worker.py).
+    Raises DataError for unknown styles or when nothing can be drawn.
+    """
+    for style in styles:
+        _look(style)
+    total = len(styles) * len(seeds) if count is None else min(count, len(styles) * len(seeds))
+    if total < 1 or resolution < 1:
+        raise DataError("Ask for at least one style, one character and one pixel.")
+    job = {"styles": list(styles), "first_seed": seeds.start, "resolution": resolution, "count": total}
+    versions = {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")}
+
+    def make(path: Path) -> dict[str, Any]:
+        from sd_core.data.characters.workers import draw_in_processes
+
+        return {"captions": draw_in_processes(path, job, progress)}
+
+    pixels, info = cached(cache, "characters", {**job, **versions, "drawing": DRAWING_VERSION}, make)
+    if progress is not None:
+        progress(total, total)
+    # The styles have handedness (most look to one side), so a mirrored character is not one of theirs.
+    return PictureSet("characters", pixels, tuple(info["captions"]), mirrorable=False, credits=credits(styles))
+
+
+def credits(styles: Iterable[str]) -> str:
+    """One line that names the artist, licence and source of each style."""
+    lines = (_look(name).style for name in styles)
+    drawn = "; ".join(f"“{s.title}” by {s.artist} ({s.licence}, {s.source})" for s in lines)
+    return f"Characters drawn with DiceBear (https://www.dicebear.com), remixes of {drawn}."
+
+
+def _look(style: str) -> Look:
+    if style not in _LOOKS:
+        raise DataError(f"There is no character style {style!r}; choose among {', '.join(_LOOKS)}.")
+    return _LOOKS[style]
+
+
+@functools.cache
+def _definition(style: str) -> Any:
+    from dicebear import Style as Definition
+
+    return Definition(json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")))
+
+
+def _choose(style: str, seed: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Choose what a character looks like. Returns (its visible attributes, the DiceBear options that draw it)."""
+    look, rng = _look(style), random.Random(f"look/{style}/{seed}")
+    chosen = {"style": style}
+    options: dict[str, Any] = {"seed": f"{style}-{seed}", **look.always}
+    drawn_by: dict[str, str] = {}  # component -> the attribute that uses it
+    for key, values in look.traits.items():
+        chosen[key] = _choose_value(rng, key, tuple(values))
+        for component, variants in values[chosen[key]].items():
+            if drawn_by.get(component, key) != key:
+                chosen.pop(drawn_by[component])
+            drawn_by[component] = key
+            options[f"{component}Probability"] = 100 if variants else 0
+            if variants:
+                options[f"{component}Variant"] = _pick(rng, variants)
+    hidden = {unseen for value in chosen.values() for unseen in look.hides.get(value, ())}
+    chosen = {key: value for key, value in chosen.items() if value not in hidden}
+    _choose_colours(rng, look, chosen, options)
+    return {key: chosen[key] for key in _MENTIONED if key in chosen}, options
+
+
+def _choose_value(rng: random.Random, key: str, values: Sequence[str]) -> str:
+    for special, share in ((f"no {key}", 1 - _PRESENT.get(key, 1)), ("bald", _BALD)):
+        if special in values:
+            others = [value for value in values if value != special]
+            return special if rng.random() < share else _pick(rng, others)
+    return _pick(rng, values)
+
+
+def _choose_colours(rng: random.Random, look: Look, chosen: dict[str, str], options: dict[str, Any]) -> None:
+    """Add the colours to `chosen` and `options`, each unlike the ones it lies beside."""
+    skin = _pick(rng, tuple(SKIN_TONES))
+    hair = _pick(rng, _unlike(HAIR_COLOURS, SKIN_TONES[skin]))
+    background = _pick(rng, _unlike(BACKGROUNDS, SKIN_TONES[skin], HAIR_COLOURS[hair]))
+    chosen["background"] = background
+    if look.skin:
+        chosen["skin tone"] = skin
+    if look.hair and chosen.get("hair", "bald") != "bald":
+        chosen["hair colour"] = hair
+    for component in look.skin:
+        options[f"{component}Color"] = [SKIN_TONES[skin]]
+    for component in look.hair:
+        options[f"{component}Color"] = [HAIR_COLOURS[hair]]
+    options["backgroundColor"] = [BACKGROUNDS[background]]
+    light = skin == "dark" and chosen.get("glasses") == "glasses"
+    for component in look.frames:
+        options[f"{component}Color"] = [LIGHT_FRAMES if light else DARK_FRAMES]
+    around = (SKIN_TONES[skin], HAIR_COLOURS[hair], BACKGROUNDS[background])
+    for component in look.clothes:
+        options[f"{component}Color"] = [_pick(rng, _unlike({c: c for c in CLOTHES_COLOURS}, *around))]
+
+
+def _unlike(palette: Mapping[str, str], *colours: str) -> tuple[str, ...]:
+    """The names of the palette's colours that can be told apart from all of `colours` (hex)."""
+
+    def rgb(colour: str) -> tuple[int, ...]:
+        return tuple(bytes.fromhex(colour[1:]))
+
+    return tuple(n for n, c in palette.items() if all(math.dist(rgb(c), rgb(o)) >= _LEAST_CONTRAST for o in colours))
+
+
+def _pick(rng: random.Random, choices: Sequence[str]) -> str:
+    return choices[int(rng.random() * len(choices))]
+
+
+def _phrases(attributes: Attributes) -> dict[str, str]:
+    """What a caption says for each attribute, hair and its colour as one; nothing for what is absent."""
+    phrases = {}
+    if hair := _hair_phrase(attributes.get("hair"), attributes.get("hair colour")):
+        phrases["hair"] = hair
+    if "skin tone" in attributes:
+        phrases["skin tone"] = f"{attributes['skin tone']} skin"
+    for key in ("glasses", "earrings", "beard", "hat"):
+        value = attributes.get(key, "no ")
+        if not value.startswith("no "):
+            phrases[key] = value if value.endswith("s") else with_article(value)
+    if "expression" in attributes:
+        phrases["expression"] = attributes["expression"]
+    if "background" in attributes:
+        phrases["background"] = f"{attributes['background']} background"
+    return phrases
+
+
+def _hair_phrase(hair: str | None, colour: str | None) -> str:
+    if hair == "bald":
+        return "a bald head"
+    words = [hair if hair in ("short", "long") else None, colour, "hair"]
+    phrase = " ".join(word for word in words if word) + (" in a bun" if hair == "bun" else "")
+    return "" if phrase == "hair" else phrase
+
+
+def _sentence(subject: str, phrases: dict[str, str]) -> str:
+    """ "adventurer with long red hair and glasses, smiling, on a blue background" from phrases in any order."""
+    background, expression = phrases.pop("background", None), phrases.pop("expression", None)
+    has = list(phrases.values())
+    if has:
+        subject += " with " + (", ".join(has[:-1]) + " and " + has[-1] if len(has) > 1 else has[0])
+    return ", ".join(filter(None, [subject, expression, background and f"on {with_article(background)}"]))
+
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = _all_attributes()
+
+
+def _draw_share(path: Path, share: Mapping[str, Any]) -> None:
+    """Draw every picture whose index is the worker's own, modulo the number of workers, and report each on stdout."""
+    pixels = np.lib.format.open_memmap(path, mode="r+")
+    styles = share["styles"]
+    for index in range(share["worker"], share["count"], share["workers"]):
+        drawn = character(styles[index % len(styles)], share["first_seed"] + index // len(styles))
+        pixels[index] = render(drawn.svg, share["resolution"])
+        print(json.dumps([index, drawn.caption]), flush=index % 16 == 0)
+    pixels.flush()
+
+
+if __name__ == "__main__":
+    _draw_share(Path(sys.argv[1]), json.loads(sys.argv[2]))

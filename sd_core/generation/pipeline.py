@@ -1,0 +1,81 @@
+"""Prompts into pictures: a request, checked, and the walk from noise that answers it, step by step.
+
+Every picture's noise comes from a `Noise` of its own, so it can be made again alone: by its seed, as a variation of
+another picture, or as a frame of a walk between two seeds.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sd_core.device import inference_autocast
+from sd_core.diffusion.guidance import Guided
+from sd_core.diffusion.noise import add_noise
+from sd_core.diffusion.sampling import D, Step
+from sd_core.generation.request import SAMPLERS, GenerationRequest
+from sd_core.generation.seeds import Noise
+from sd_core.models.denoiser import Denoiser
+
+GUIDANCE_INTERVAL = (0.2, 20.0)  # noise levels between which guidance acts, see `Guided`
+MAX_FRAMES = 120  # of a walk between two seeds
+CHUNK = 16  # pictures per call of the model: bounds memory, and on CPUs keeps activations in the cache
+
+
+def generate(model: Denoiser, request: GenerationRequest) -> Iterator[Step]:
+    """Draws what `request` asks for, yielding a `Step` of all pictures [count, 3, R, R] after each step.
+
+    Args:
+        model: a generator, frozen as `checkpoint.load` gives it. (No `no_grad` can be held here, since whoever
+            consumes this may do so from several threads.)
+        request: what to draw.
+    """
+    yield from _walk(model, request, request.noises())
+
+
+def walk_noises(request: GenerationRequest, to_seed: int, frames: int) -> list[Noise]:
+    """What the frames of a walk from `request.seed` to `to_seed` start from.
+
+    Raises:
+        ValueError: too few or too many frames, or no seed.
+    """
+    if not isinstance(frames, int) or not 2 <= frames <= MAX_FRAMES:
+        raise ValueError(f"A walk has from 2 to {MAX_FRAMES} frames, not {frames}.")
+    return [Noise(request.seed).varied(to_seed, i / (frames - 1)) for i in range(frames)]
+
+
+def interpolate(model: Denoiser, request: GenerationRequest, to_seed: int, frames: int) -> Iterator[Step]:
+    """Walks from the picture of `request.seed` to that of `to_seed`: like `generate`, with `frames` pictures."""
+    yield from _walk(model, request, walk_noises(request, to_seed, frames))
+
+
+def _walk(model: Denoiser, request: GenerationRequest, noises: Sequence[Noise]) -> Iterator[Step]:
+    resolution = model.config.resolution
+    start = torch.zeros(3, resolution, resolution) if request.start is None else request.start
+    sources = [noise.source(tuple(start.shape)) for noise in noises]
+
+    def draw() -> Tensor:
+        return torch.stack([source() for source in sources]).to(model.device)
+
+    sampler, sigmas = SAMPLERS[request.sampler], request.sigmas()
+    x = add_noise(start.to(model.device), sigmas[0], draw())
+    extra = (draw,) if sampler.random else ()
+    yield from sampler.walk(_denoiser(model, request, len(noises)), x, sigmas, *extra)
+
+
+def _denoiser(model: Denoiser, request: GenerationRequest, count: int) -> D:
+    """A `D` for `count` pictures that asks the model for `CHUNK` of them at a time."""
+
+    def guided(size: int) -> Guided:
+        prompts, negative = [request.prompt] * size, [request.negative_prompt] * size
+        return Guided(model, prompts, negative, request.guidance, GUIDANCE_INTERVAL)
+
+    sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
+    with inference_autocast(model.device):
+        chunks = {size: guided(size) for size in set(sizes)}
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        with inference_autocast(model.device):
+            return torch.cat([chunks[len(part)](part, sigma).to(x.dtype) for part in x.split(CHUNK)])
+
+    return denoiser

@@ -1,0 +1,117 @@
+"""What can be asked of a generator, checked."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sd_core.diffusion import sampling
+from sd_core.diffusion.noise import check_seed
+from sd_core.diffusion.sampling import Step
+from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.generation.seeds import Noise, seed_after
+
+DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
+DEFAULT_STEPS = 16
+DEFAULT_GUIDANCE = 2.5
+DEFAULT_STRENGTH = 0.6  # of an image-to-image request
+DEFAULT_VARIATION = 0.3
+MAX_COUNT, MAX_STEPS, MAX_GUIDANCE = 64, 100, 15.0
+MAX_PROMPT = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler people can choose.
+
+    Attributes:
+        walk: the function in `sampling`; one that is `random` also takes a source of noise.
+        label: its name in the page.
+        written: its name in the settings that other tools read.
+        also: what they call the same walk besides.
+        calls_per_step: how often it asks the model at each step.
+    """
+
+    walk: Callable[..., Iterator[Step]]
+    label: str
+    written: str
+    calls_per_step: int = 1
+    random: bool = False
+    also: tuple[str, ...] = ()
+
+
+SAMPLERS = {
+    "dpmpp_2m": Sampler(sampling.dpmpp_2m, "DPM++ 2M Karras", "DPM++ 2M Karras"),
+    "euler": Sampler(sampling.euler, "Euler = DDIM", "Euler", also=("DDIM",)),
+    "euler_ancestral": Sampler(
+        sampling.euler_ancestral, "Euler ancestral (DDPM's random walk)", "Euler a", random=True
+    ),
+    "heun": Sampler(sampling.heun, "Heun", "Heun", calls_per_step=2),
+}
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What a person asks for.
+
+    Attributes:
+        prompt, negative_prompt: what to draw, and what to keep away from; both may be empty.
+        count: how many pictures; picture i has seed `seed + i`, see `seed_after`.
+        sampler: a key of `SAMPLERS`.
+        steps: noise levels on the way down.
+        guidance: how closely to follow the prompt; 1 is no guidance.
+        seed: of the first picture.
+        start: a picture [3, H, W] in [-1, 1] to start from (image to image), or None for pure noise.
+        strength: with `start`, how much of the way is walked, above 0 and up to 1, which forgets `start`.
+        variation_of: the noise of a picture to vary, or None.
+        variation_strength: with `variation_of`, the share of new noise in each picture, from 0 to 1.
+
+    Raises:
+        ValueError: one of them is out of its range; the message is one sentence.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    count: int = 1
+    sampler: str = DEFAULT_SAMPLER
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    seed: int = 0
+    start: Tensor | None = None
+    strength: float = DEFAULT_STRENGTH
+    variation_of: Noise | None = None
+    variation_strength: float = DEFAULT_VARIATION
+
+    def __post_init__(self):
+        if not isinstance(self.count, int) or not 1 <= self.count <= MAX_COUNT:
+            raise ValueError(f"The number of pictures must be a whole number from 1 to {MAX_COUNT}, not {self.count}.")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
+        if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
+        if not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise ValueError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
+        check_seed(self.seed)
+        if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
+            raise ValueError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"The strength of image to image must be above 0 and at most 1, not {self.strength}.")
+        if not 0 <= self.variation_strength <= 1:
+            raise ValueError(f"The strength of a variation must be between 0 and 1, not {self.variation_strength}.")
+        if self.start is not None and (self.start.ndim != 3 or self.start.shape[0] != 3):
+            raise ValueError("The picture to start from must have three colour channels.")
+
+    def noises(self) -> list[Noise]:
+        """What each picture starts from."""
+        seeds = [seed_after(self.seed, i) for i in range(self.count)]
+        if self.variation_of is None:
+            return [Noise(seed) for seed in seeds]
+        return [self.variation_of.varied(seed, self.variation_strength) for seed in seeds]
+
+    def sigmas(self) -> Tensor:
+        """The noise levels to walk: a Karras schedule, of which image to image keeps the last `strength`.
+
+        So half the strength takes half the steps, as in other tools, and starts from the schedule's middle noise level.
+        """
+        kept = max(1, round(self.steps * self.strength)) if self.start is not None else self.steps
+        return karras_sigmas(self.steps)[-(kept + 1) :]

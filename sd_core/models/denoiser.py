@@ -1,0 +1,190 @@
+"""D(x, sigma) -> denoised: the one function that training fits and every sampler asks, and what wraps it.
+
+A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gives its best guess of the clean ones.
+`Denoiser.given` binds what the model is conditioned on; `Guided` is a denoiser that wraps a denoiser.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
+from sd_core.diffusion.sampling import D
+from sd_core.models.conditioning import HINT_CHANNELS, Hints
+from sd_core.models.text import TextEncoder, Vocabulary
+from sd_core.models.unet import WIDTHS, Context, UNet, UNetConfig
+
+RESTORER_PATCH = 2
+RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
+PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
+
+# Ways to look at a picture [..., H, W], each of which undoes itself: as it is, mirrored along one diagonal, turned by
+# 180°, mirrored along the other. The first 1, 2 and 4 are groups: of so many, a turned picture gets the turned answer.
+VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x,
+    lambda x: x.mT,
+    lambda x: x.flip(-2, -1),
+    lambda x: x.mT.flip(-2, -1),
+)
+
+_FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks again, and counting takes a whole call
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`. A
+    restorer may bring a `specialist`, see `specialist.py`."""
+
+    kind: str = "generator"
+    size: str = "small"
+    resolution: int = 64
+    patch: int = 4
+    sigma_data: float = 0.5
+    specialist: bool = False
+
+    def __post_init__(self):
+        if self.kind not in ("generator", "restorer"):
+            raise ValueError(f"A model is a generator or a restorer, not {self.kind!r}.")
+        if not 8 <= self.resolution <= 1024:
+            raise ValueError(f"The resolution must be between 8 and 1024 pixels, not {self.resolution}.")
+        if self.specialist and self.kind != "restorer":
+            raise ValueError("Only a restorer brings a specialist.")
+        Preconditioning(self.sigma_data)
+        UNetConfig(self.size, self.patch)
+
+    @classmethod
+    def generator(cls, size: str, resolution: int, sigma_data: float = 0.5) -> "ModelConfig":
+        """A generator whose patches grow with the resolution, so that the cost of a picture hardly does."""
+        patch = max(p for p in (1, 2, 4, 8) if p == 1 or p * PLACES_ACROSS <= resolution)
+        return cls("generator", size, resolution, patch, sigma_data)
+
+    @classmethod
+    def restorer(cls, size: str, resolution: int = 64) -> "ModelConfig":
+        """A restorer trained on crops of `resolution` pixels; it works at any size."""
+        return cls("restorer", size, resolution, RESTORER_PATCH, RESIDUAL_STD)
+
+    @property
+    def unet(self) -> UNetConfig:
+        if self.kind == "restorer":
+            return UNetConfig(self.size, self.patch, hint_channels=HINT_CHANNELS, extra_channels=1, normalised=False)
+        return UNetConfig(self.size, self.patch, context_channels=2 * WIDTHS[self.size])
+
+
+class Denoiser(nn.Module):
+    """The model: UNet, preconditioning and, for a generator, text encoder with its vocabulary.
+
+    Args:
+        config: the model's shape.
+        vocabulary: the words a generator knows; None for a restorer.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None):
+        super().__init__()
+        if (vocabulary is None) == (config.kind == "generator"):
+            raise ValueError("A generator needs a vocabulary, and a restorer has none.")
+        self.config = config
+        self.vocabulary = vocabulary
+        self.preconditioning = Preconditioning(config.sigma_data)
+        self.unet = UNet(config.unet)
+        self.text = TextEncoder(len(vocabulary), config.unet.context_channels) if vocabulary else None
+        self.specialist = Denoiser(replace(config, specialist=False)) if config.specialist else None
+        self.to(memory_format=torch.channels_last)
+
+    def joined(self, specialist: "Denoiser | None") -> "Denoiser":
+        """The same model with that specialist, or with none; they share their weights.
+
+        Raises:
+            ValueError: the two are not restorers of the same shape.
+        """
+        if specialist is self.specialist:
+            return self
+        if specialist is not None and (specialist.config.unet != self.config.unet or specialist.specialist):
+            raise ValueError("A restorer and its specialist must be restorers of the same shape.")
+        joined = Denoiser(replace(self.config, specialist=specialist is not None), self.vocabulary)
+        joined.unet, joined.text, joined.specialist = self.unet, self.text, specialist
+        return joined
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None) -> Tensor:
+        """EDM eq. 7 for a generator: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the
+        clean ones. `context` is what `encode` gives."""
+        return self._denoised(x, self._levels(sigma, x), context)[0]
+
+    def restored(self, x: Tensor, sigma: Tensor, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
+        """The same for a restorer, which works on the difference to the damaged picture.
+
+        At `SIGMA_MAX` a noisy picture tells nothing, and the network is not shown it: the guess is the mean of all that
+        the damaged picture may have been, whatever the noise.
+
+        Args:
+            x, sigma, hints: see `forward` and `Hints`.
+            views: how many of `VIEWS` the guess is the mean of: closer to the truth than each (the geometric
+                self-ensemble of Lim et al. 2017, arXiv:1707.02921, section 3.4), at as many times the work.
+
+        Returns:
+            the guess [B, 3, H, W], and the logit [B, 1, H, W] of each pixel's being lost.
+        """
+        sigma, base = self._levels(sigma, x), hints.base()
+        difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
+        # Padded before it is turned, so that the network's levels fall on the same pixels in every view.
+        seen = self.unet.padded(difference), self.unet.padded(hints.channels(base))
+        answers = []
+        for view in VIEWS[:views]:
+            turned, hinted = map(view, seen)
+            answers.append(view(torch.cat(self._denoised(turned, sigma, hints=hinted), dim=1)))
+        answer = torch.stack(answers).mean(0) if views > 1 else answers[0]
+        answer = answer[..., : x.shape[-2], : x.shape[-1]]
+        return base + answer[:, :3], answer[:, 3:]
+
+    def at_once(self, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
+        """A restorer's most faithful answer: `restored` at `SIGMA_MAX`."""
+        return self.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints, views)
+
+    def _levels(self, sigma: Tensor, x: Tensor) -> Tensor:
+        return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+
+    def _denoised(
+        self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """c_skip x + c_out F(c_in x) [B, 3, H, W], and whatever else F gives, as it is."""
+        scale, c = self.preconditioning, over_picture(sigma, x)
+        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints).to(x.dtype)
+        return scale.c_skip(c) * x + scale.c_out(c) * f[:, :3], f[:, 3:]
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """The prompts as the UNet reads them; unknown words are left out. Equal prompts are encoded once."""
+        if self.text is None:
+            raise ValueError("A restorer takes no prompt.")
+        unique = list(dict.fromkeys(prompts))
+        tokens, mask = self.vocabulary.encode(unique)
+        context = self.text(tokens.to(self.device), mask.to(self.device))
+        return context[torch.tensor([unique.index(p) for p in prompts], device=self.device)]
+
+    def given(self, prompts: Sequence[str]) -> D:
+        """A `D` for these prompts, one per picture."""
+        context = self.encode(prompts)
+        return lambda x, sigma: self(x, sigma, context)
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def flops(self) -> int:
+        """Floating-point operations of one call for one picture with an empty prompt; a multiply-add counts as two."""
+        if self.config not in _FLOPS:
+            _FLOPS[self.config] = self._count_flops()
+        return _FLOPS[self.config]
+
+    def _count_flops(self) -> int:
+        x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            if self.text:
+                self(x, torch.ones(()), self.encode([""]))
+            else:
+                self.restored(x, torch.ones(()), Hints.of(x))
+        return counter.get_total_flops()

@@ -1,0 +1,152 @@
+"""How close pictures are: PSNR and SSIM to a known original, and the Fréchet distance between two sets."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sd_core.pictures.color import ROWS
+from sd_core.pictures.pixels import to_float
+
+DATA_RANGE = 2.0  # pictures lie in [-1, 1]
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # of Wang et al. 2004, section III-C
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+BAND = 256  # rows of a large picture that are compared at once
+
+
+def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture, in dB: higher is closer, infinite is equal.
+
+    Args:
+        pictures, originals: [B, 3, H, W] in [-1, 1].
+
+    Returns:
+        [B], the error taken over all pixels and channels of a picture.
+    """
+    _check_same_shape(pictures, originals)
+    error = (pictures.double() - originals.double()).square().flatten(1).mean(1)
+    return (10 * (DATA_RANGE**2 / error).log10()).float()
+
+
+def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
+    """Structural similarity of each picture (Wang et al. 2004), with its Gaussian window: 1 is equal.
+
+    Args:
+        pictures, originals: [B, 3, H, W] in [-1, 1], both sides at least 11 pixels.
+
+    Returns:
+        [B], averaged over channels and over the places where the window lies wholly inside the picture.
+
+    Raises:
+        ValueError: the shapes differ, or the pictures are smaller than the window.
+    """
+    _check_same_shape(pictures, originals)
+    if min(pictures.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels.")
+    x, y = pictures.double(), originals.double()
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
+    covariance = _blurred(x * y) - mean_x * mean_y
+    c1, c2 = (SSIM_K1 * DATA_RANGE) ** 2, (SSIM_K2 * DATA_RANGE) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).flatten(1).mean(1).float()
+
+
+def closeness(picture: Tensor, original: Tensor) -> tuple[float, float]:
+    """PSNR in dB and SSIM of one picture. In bands, so that a large picture needs little memory.
+
+    Args:
+        picture, original: uint8 [H, W, 3], of at least 11×11 pixels.
+
+    Raises:
+        ValueError: they differ in size, or are smaller than that.
+    """
+    if picture.shape != original.shape:
+        raise ValueError("Pictures to compare must have the same size.")
+    rows = len(picture) - SSIM_WINDOW + 1  # where a window begins
+    similar = 0.0
+    error = 0.0
+    for top in range(0, max(rows, 1), BAND):
+        count = min(BAND, rows - top)
+        a, b = (to_float(p[top : top + count + SSIM_WINDOW - 1])[None] for p in (picture, original))
+        similar += float(ssim(a, b)) * count
+        last = top + count >= rows
+        own = slice(None) if last else slice(0, count)
+        error += float((a[:, :, own] - b[:, :, own]).double().square().sum())
+    error /= picture.numel()
+    return float("inf") if error == 0 else 10 * math.log10(DATA_RANGE**2 / error), similar / rows
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Fréchet distance between two sets of features, each taken as a normal distribution (Heusel et al. 2017,
+    arXiv:1706.08500, eq. 6): |mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½).
+
+    The trace of the root is the sum of the roots of the eigenvalues of C_a^½ C_b C_a^½, a symmetric matrix, so that
+    nothing complex appears and covariances without full rank do no harm. The estimate is biased upwards for small sets:
+    compare it only between sets of the same size.
+
+    Args:
+        a, b: features [N, D] and [M, D], at least two of each.
+
+    Raises:
+        ValueError: the sets have features of different width, or too few of them.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError("Feature sets must be [N, D] and [M, D].")
+    if min(len(a), len(b)) < 2:
+        raise ValueError("A Fréchet distance needs at least two features on each side.")
+    a, b = a.double(), b.double()
+    covariance_a, covariance_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
+    values, vectors = torch.linalg.eigh(covariance_a)
+    root_a = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root_a @ covariance_b @ root_a
+    shared = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    shift = (a.mean(0) - b.mean(0)).square().sum()
+    return max(0.0, float(shift + covariance_a.trace() + covariance_b.trace() - 2 * shared))
+
+
+def _check_same_shape(pictures: Tensor, originals: Tensor) -> None:
+    if pictures.shape != originals.shape or pictures.ndim != 4:
+        shapes = f"{list(pictures.shape)} and {list(originals.shape)}"
+        raise ValueError(f"Pictures to compare must have one shape [B, 3, H, W], not {shapes}.")
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Gaussian-weighted mean over the window at every place where it fits."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
+    weights = (-(offsets**2) / (2 * SSIM_SIGMA**2)).exp()
+    weights = weights / weights.sum()
+    channels = x.shape[1]
+    across = weights.expand(channels, 1, 1, -1)
+    return F.conv2d(F.conv2d(x, across, groups=channels), across.transpose(2, 3), groups=channels)
+
+
+def disagreement(pictures: Sequence[Tensor], every: int = 1) -> Tensor:
+    """How far candidates, uint8 [H, W, 3] each, are from one another: the standard deviation of each pixel, on the
+    scale 0-255, in the worst of its colours. Where it is high, what one sees was invented.
+
+    Args:
+        every: how many times smaller the map is, [H / every, W / every] rounded up. Each of its values is the highest
+            of its block, so that no line is too thin to be seen.
+    """
+    height = len(pictures[0])
+    rows = max(1, ROWS // every) * every  # whole blocks
+    bands = []
+    for top in range(0, height, rows):
+        deviation = _deviation([picture[top : top + rows] for picture in pictures])
+        bands.append(F.max_pool2d(deviation[None], every, ceil_mode=True)[0])
+    return torch.cat(bands)
+
+
+def _deviation(pictures: Sequence[Tensor]) -> Tensor:
+    total = torch.zeros(pictures[0].shape)
+    squares = torch.zeros_like(total)
+    for picture in pictures:
+        values = picture.float()
+        total += values
+        squares += values.square()
+    mean = total / len(pictures)
+    return (squares / len(pictures) - mean.square()).clamp(0).sqrt().amax(dim=2)

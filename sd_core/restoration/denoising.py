@@ -1,0 +1,80 @@
+"""Noise removed by a generator, for pictures of its kind at its size, and noise measured.
+
+No restorer is needed for that: a noisy picture *is* the x of the diffusion process at its own noise
+level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as
+priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from sd_core.device import inference_autocast
+from sd_core.diffusion.noise import SIGMA_MAX, SIGMA_MIN, to_levels
+from sd_core.diffusion.sampling import D, Step, euler_ancestral
+from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.models.denoiser import Denoiser
+
+MAX_STEPS = 50
+
+
+def remove_noise(
+    model: Denoiser, picture: Tensor, sigma: float, prompt: str = "", steps: int = 1, seed: int = 0
+) -> Iterator[Step]:
+    """Removes noise of level `sigma` with a generator, for pictures of the kind and size it was trained on.
+
+    Args:
+        model: a generator, frozen as `checkpoint.load` gives it.
+        picture: the noisy picture [3, R, R] in [-1, 1], at the model's resolution R.
+        sigma: its noise level in units of the range [-1, 1]; see `estimate_sigma`.
+        prompt: what the picture shows, if one wants to say so.
+        steps, seed: see `walk_down`.
+
+    Yields:
+        A `Step` with pictures [1, 3, R, R] after each step.
+
+    Raises:
+        ValueError: the model is no generator, or the picture has another size; or as `walk_down`.
+    """
+    if model.config.kind != "generator":
+        raise ValueError("This way of removing noise takes a generator; choose one.")
+    resolution = model.config.resolution
+    if tuple(picture.shape) != (3, resolution, resolution):
+        raise ValueError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")
+    with inference_autocast(model.device):
+        prompted = model.given([prompt])
+
+    def denoiser(x: Tensor, level: Tensor) -> Tensor:
+        with inference_autocast(model.device):
+            return prompted(x, level).to(x.dtype)
+
+    generator = torch.Generator().manual_seed(seed)
+    x = picture[None].to(model.device)
+    yield from walk_down(denoiser, x, sigma, steps, lambda: torch.randn(x.shape, generator=generator).to(x))
+
+
+def walk_down(denoiser: D, x: Tensor, sigma: float, steps: int, draw: Callable[[], Tensor]) -> Iterator[Step]:
+    """Walks pictures `x` [B, 3, H, W] from noise level `sigma` to 0.
+
+    One step lands on D(x, sigma), the mean of all clean pictures that `x` could come from: the most faithful answer,
+    and a soft one. More steps are DDPM's random walk, whose end is *one* of those pictures, as probable as it is
+    plausible, and another one for other noise: more detail, part of it invented. At level 0 `x` is the answer.
+
+    Args:
+        denoiser: any `D`.
+        x, sigma: the noisy pictures and their one noise level, from 0 to `SIGMA_MAX`.
+        steps: from 1 to `MAX_STEPS`.
+        draw: gives standard normal noise shaped like `x`.
+
+    Raises:
+        ValueError: the noise level or the number of steps is out of its range.
+    """
+    if not 0 <= sigma <= SIGMA_MAX:
+        raise ValueError(f"The noise level must be between 0 and {to_levels(SIGMA_MAX):g}, not {to_levels(sigma):g}.")
+    if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {steps}.")
+    if sigma <= SIGMA_MIN:  # less than 8 bits can show
+        yield Step(1, 1, 0.0, x, x)
+        return
+    yield from euler_ancestral(denoiser, x, karras_sigmas(steps, SIGMA_MIN, sigma), draw)

@@ -1,0 +1,234 @@
+"""A whole folder of pictures repaired, one file after the other.
+
+It can be stopped at any time and started again: what is done is left alone, and nothing half written is ever seen.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import get_ident
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from sd_core.pictures.archive import FolderFiles
+from sd_core.pictures.decoding import FORMATS
+from sd_core.pictures.masks import read_mask
+from sd_core.pictures.original import Original, open_original
+
+Repair = Callable[[Original, np.ndarray | None], Original]
+"""Repairs one picture: (original, mask bool [H, W], or None for the whole picture) -> repaired."""
+Find = Callable[[Original], np.ndarray]
+"""Finds the damage of one picture: a mask, bool [H, W]."""
+NOTHING_FOUND = ".nothing-found"  # in the folder of copies: names of pictures in which no damage was found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        file: the picture.
+        target: where its repaired copy is, or would have been.
+        state: done; skipped: nothing was to do; or failed.
+        reason: why it was skipped or failed, in one sentence; empty when done.
+        index, count: that this is file `index` (from 0) of `count`.
+        notes: keys of `originals.NOTES`, of a copy that is done.
+    """
+
+    file: Path
+    target: Path
+    state: Literal["done", "skipped", "failed"]
+    reason: str
+    index: int
+    count: int
+    notes: tuple[str, ...] = ()
+
+
+class _NothingToDo(Exception):
+    """A picture has nothing to repair; the message says so in one sentence."""
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """Where everything is, and how it is done: as for `repair_folder`."""
+
+    source: Path
+    out: Path
+    masks: Path | None
+    repair: Repair
+    find: Find | None
+    marked_only: bool
+
+    def mask_of(self, name: str, target: str) -> Path | None:
+        """The file of a picture's mask, named as its copy or as itself."""
+        return next((self.masks / each for each in (target, name) if (self.masks / each).is_file()), None)
+
+    def found_nothing(self) -> set[str]:
+        """The pictures in which no damage was found before."""
+        try:
+            return set((self.out / NOTHING_FOUND).read_text("utf-8", "surrogateescape").splitlines())
+        except OSError:
+            return set()
+
+    def remember_nothing(self, name: str) -> None:
+        """It is only for speed that they are remembered, so that failing to is no error."""
+        with suppress(OSError):
+            self.out.mkdir(parents=True, exist_ok=True)
+            with open(self.out / NOTHING_FOUND, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{name}\n")
+
+
+def repair_folder(
+    source: Path | str,
+    out: Path | str,
+    repair: Repair,
+    masks: Path | str | None = None,
+    again: bool = False,
+    find: Find | None = None,
+    marked_only: bool = True,
+) -> Iterator[Outcome]:
+    """Repairs every picture in a folder and below.
+
+    The copies are PNGs of the same relative names: x/a.jpg becomes x/a.png. Where a second file would get that name
+    (a.jpg beside a.png), those which are no PNGs become a.jpg.png. What is done is known by the copy's name alone, so
+    that a picture which comes later and gets the name of an old copy counts as done. `out` may lie inside `source`,
+    and is then no part of it. Hidden files, and what has no suffix of a picture, are left out.
+
+    Args:
+        source: the folder to repair. Nothing in it is written to.
+        out: the folder for the copies; it is made if there is none.
+        repair: what to do with each picture.
+        masks: a folder with a mask for each picture, named as its copy (x/a.png) or as itself (x/a.jpg). A picture
+            without one is skipped.
+        again: repairs again what is in `out` already, and looks again where no damage was found.
+        find: looks for the damage where there are no masks. A picture in which it finds nothing is skipped, and not
+            looked at again.
+        marked_only: whether the repair is of marks alone, so that a picture whose mask is empty is skipped.
+
+    Yields:
+        An `Outcome` for each picture, in the order of their names. One that fails does not stop the rest.
+
+    Raises:
+        ValueError: at once, where folders are missing or empty, or `out` could overwrite an input.
+    """
+    source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
+    _check_folders(source, out, masks)
+    inside = [folder.resolve() for folder in (out, masks) if folder is not None]
+    names = [
+        name
+        for name in FolderFiles(source).names
+        if PurePosixPath(name).suffix.lower() in _suffixes()
+        and not any((source / name).parent.resolve().is_relative_to(folder) for folder in inside)
+    ]
+    if not names:
+        raise ValueError(f"There are no pictures in {source}.")
+    return _outcomes(_Folders(source, out, masks, repair, find, marked_only), _targets(names), again)
+
+
+def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
+    for folder in (source, masks):
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"There is no folder {folder}.")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; the repaired pictures need a folder.")
+    check_parents(out)
+    there, to = source.resolve(), out.resolve()
+    if there.is_relative_to(to):
+        raise ValueError(f"The repaired pictures could replace those in {source}; choose another folder for them.")
+    if masks is not None:
+        marks = masks.resolve()
+        if marks.is_relative_to(to) or to.is_relative_to(marks):
+            raise ValueError(f"The repaired pictures could replace masks in {masks}; choose another folder for them.")
+        if there.is_relative_to(marks):
+            raise ValueError(f"The masks in {masks} and the pictures in {source} need folders of their own.")
+
+
+def check_parents(out: Path) -> None:
+    """Raises ValueError if nothing can be written there, since a folder above it is a file."""
+    for parent in out.parents:
+        if parent.is_file():
+            raise ValueError(f"{parent} is a file and not a folder, so that {out} cannot be written.")
+
+
+def _suffixes() -> frozenset[str]:
+    Image.init()
+    return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS)
+
+
+def _targets(names: list[str]) -> dict[str, str]:
+    """The name of each file's copy. Names that differ in case alone count as the same, as they do on some systems."""
+    plain = {name: str(PurePosixPath(name).with_suffix(".png")) for name in names}
+    wanted = Counter(target.casefold() for target in plain.values())
+    targets = {name: name for name in names if plain[name] == name}
+    taken = {target.casefold() for target in targets}
+    for name in names:
+        if name in targets:
+            continue
+        target = plain[name] if wanted[plain[name].casefold()] == 1 else f"{name}.png"
+        number = 2
+        while target.casefold() in taken:
+            target, number = f"{name}-{number}.png", number + 1
+        targets[name] = target
+        taken.add(target.casefold())
+    return {name: targets[name] for name in names}
+
+
+def _outcomes(folders: _Folders, targets: dict[str, str], again: bool) -> Iterator[Outcome]:
+    nothing = folders.found_nothing() if folders.find and not folders.masks and not again else set()
+    for index, (name, target_name) in enumerate(targets.items()):
+        target, notes = folders.out / target_name, ()
+        if target.exists() and not again:
+            state, reason = "skipped", "It is there already."
+        elif name in nothing:
+            state, reason = "skipped", "No damage was found in it before."
+        elif folders.masks and folders.mask_of(name, target_name) is None:
+            called = " or ".join(dict.fromkeys((target_name, name)))
+            state, reason = "skipped", f"There is no mask {called} in {folders.masks}."
+        else:
+            state, reason = "done", ""
+            try:
+                notes = _repair_one(folders, name, target_name)
+            except _NothingToDo as left_out:
+                state, reason = "skipped", str(left_out)
+            except Exception as error:  # whatever is wrong with one picture, the others are still to be repaired
+                state, reason = "failed", _sentence(error)
+        yield Outcome(folders.source / name, target, state, reason, index, len(targets), notes)
+
+
+def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ...]:
+    """Repairs a picture and gives its notes."""
+    original, target, out = open_original(folders.source / name), folders.out / target_name, folders.out
+    mask = None
+    if folders.masks:
+        mask = read_mask(folders.mask_of(name, target_name), original.size)
+        if folders.marked_only and not mask.any():
+            raise _NothingToDo("Its mask marks nothing.")
+    elif folders.find:
+        mask = folders.find(original)
+        if not mask.any():
+            folders.remember_nothing(name)
+            raise _NothingToDo("No damage was found in it.")
+    repaired = folders.repair(original, mask)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{target.parent} is a link to another folder; nothing is written there.")
+    new = target.with_name(f".{os.getpid()}-{get_ident()}.new")  # hidden, and of this worker alone
+    try:
+        repaired.save(new)
+        os.replace(new, target)
+    finally:
+        new.unlink(missing_ok=True)
+    return original.notes
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, as one line: our own errors as they are, others with their kind."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."

@@ -1,0 +1,31 @@
+"""Training by several processes at once."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Peers:
+    """This process among those of a `torchrun`."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> "Peers":
+        """Joins the group that `torchrun` announces in the environment; alone without one."""
+        if "RANK" not in os.environ:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), dist.get_world_size())
+
+
+def _gradients_exchanged(objective: nn.Module, last: bool):
+    """Processes exchange gradients only after a step's last part."""
+    distributed = isinstance(objective, nn.parallel.DistributedDataParallel)
+    return objective.no_sync() if distributed and not last else torch.enable_grad()

@@ -1,0 +1,61 @@
+"""A new model and its objective, from settings."""
+
+import json
+
+import torch
+
+from sd_core.data import PictureSet
+from sd_core.data.pairs import CleanPictures
+from sd_core.diffusion.noise import SigmaDistribution
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
+from sd_core.training.config import TrainingConfig
+from sd_core.training.objectives.base import Lessons
+from sd_core.training.objectives.denoising import CaptionedLessons
+from sd_core.training.objectives.restoration import PairLessons
+
+
+def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
+    """A generator with fresh weights for these pictures, whose captions make its vocabulary."""
+    torch.manual_seed(seed)
+    config = ModelConfig.generator(size, pictures.pixels.shape[1])
+    return Denoiser(config, Vocabulary.learn(pictures.captions))
+
+
+def model_of_state(texts: dict[str, str]) -> Denoiser:
+    """A model of the shape and with the words of the one whose training `Trainer.state` described in `texts`; its
+    weights come with `Trainer.load_state`."""
+    vocabulary = Vocabulary.from_json(texts["vocabulary"]) if "vocabulary" in texts else None
+    return Denoiser(ModelConfig(**json.loads(texts["model"])), vocabulary)
+
+
+def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
+    """A restorer with fresh weights, to be trained on crops of `resolution` pixels."""
+    torch.manual_seed(seed)
+    return Denoiser(ModelConfig.restorer(size, resolution))
+
+
+def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Lessons:
+    """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
+    sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
+    if isinstance(pictures, CleanPictures):
+        return PairLessons(
+            model,
+            pictures,
+            config.seed,
+            config.batch,
+            sigmas,
+            config.one_step_share,
+            config.noisy_share,
+            config.specialist,
+        )
+    return CaptionedLessons(
+        model,
+        pictures,
+        config.seed,
+        config.batch,
+        sigmas,
+        config.caption_dropout,
+        config.flips,
+        config.sample_prompts,
+    )

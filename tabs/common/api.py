@@ -1,0 +1,43 @@
+"""Answers programs: what the endpoints of the Generate and the Restore tab have in common."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
+
+import gradio as gr
+
+from tabs.common.errors import plain_error
+from tabs.common.sessions import SESSIONS, Caller
+
+T = TypeVar("T")
+
+
+def last(items: Iterator[T]) -> Generator[T, None, T | None]:
+    """Yields the items, and returns the last one; None if there is none."""
+    item = None
+    for item in items:
+        yield item
+    return item
+
+
+def answered(request: gr.Request, job: Callable[[Caller], Generator[object, None, T]]) -> Iterator[T]:
+    """Does a job in a session of its own, and yields what it returns. Errors are told in one sentence.
+
+    Whenever the job yields, so does this, and Gradio can end both there if the program went away. A call that does not
+    go through the queue takes what is yielded first for the answer, so there nothing comes before it.
+
+    Args:
+        job: is given its visitor; yields now and then, and returns the answer.
+    """
+    try:
+        with SESSIONS.call(request) as caller:
+            work = job(caller)
+            while True:
+                if request.session_hash:  # at once, too: Gradio cannot end what has yielded nothing yet
+                    yield gr.skip()
+                try:
+                    next(work)
+                except StopIteration as end:
+                    yield end.value
+                    return
+    except Exception as error:
+        raise plain_error(error, request) from error

@@ -1,0 +1,79 @@
+"""Drop a PNG that carries its settings, and the Generate tab is set as it was for that picture.
+
+There is a place for it, and what is dropped elsewhere onto the tab comes here by drop.js.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import gradio as gr
+
+from sd_core.generation.infotext import Parameters, read_parameters, request_again, sampler_called
+from sd_core.generation.request import DEFAULT_VARIATION
+from sd_core.models.registry import Shelf
+from tabs.common.errors import plain_error
+from tabs.common.words import T, say
+from tabs.generate.settings import Controls
+
+
+def build_png_settings(shelf: Shelf, controls: Controls) -> None:
+    """Draws the place to drop a picture on, and wires it."""
+    taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
+    with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
+        place = gr.File(height=120, elem_id="png-drop", **taken)
+    page = gr.File(visible="hidden", elem_id="page-drop", **taken)  # the other one is not there while its box is closed
+    emptied = {place: None, page: None}  # ready for the next one
+
+    restored = [getattr(controls, name) for name in (
+        "model", "prompt", "negative", "count", "sampler", "steps", "guidance", "seed", "new_seed",
+        "variation_of", "variation_strength", "strength",
+    )]  # fmt: skip
+
+    def on_settings(path: str, model: str | None, request: gr.Request):
+        try:
+            settings = read_parameters(path)
+        except ValueError as error:
+            gr.Warning(plain_error(error, request).message)
+            return emptied
+        again, wrong = request_again(settings)
+        names = shelf.names()  # a run may have made one since the page was drawn
+        for remark in _remarks(settings, wrong, names, request):
+            gr.Warning(remark)
+        gr.Info(say(request, "settings_restored"))
+        varied = again.variation_of
+        chosen = next((name for name in (settings.model, model, *names) if name in names), None)
+        return emptied | {
+            controls.model: gr.Dropdown(choices=names, value=chosen),
+            controls.prompt: again.prompt,
+            controls.negative: again.negative_prompt,
+            controls.count: again.count,
+            controls.sampler: again.sampler,
+            controls.steps: again.steps,
+            controls.guidance: again.guidance,
+            controls.seed: again.seed,
+            controls.new_seed: False,
+            controls.variation_of: str(varied) if varied else "",
+            controls.variation_strength: again.variation_strength if varied else DEFAULT_VARIATION,
+            controls.strength: max(again.strength, controls.strength.minimum),
+        }
+
+    for file in (place, page):
+        file.upload(
+            on_settings,
+            [file, controls.model],
+            [place, page, *restored],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+
+def _remarks(settings: Parameters, wrong: Sequence[str], models: Sequence[str], request: gr.Request) -> Iterator[str]:
+    """What to tell of settings that cannot be restored as they are; `wrong` names those out of range."""
+    if settings.model and settings.model not in models:
+        yield say(request, "other_model", model=settings.model)
+    if settings.sampler and not sampler_called(settings.sampler):
+        yield say(request, "other_sampler", sampler=settings.sampler)
+    if wrong:
+        words = {"negative_prompt": "negative", "variation_seed": "variation_of"}
+        yield say(request, "settings_left_out", names=", ".join(say(request, words.get(name, name)) for name in wrong))
+    if settings.strength is not None:
+        yield say(request, "needs_start")

@@ -1,0 +1,80 @@
+"""Does a request for a visitor and tells how it goes: what the Generate tab, a walk and the API have in common."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from sd_core.diffusion.sampling import Step
+from sd_core.generation.infotext import save_pictures
+from sd_core.generation.pipeline import generate, interpolate, walk_noises
+from sd_core.generation.request import SAMPLERS, GenerationRequest
+from sd_core.generation.trajectory import Film
+from sd_core.models.registry import Shelf
+from sd_core.pictures.output import grid
+from sd_core.pictures.pixels import to_pixels
+from tabs.common.jobs import Stream
+from tabs.common.progress import Status, follow
+from tabs.common.sessions import SESSIONS, Batch, Visitor
+from tabs.common.zero_gpu import compute, line
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a walk between two seeds goes, and in how many frames."""
+
+    to_seed: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows next: a status line, perhaps the file of a new preview, and at the end the finished batch,
+    and the steps to it if any were walked."""
+
+    status: str
+    preview: Path | None = None
+    batch: Batch | None = None
+    film: Film | None = None
+    ended: bool = False
+
+
+def draw(
+    visitor: Visitor, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
+) -> Iterator[Shown]:
+    """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
+    session, film, status = SESSIONS.of(visitor), Film(), Status(visitor)
+    noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
+
+    def work():
+        side = shelf.describe(model).model.resolution
+        calls = 2 * SAMPLERS[request.sampler].calls_per_step * request.steps  # guided ones are two
+        for step in compute(shelf, _steps, (model, request, walk), len(noises) * calls * side**2):
+            film.add(step)
+            yield step
+
+    stream = session.start(Stream(work, line(shelf)))
+    session.asked = request
+    step = None
+    for newest, said, preview in follow(stream, session, status, _guess):
+        step = newest
+        if film.frames:
+            session.film = film  # until then the page goes on showing the one before
+        yield Shown(said, preview)
+    if step is None or step.index < step.count:
+        said = status.stopped(step.index if step else 0, step.count if step else request.steps)
+        yield Shown(said, film=film if film.frames else None, ended=True)
+        return
+    paths = save_pictures(step.x, request, noises, model, session.new_folder())
+    session.batch, session.chosen = Batch(model, request, noises, paths), 0
+    yield Shown(status.done(), batch=session.batch, film=film, ended=True)
+
+
+def _steps(shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
+    loaded = shelf.load(model)
+    yield from interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
+
+
+def _guess(step: Step) -> Image.Image:
+    return grid(to_pixels(step.denoised))

@@ -1,0 +1,229 @@
+"""The settings of the Generate tab: the components, and what they mean as a request."""
+
+import html
+import secrets
+from dataclasses import dataclass, fields
+
+import gradio as gr
+
+from sd_core.generation.request import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_SAMPLER,
+    DEFAULT_STEPS,
+    DEFAULT_STRENGTH,
+    DEFAULT_VARIATION,
+    MAX_COUNT,
+    MAX_GUIDANCE,
+    MAX_STEPS,
+    SAMPLERS,
+    GenerationRequest,
+)
+from sd_core.generation.seeds import Noise
+from sd_core.models.registry import Shelf
+from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
+from sd_core.pictures.pixels import to_float
+from tabs.common.errors import plain_error
+from tabs.common.forms import seed_box, whole
+from tabs.common.translations import in_their_language
+from tabs.common.words import T, say
+
+PICTURES = 4  # at first
+WORDS_PER_PAGE = 80
+
+
+@dataclass
+class Controls:
+    """The components whose values make a request, in the order in which handlers take them."""
+
+    model: gr.Dropdown
+    prompt: gr.Textbox
+    negative: gr.Textbox
+    count: gr.Slider
+    sampler: gr.Dropdown
+    steps: gr.Slider
+    guidance: gr.Slider
+    seed: gr.Number
+    new_seed: gr.Checkbox
+    variation_of: gr.Textbox
+    variation_strength: gr.Slider
+    start: gr.Image
+    strength: gr.Slider
+
+    def inputs(self) -> list[gr.components.Component]:
+        return [getattr(self, f.name) for f in fields(self)]
+
+
+@dataclass(frozen=True)
+class Values:
+    """What `Controls` hold."""
+
+    model: str | None
+    prompt: str
+    negative: str
+    count: float
+    sampler: str
+    steps: float
+    guidance: float
+    seed: float | None
+    new_seed: bool
+    variation_of: str
+    variation_strength: float
+    start: str | None
+    strength: float
+
+    def request(self, shelf: Shelf, **changed) -> GenerationRequest:
+        """The request they make. Raises ValueError with one sentence."""
+        picture = self.start and open_picture(self.start)
+        resolution = shelf.describe(self.model).model.resolution
+        values = dict(
+            prompt=self.prompt or "",
+            negative_prompt=self.negative or "",
+            count=whole(self.count),
+            sampler=self.sampler,
+            steps=whole(self.steps),
+            guidance=self.guidance,
+            seed=secrets.randbelow(2**31) if self.new_seed or self.seed is None else whole(self.seed),
+            start=to_float(fit_picture(picture, resolution)) if picture else None,
+            strength=self.strength,
+            variation_of=Noise.parse(self.variation_of) if (self.variation_of or "").strip() else None,
+            variation_strength=self.variation_strength,
+        )
+        return GenerationRequest(**(values | changed))
+
+
+def prompt_box() -> gr.Textbox:
+    return gr.Textbox(
+        label=T("prompt"),
+        placeholder=T("prompt_placeholder"),
+        lines=1,
+        max_lines=4,
+        scale=5,
+        min_width=280,
+        elem_id="prompt",
+    )
+
+
+def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
+    """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
+    names = shelf.names()
+    model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
+    count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
+    with gr.Group():
+        seed = seed_box(0, label=T("seed"), elem_id="seed")
+        new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
+    reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
+    with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
+        negative = gr.Textbox(label=T("negative"), info=T("negative_info"), elem_id="negative")
+        sampler = gr.Dropdown(
+            [(s.label, key) for key, s in SAMPLERS.items()],
+            value=DEFAULT_SAMPLER,
+            label=T("sampler"),
+            elem_id="sampler",
+        )
+        steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, label=T("steps"), elem_id="steps")
+        guidance = gr.Slider(
+            0,
+            MAX_GUIDANCE,
+            DEFAULT_GUIDANCE,
+            step=0.1,
+            label=T("guidance"),
+            info=T("guidance_info"),
+            elem_id="guidance",
+        )
+        variation_of = gr.Textbox(label=T("variation_of"), info=T("variation_of_info"), elem_id="variation-of")
+        variation_strength = gr.Slider(
+            0, 1, DEFAULT_VARIATION, step=0.01, label=T("variation_strength"), elem_id="variation-strength"
+        )
+    with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as start_box:
+        start = gr.Image(
+            label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
+            buttons=["fullscreen"], elem_id="start",
+        )  # fmt: skip
+        strength = gr.Slider(
+            0.05, 1, DEFAULT_STRENGTH, step=0.05, label=T("strength"), info=T("strength_info"), elem_id="strength"
+        )
+    controls = Controls(
+        model, prompt, negative, count, sampler, steps, guidance, seed, new_seed,
+        variation_of, variation_strength, start, strength,
+    )  # fmt: skip
+    start.upload(_check_start, start, start, show_progress="hidden", api_visibility="private").failure(
+        _bad_start, None, start, show_progress="hidden", api_visibility="private"
+    )
+    return controls, reuse, start_box
+
+
+def _check_start(path: str | None, request: gr.Request):
+    """Tells of a bad picture as soon as it is dropped, and takes it away."""
+    try:
+        if path:
+            open_picture(path)
+        return gr.skip()
+    except ValueError as error:
+        gr.Warning(plain_error(error, request).message)
+        return None
+
+
+def _bad_start(request: gr.Request) -> None:
+    gr.Warning(in_their_language(NO_PICTURE, request))
+
+
+def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str, visitor: gr.Request | None = None) -> str:
+    """A note in HTML about words of the prompts that the model does not know, and about prompts too long for it. Its
+    words are chosen here, since an HTML text can hold only one that the browser translates."""
+    try:
+        vocabulary = shelf.load(model).vocabulary if model else None
+    except ValueError:  # the page says so when it is asked to draw
+        vocabulary = None
+    if vocabulary is None:
+        return ""
+    both = [vocabulary.read(text or "") for text in (prompt, negative)]
+    unknown = dict.fromkeys(word for read in both for word in read.unknown)
+    notes = [say(visitor, key) for key, read in zip(("prompt_cut", "negative_cut"), both, strict=True) if read.cut]
+    if unknown:
+        marked = " ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown)
+        notes.insert(0, f"{say(visitor, 'left_out')} {marked}")
+    return f'<div class="sd-note">{"<br>".join(notes)}</div>' if notes else ""
+
+
+def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
+    """The words the model knows; a click adds one to the prompt."""
+    with gr.Accordion(T("words_known"), open=False, elem_id="words"):
+        wanted = gr.Textbox(label=T("words_filter"), elem_id="words-filter")
+        words = gr.Dataset(
+            label=T("words_hint"), components=["textbox"], samples=known_words(shelf, controls.model.value),
+            samples_per_page=WORDS_PER_PAGE, elem_id="words-list",
+        )  # fmt: skip
+
+    def found(model: str | None, part: str | None):
+        return gr.Dataset(samples=known_words(shelf, model, part))
+
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    gr.on(
+        [wanted.change, controls.model.change],
+        found,
+        [controls.model, wanted],
+        words,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    words.click(lambda word, prompt: f"{prompt} {word[0]}".strip(), [words, controls.prompt], controls.prompt, **quiet)
+    return words
+
+
+def known_words(shelf: Shelf, model: str | None, part: str | None = None) -> list[list[str]]:
+    """The words of a model that contain `part`, as rows for a table; `part` is None before its box was first shown."""
+    words, part = shelf.describe(model).words if model else (), (part or "").casefold().strip()
+    return [[word] for word in sorted(words) if any(c.isalnum() for c in word) and part in word]
+
+
+def build_examples(shelf: Shelf, controls: Controls, examples: gr.Dataset) -> None:
+    """Wires the example prompts, which a click takes over, to the model they belong to."""
+    quiet = dict(show_progress="hidden", api_visibility="private")
+    examples.click(lambda row: row[0], examples, controls.prompt, **quiet)
+    controls.model.change(lambda name: gr.Dataset(**example_rows(shelf, name)), controls.model, examples, **quiet)
+
+
+def example_rows(shelf: Shelf, model: str | None) -> dict:
+    """The example prompts of a model as settings of a table, which is hidden if there are none."""
+    rows = [[text] for text in shelf.describe(model).origin.examples] if model else []
+    return {"samples": rows, "visible": bool(rows)}

@@ -1,0 +1,55 @@
+"""What a training starts from: a fresh generator or restorer, or a model there is already."""
+
+import gradio as gr
+
+from sd_core.errors import CheckpointError
+from sd_core.models.registry import Shelf
+from tabs.common.words import T, add_words
+
+RESOLUTION = 64  # pixels a side, where nobody chooses
+FRESH_RESTORER = "fresh restorer"
+FRESH = ("", FRESH_RESTORER)  # what the picker calls models that are not there yet
+
+add_words({
+    "train_start": ("What to train", "训练什么"),
+    "train_fresh": ("A fresh generator: it draws", "全新生成模型：用于绘制"),
+    "train_fresh_restorer": ("A fresh restorer: it repairs", "全新修复模型：用于修复"),
+    "train_start_info": (
+        "Or go on from a trained model, which keeps its own size; a restorer tuned on your character repairs it best",
+        "也可从已训练的模型继续（保持其大小）；用自己角色的图片微调修复模型，修复效果最好",
+    ),
+})  # fmt: skip
+
+
+def starts(shelf: Shelf) -> list[tuple[str, str]]:
+    """The choices of the picker."""
+    names = [*shelf.names(), *shelf.names("restorer")]
+    return [(T("train_fresh"), ""), (T("train_fresh_restorer"), FRESH_RESTORER), *((name, name) for name in names)]
+
+
+def starts_of_today(shelf: Shelf, chosen: str) -> gr.Dropdown:
+    """The picker with what there is now."""
+    choices = starts(shelf)
+    known = {value for _, value in choices}
+    return gr.Dropdown(choices=choices, value=chosen if chosen in known else "")
+
+
+def kind_of(shelf: Shelf, start: str) -> str:
+    """The kind of model that a training from `start` makes. Raises CheckpointError if there is no such model."""
+    if start in FRESH:
+        return "restorer" if start == FRESH_RESTORER else "generator"
+    return shelf.describe(start).model.kind
+
+
+def kind_shown(shelf: Shelf, start: str) -> str:
+    """The same for a page that shows what belongs to it: starting from a model that has just gone is refused later."""
+    try:
+        return kind_of(shelf, start)
+    except CheckpointError:
+        return "generator"
+
+
+def resolution_of(shelf: Shelf, start: str, chosen: int | None) -> int:
+    """The pixels a side that a training from `start` works at: those `chosen` for a fresh model. Raises CheckpointError
+    like `kind_of`."""
+    return chosen or RESOLUTION if start in FRESH else shelf.describe(start).model.resolution

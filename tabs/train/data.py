@@ -1,0 +1,192 @@
+"""What to train on: built-in characters, CIFAR-10, or one's own pictures, looked at before they are used."""
+
+import html
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from sd_core.data.characters.draw import STYLES
+from sd_core.data.folder import FITS
+from sd_core.data.preview import Preview, preview, preview_pairs
+from sd_core.errors import RunError
+from sd_core.models.registry import Shelf
+from tabs.common.errors import plain_error
+from tabs.common.sessions import SESSIONS
+from tabs.common.words import T, add_words, say
+from tabs.train.base_model import kind_of, resolution_of
+from tabs.train.limits import Limits
+
+KINDS = ("characters", "cifar10", "own")
+SHOWN = 96  # pixels, the height of a picture in the preview
+NAMED = 8  # files left out that are named
+QUIET = dict(show_progress="hidden", api_visibility="private")
+CAPTION_FILES = (".txt", ".jsonl")
+
+add_words({
+    "train_data": ("Pictures", "训练图片"),
+    "data_characters": ("Built-in characters", "内置角色"),
+    "data_cifar10": ("CIFAR-10 (downloaded)", "CIFAR-10（需下载）"),
+    "data_own": ("My own", "我的图片"),
+    "styles": ("Styles", "画风"),
+    "train_count": ("Number of pictures", "图片数量"),
+    "archive": (
+        "Pictures, or a .zip; captions by folder, .txt or metadata.jsonl",
+        "图片，或图片 .zip；说明文字取自文件夹名、.txt 或 metadata.jsonl",
+    ),
+    "fit": ("Pictures of another shape", "非正方形图片"),
+    "fit_crop": ("crop the middle", "裁剪中间"),
+    "fit_pad": ("pad with white", "白边填充"),
+    "fit_squash": ("squash", "压缩变形"),
+    "template": ("Caption of a folder", "文件夹名对应的说明文字"),
+    "template_info": (
+        "{} is its name, {a} its name with a or an: a photo of {a}",
+        "{} 表示文件夹名，例如：一张{}的照片",
+    ),
+    "preview_label": ("As training will see them", "训练时看到的样子"),
+    "preview_pairs": (
+        "What the restorer learns from: damaged, and as it should become",
+        "修复模型的学习样例：左为受损，右为修复目标",
+    ),
+    "preview_usable": ("{count:,} pictures", "{count:,} 张图片"),
+    "preview_some": (
+        "{total:,} pictures; {looked:,} of them looked at, of which {usable:,} can be used",
+        "共 {total:,} 张图片；已检查 {looked:,} 张，其中 {usable:,} 张可用",
+    ),
+    "preview_captions": ("{count:,} with a caption", "{count:,} 张有说明文字"),
+    "preview_no_captions": ("none with a caption", "均无说明文字"),
+    "preview_skipped": ("{count:,} left out:", "已忽略 {count:,} 个："),
+    "preview_more": ("and {count:,} more", "等另外 {count:,} 个"),
+    "no_archive": ("Choose pictures, or a .zip of them, first.", "请先选择图片或图片 .zip 文件。"),
+    "one_archive": ("Drop one .zip, or pictures, but not both.", "请拖入一个 .zip 或若干图片，不要同时使用。"),
+})  # fmt: skip
+
+
+@dataclass
+class DataControls:
+    """The components whose values say what to train on, and those that depend on them."""
+
+    kind: gr.Radio
+    styles: gr.CheckboxGroup
+    count: gr.Slider
+    files: gr.File
+    fit: gr.Radio
+    template: gr.Textbox
+    characters: gr.Group
+    own: gr.Column
+    look: gr.HTML
+    examples: gr.Gallery
+
+
+def build_data(limits: Limits, count: int) -> DataControls:
+    """Draws the components."""
+    names = [style.name for style in STYLES]
+    kind = gr.Radio(kinds_for("generator"), value="characters", label=T("train_data"), elem_id="train-data")
+    with gr.Group() as characters:
+        styles = gr.CheckboxGroup(names, value=names, label=T("styles"), elem_id="train-styles")
+        number = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
+    with gr.Column(visible=False) as own:
+        files = gr.File(
+            label=T("archive"), file_count="multiple", file_types=["image", ".zip", *CAPTION_FILES], type="filepath",
+            height=150, elem_id="train-archive",
+        )  # fmt: skip
+        fits = [(T(f"fit_{fit}"), fit) for fit in FITS]
+        fit = gr.Radio(fits, value="crop", label=T("fit"), elem_id="train-fit")
+        template = gr.Textbox("{}", label=T("template"), info=T("template_info"), max_lines=1, elem_id="train-template")
+        look = gr.HTML(elem_id="train-look")
+        examples = gr.Gallery(
+            label=T("preview_label"), columns=4, height="auto", interactive=False, visible=False, buttons=[],
+            allow_preview=False, elem_id="train-examples",
+        )  # fmt: skip
+    return DataControls(kind, styles, number, files, fit, template, characters, own, look, examples)
+
+
+def kinds_for(model_kind: str) -> list[tuple[str, str]]:
+    """The choices of data. CIFAR-10's pictures are smaller than the crops that a restorer learns from."""
+    return [(T(f"data_{kind}"), kind) for kind in KINDS if model_kind == "generator" or kind != "cifar10"]
+
+
+def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shelf: Shelf, limits: Limits) -> None:
+    """Shows what was dropped, as training from `start` will see it, whenever that changes."""
+
+    def on_files(
+        paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
+    ):
+        if not paths:
+            return "", gr.Gallery(visible=False)
+        try:
+            limits.check_allowed(visitor)
+            source = staged(paths, limits, visitor)
+            pixels, pairs = resolution_of(shelf, start, resolution), kind_of(shelf, start) == "restorer"
+            if pairs:
+                found = preview_pairs(source, pixels)
+            else:
+                found = preview(source, pixels, fit=fit, caption_template=template or "{}")
+        except (ValueError, OSError) as error:
+            raise plain_error(error, visitor) from error
+        label = T("preview_pairs" if pairs else "preview_label")
+        return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
+
+    gr.on(
+        [data.files.change, data.fit.input, data.template.submit, data.template.blur, start.input, resolution.change],
+        on_files, [data.files, data.fit, data.template, start, resolution], [data.look, data.examples],
+        trigger_mode="always_last", show_progress="minimal", show_progress_on=data.look, api_visibility="private",
+    )  # fmt: skip
+
+
+def staged(paths: list[str] | None, limits: Limits, visitor: gr.Request | None) -> Path:
+    """The uploaded .zip, or a folder with the uploaded pictures and their captions. Raises RunError."""
+    found = [Path(path) for path in paths or []]
+    if not found:
+        raise RunError(say(visitor, "no_archive"))
+    limits.check_upload(found, visitor)
+    zips = [path for path in found if path.suffix.lower() == ".zip"]
+    if zips and len(found) > 1:
+        raise RunError(say(visitor, "one_archive"))
+    if zips:
+        return zips[0]
+    folder = SESSIONS.of(visitor).new_folder() / "pictures"
+    folder.mkdir()
+    for path in found:
+        target, number = folder / path.name, 1
+        while target.exists():
+            number += 1
+            target = folder / f"{path.stem} ({number}){path.suffix}"
+        try:
+            os.link(path, target)  # the same pictures are staged again at every change of how they are looked at
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(path, target)
+    return folder
+
+
+def summary(found: Preview, visitor: gr.Request | None) -> str:
+    """Counts, and what is left out and why, in HTML."""
+    if found.looked_at < found.total:
+        counts = dict(total=found.total, looked=found.looked_at, usable=found.usable)
+        parts = [say(visitor, "preview_some", **counts)]
+    else:
+        parts = [say(visitor, "preview_usable", count=found.usable)]
+    if found.captioned is not None:
+        some = say(visitor, "preview_captions", count=found.captioned)
+        parts.append(some if found.captioned else say(visitor, "preview_no_captions"))
+    lines = [html.escape(" · ".join(parts))]
+    if found.skipped:
+        lines.append(html.escape(say(visitor, "preview_skipped", count=len(found.skipped))))
+        lines += [f"{html.escape(s.file)}: {html.escape(s.reason)}" for s in found.skipped[:NAMED]]
+        if len(found.skipped) > NAMED:
+            lines.append(html.escape(say(visitor, "preview_more", count=len(found.skipped) - NAMED)))
+    return f'<div class="sd-note">{"<br>".join(lines)}</div>'
+
+
+def _examples(found: Preview, visitor: gr.Request) -> list[tuple[str, str]]:
+    folder = SESSIONS.of(visitor).new_folder()
+    shown = []
+    for number, (pixels, caption) in enumerate(zip(found.examples, found.captions, strict=True)):
+        path = folder / f"{number}.png"
+        height, width, _ = pixels.shape
+        Image.fromarray(pixels).resize((SHOWN * width // height, SHOWN), Image.Resampling.BICUBIC).save(path)
+        shown.append((str(path), caption))
+    return shown

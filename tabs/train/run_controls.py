@@ -1,0 +1,164 @@
+"""Steering a run: pause, resume, stop, train longer, delete."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from sd_core.errors import RunError
+from sd_core.models.registry import Shelf
+from sd_core.runs.queue import ask, enqueue
+from sd_core.runs.run import Run
+from tabs.common.errors import plain_error
+from tabs.common.forms import whole
+from tabs.common.words import T, add_words, say
+from tabs.train.limits import Limits
+from tabs.train.run_status import Standing
+
+MORE_STEPS = 500  # offered
+MOST_STEPS = 1_000_000
+ONE_BY_ONE = "train-start"  # what puts runs into the queue, or two at once would both find room there
+QUIET = dict(show_progress="hidden", api_visibility="private")
+
+add_words({
+    "pause": ("Pause", "暂停"),
+    "resume": ("Resume", "继续"),
+    "longer": ("Train longer, by this many steps:", "延长训练，增加步数："),
+    "longer_by": ("More steps", "增加步数"),
+    "longer_bad": ("More steps must be a whole number from 1 to {most:,}.", "增加的步数必须是 1 到 {most:,} 的整数。"),
+    "delete": ("Delete …", "删除……"),
+    "delete_sure": (
+        "Delete {name}, with its model and samples, for good?",
+        "永久删除 {name} 及其模型和样本吗？",
+    ),
+    "delete_yes": ("Delete for good", "永久删除"),
+    "delete_no": ("Keep it", "保留"),
+    "deleted": ("{name} is gone.", "已删除 {name}。"),
+})  # fmt: skip
+
+
+@dataclass
+class Steering:
+    """The components."""
+
+    pause: gr.Button
+    resume: gr.Button
+    stop: gr.Button
+    delete: gr.Button
+    more: gr.Number
+    longer: gr.Button
+    sure: gr.Group
+    question: gr.HTML
+    asked: gr.State
+    yes: gr.Button
+    no: gr.Button
+
+
+def build_steering() -> Steering:
+    """Draws the components, none of them usable yet."""
+    small = dict(size="sm", min_width=90, interactive=False)
+    with gr.Row():
+        pause = gr.Button(T("pause"), elem_id="train-pause", **small)
+        resume = gr.Button(T("resume"), elem_id="train-resume", **small)
+        stop = gr.Button(T("stop"), variant="stop", elem_id="train-stop", **small)
+        delete = gr.Button(T("delete"), elem_id="train-delete", **small)
+    with gr.Row(elem_id="longer-row"):
+        longer = gr.Button(T("longer"), elem_id="train-longer", **small)
+        more = gr.Number(
+            MORE_STEPS, label=T("longer_by"), precision=0, minimum=1, maximum=MOST_STEPS, min_width=90,
+            container=False, elem_id="train-more",
+        )  # fmt: skip
+    with gr.Group(visible=False, elem_id="delete-sure") as sure:
+        question = gr.HTML(padding=True)
+        asked = gr.State("")  # the run that the question names: another may be chosen before it is answered
+        with gr.Row():
+            yes = gr.Button(T("delete_yes"), variant="stop", size="sm", elem_id="delete-yes")
+            no = gr.Button(T("delete_no"), size="sm", elem_id="delete-no")
+    return Steering(pause, resume, stop, delete, more, longer, sure, question, asked, yes, no)
+
+
+def wire_steering(
+    steering: Steering, shelf: Shelf, limits: Limits, watched: list, outputs: list, look: Callable[..., dict]
+) -> None:
+    """Lets the buttons do their work. The first of `watched` is the chosen run's name, the last one the browser's; and
+    `look(visitor, *watched)` is what the page shows afterwards."""
+
+    def act(visitor: gr.Request, browser: str, name: str, action: Callable[[Run], None]) -> None:
+        try:
+            if not name:
+                raise RunError(say(visitor, "no_run"))
+            run = Run(shelf.runs / name)
+            limits.check_steer(run, browser, visitor)
+            action(run)
+        except (RunError, OSError) as error:
+            raise plain_error(error, visitor) from error
+
+    def on_wish(wish: str):
+        def handler(visitor: gr.Request, *watched):
+            act(visitor, watched[-1], watched[0], lambda run: ask(run, wish))
+            return look(visitor, *watched)
+
+        return handler
+
+    def on_resume(visitor: gr.Request, *watched):
+        def resume(run: Run) -> None:
+            limits.check_resume(run, watched[-1], visitor)
+            enqueue(run)
+
+        act(visitor, watched[-1], watched[0], resume)
+        return look(visitor, *watched)
+
+    def on_longer(visitor: gr.Request, more: float | None, *watched):
+        def longer(run: Run) -> None:
+            limits.check_resume(run, watched[-1], visitor)
+            steps = whole(more or 0)
+            if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+                raise RunError(say(visitor, "longer_bad", most=MOST_STEPS))
+            status = run.known_status()
+            # A run that was stopped early gets so many from where it is, one that goes on from where it would end.
+            base = run.control().steps if status.state in ("running", "queued") else status.step
+            enqueue(run, base + steps)
+
+        act(visitor, watched[-1], watched[0], longer)
+        return look(visitor, *watched)
+
+    def on_delete(name: str, visitor: gr.Request):
+        if not name:
+            return gr.skip(), gr.skip(), ""
+        return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>", name
+
+    def on_yes(visitor: gr.Request, asked: str, *watched):
+        act(visitor, watched[-1], asked, Run.delete)
+        gr.Info(say(visitor, "deleted", name=asked))
+        shown = "" if watched[0] == asked else watched[0]
+        return look(visitor, shown, *watched[1:]) | {steering.sure: gr.Group(visible=False)}
+
+    for button, wish in ((steering.pause, "pause"), (steering.stop, "stop")):
+        button.click(on_wish(wish), watched, outputs, **QUIET)
+    steering.resume.click(on_resume, watched, outputs, concurrency_id=ONE_BY_ONE, **QUIET)
+    steering.longer.click(on_longer, [steering.more, *watched], outputs, concurrency_id=ONE_BY_ONE, **QUIET)
+    steering.delete.click(on_delete, watched[0], [steering.sure, steering.question, steering.asked], **QUIET)
+    steering.yes.click(on_yes, [steering.asked, *watched], [*outputs, steering.sure], **QUIET)
+    steering.no.click(lambda: gr.Group(visible=False), None, steering.sure, **QUIET)
+
+
+def usable(standing: Standing | None, mine: bool) -> tuple[bool, ...]:
+    """Which of pause, resume, stop, longer and delete work for a run that stands so; `mine` says whether this browser
+    may steer it."""
+    working = standing is not None and standing.working
+    there = standing is not None and mine
+    ending = there and standing.state in ("pausing", "stopping")
+    resumable = there and (not working or ending) and standing.state != "finished"
+    return (
+        there and working and not ending,
+        resumable,
+        there and working and standing.state != "stopping",
+        there,
+        there and not (working and standing.status.state == "running"),
+    )
+
+
+def news(steering: Steering, works: tuple[bool, ...]) -> dict:
+    """Updates that let those buttons work which `usable` says."""
+    buttons = (steering.pause, steering.resume, steering.stop, steering.longer, steering.delete)
+    return {button: gr.Button(interactive=each) for button, each in zip(buttons, works, strict=True)}

@@ -1,0 +1,64 @@
+"""Generates and restores as the app does on ZeroGPU hardware. Run by test_zero_gpu.py, which reads what it prints."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import torch
+from gradio.context import LocalContext
+
+import app
+from sd_core.generation.request import GenerationRequest
+from sd_core.pictures.original import open_original
+from tabs.common.jobs import Waiting
+from tabs.common.sessions import SESSIONS
+from tabs.common.zero_gpu import new_shelf
+from tabs.generate.job import Walk, draw
+from tabs.restore.job import Wanted, propose, repair
+
+said = {"demo": type(app.build()).__name__, "spaces": sys.modules["spaces"].__file__}
+torch.set_num_threads(1)
+torch.rand(600, 600) @ torch.rand(600, 600)  # threads that a fork does not take along
+folder, picture = Path(sys.argv[1]), sys.argv[2]
+visitor = gr.Request(SimpleNamespace(headers={}), session_hash="somebody")
+LocalContext.request.set(visitor)
+shelf = new_shelf()
+said["device"] = str(shelf.device)
+mask = np.zeros((40, 56), bool)
+mask[10:30, 20:25] = True
+
+
+def last(shown):
+    *_, newest = shown
+    return newest
+
+
+def error_of(shown):
+    try:
+        last(shown)
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+
+request = GenerationRequest("red hair", count=2, steps=3, seed=5, start=torch.zeros(3, 16, 16))
+said["drawn"] = [str(path) for path in last(draw(visitor, shelf, "characters", request)).batch.paths]
+said["frames"] = len(SESSIONS.of(visitor).film.frames)
+walked = draw(visitor, shelf, "characters", GenerationRequest("hair", steps=2), Walk(3, 4))
+said["walked"] = len(last(walked).batch.paths)
+wanted = Wanted(picture, "restorer", mask, steps=2, candidates=3)
+said["repaired"] = last(repair(visitor, shelf, wanted)).repaired.paths
+said["filled"] = last(repair(visitor, shelf, Wanted(picture, "characters", mask, steps=2))).repaired.paths
+said["cleaned"] = last(repair(visitor, shelf, Wanted(picture, "characters", whole=True, sigma=20))).repaired.paths
+found = [i for i in propose(visitor, shelf, "restorer", open_original(picture)) if not isinstance(i, Waiting)]
+said["found"] = found[-1].shape
+said["error"] = error_of(repair(visitor, shelf, Wanted(picture, "characters", whole=True, steps=99)))
+shown = draw(visitor, shelf, "characters", GenerationRequest("hair", count=64, steps=100))
+for item in shown:
+    if item.preview:
+        break
+SESSIONS.of(visitor).stop()
+said["stopped"] = last(shown).status
+(folder / "said.json").write_text(json.dumps(said))

@@ -1,0 +1,114 @@
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from sd_core.generation.request import GenerationRequest
+from sd_core.generation.seeds import Noise
+from sd_core.models.registry import Shelf
+from tabs.common.errors import plain_error
+from tabs.common.forms import seed_box
+from tabs.common.sessions import SESSIONS
+from tabs.generate.job import Walk, draw
+from tabs.generate.settings import Values, example_rows, known_words, left_out
+
+
+@pytest.fixture
+def shelf(checkpoints, tmp_path):
+    return Shelf(checkpoints, tmp_path)
+
+
+def values(**changed):
+    given = dict(
+        model="characters", prompt="red hair", negative="", count=2.0, sampler="euler", steps=3.0, guidance=2.0,
+        seed=5.0, new_seed=False, variation_of="", variation_strength=0.3, start=None, strength=0.5,
+    )  # fmt: skip
+    return Values(**(given | changed))
+
+
+def test_controls_make_a_request(shelf):
+    wanted = GenerationRequest("red hair", "", 2, "euler", 3, 2.0, 5, None, 0.5, None, 0.3)
+    assert values().request(shelf) == wanted
+    assert values(variation_of="7 8:0.5").request(shelf).variation_of == Noise(7).varied(8, 0.5)
+
+
+def test_a_seed_out_of_range_is_told_of_in_the_visitors_language(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    typed = seed_box(0).preprocess(-3)  # Gradio would refuse it in English
+    with pytest.raises(ValueError) as caught:
+        values(seed=typed).request(shelf)
+    assert plain_error(caught.value, chinese).message.startswith("随机种子")
+
+
+def test_a_new_seed_each_time(shelf):
+    assert values(new_seed=True).request(shelf).seed != values(new_seed=True).request(shelf).seed
+
+
+def test_a_start_of_any_size_is_fitted_to_the_model(shelf, tmp_path):
+    Image.new("RGB", (50, 30), "white").save(tmp_path / "a.png")
+    start = values(start=str(tmp_path / "a.png")).request(shelf).start
+    assert start.shape == (3, 16, 16) and start.min() > 0.99
+
+
+@pytest.mark.parametrize(
+    "bad", [{"count": 0.0}, {"steps": 2.5}, {"guidance": 99}, {"variation_of": "x"}, {"model": "no"}]
+)
+def test_bad_values_are_told_in_one_sentence(shelf, bad):
+    with pytest.raises(ValueError) as raised:
+        values(**bad).request(shelf)
+    assert str(raised.value).endswith(".")
+
+
+def test_the_page_names_the_words_it_leaves_out_and_shows_them_as_text(shelf):
+    note = left_out(shelf, "characters", "red DRAGON hair, <script>", "castle 龙")
+    assert all(f"<mark>{word}</mark>" in note for word in ("dragon", "script", "castle", "龙"))
+    assert "<script" not in note
+    assert left_out(shelf, "characters", "red hair", "") == "" == left_out(shelf, None, "x", "")
+
+
+def test_the_page_says_that_a_prompt_is_cut_also_when_a_word_is_unknown(shelf):
+    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    cut, both = "The prompt is longer", "red hair " * 100
+    assert cut in left_out(shelf, "characters", both, "") and "<mark>" not in left_out(shelf, "characters", both, "")
+    note = left_out(shelf, "characters", "dragon " + both, "castle " + both)
+    assert all(part in note for part in (cut, "The negative prompt is longer", "<mark>dragon<", "<mark>castle<"))
+    note = left_out(shelf, "characters", "dragon", both, chinese)
+    assert "反向提示词超出" in note and "没有学过" in note and "提示词超出" not in note.replace("反向提示词", "")
+
+
+def test_known_words_can_be_filtered(shelf):
+    assert ["adventurer"] in known_words(shelf, "characters")
+    assert known_words(shelf, "characters", "GLA") == [["glasses"]]
+    assert known_words(shelf, None) == []
+    assert known_words(shelf, "characters", None) == known_words(shelf, "characters")
+
+
+def test_examples_are_hidden_where_there_are_none(shelf):
+    assert example_rows(shelf, "characters")["visible"] and not example_rows(shelf, None)["visible"]
+
+
+def test_drawing_shows_steps_and_ends_with_files(shelf):
+    visitor = SimpleNamespace(session_hash="drawing", headers={})
+    *before, last = draw(visitor, shelf, "characters", values().request(shelf))
+    assert any(shown.preview for shown in before) and not any(shown.ended for shown in before)
+    assert [path.exists() for path in last.batch.paths] == [True, True]
+    session = SESSIONS.of(visitor)
+    assert [frame.index for frame in session.film.frames] == [1, 2, 3]
+
+
+def test_a_walk_has_its_frames(shelf):
+    visitor = SimpleNamespace(session_hash="walking", headers={})
+    *_, last = draw(visitor, shelf, "characters", values().request(shelf), Walk(9, 6))
+    assert [noise.seed for noise in last.batch.noises] == [5] * 6
+
+
+def test_a_stopped_job_keeps_its_steps_but_makes_no_files(shelf):
+    visitor = SimpleNamespace(session_hash="stopping", headers={})
+    session, seen = SESSIONS.of(visitor), []
+    for shown in draw(visitor, shelf, "characters", values(steps=100.0).request(shelf)):
+        seen.append(shown)
+        if shown.preview:
+            session.stop()
+    assert seen[-1].ended and seen[-1].batch is None
+    assert 0 < len(session.film.frames) < 100

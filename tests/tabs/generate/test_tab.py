@@ -1,0 +1,75 @@
+"""What the Generate tab remembers between one batch and the next."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from sd_core.generation.request import GenerationRequest
+from sd_core.generation.seeds import Noise
+from sd_core.models.registry import Shelf
+from tabs.common.sessions import SESSIONS
+from tabs.common.zero_gpu import line
+from tabs.generate.job import draw
+from tabs.generate.tab import _last_seed, _show_step
+
+
+@pytest.fixture
+def shelf(checkpoints, tmp_path):
+    return Shelf(checkpoints, tmp_path)
+
+
+@pytest.fixture
+def visitor(request):
+    return SimpleNamespace(session_hash=request.node.name, headers={})
+
+
+def wanted(**changed):
+    return GenerationRequest("hair", **({"count": 2, "sampler": "euler", "steps": 3} | changed))
+
+
+def test_a_stopped_batch_can_be_begun_again(shelf, visitor):
+    assert _last_seed(visitor)[1] is False
+    list(draw(visitor, shelf, "characters", wanted(seed=5)))
+    for _ in draw(visitor, shelf, "characters", wanted(seed=9, steps=100)):
+        SESSIONS.of(visitor).stop()
+    assert SESSIONS.of(visitor).batch.request.seed == 5
+    assert _last_seed(visitor) == (9, False, "", wanted().variation_strength)
+
+
+def test_variations_can_be_drawn_again(shelf, visitor):
+    varied = wanted(seed=9, variation_of=Noise(5).varied(6, 0.5), variation_strength=0.2)
+    list(draw(visitor, shelf, "characters", varied))
+    seed, new, of, strength = _last_seed(visitor)
+    assert (seed, new, strength) == (9, False, 0.2)
+    assert Noise.parse(of) == varied.variation_of
+
+
+def test_the_steps_of_the_last_batch_stay_until_there_are_new_ones(shelf, visitor):
+    list(draw(visitor, shelf, "characters", wanted()))
+    device, other = line(shelf), object()
+    before = SESSIONS.of(visitor).film
+    device.join(other)  # whose job is under way
+    drawing = draw(visitor, shelf, "characters", wanted(steps=5))
+    try:
+        for _ in itertools.islice(drawing, 2):
+            assert SESSIONS.of(visitor).film is before
+            _show_step(2, "guess", visitor)
+    finally:
+        device.leave(other)
+    list(drawing)
+    assert [frame.index for frame in SESSIONS.of(visitor).film.frames] == [1, 2, 3, 4, 5]
+
+
+def test_a_batch_stopped_before_its_first_step_leaves_the_last_one_on_the_page(shelf, visitor):
+    list(draw(visitor, shelf, "characters", wanted()))
+    device, other, before = line(shelf), object(), SESSIONS.of(visitor).film
+    device.join(other)
+    try:
+        seen = []
+        for shown in draw(visitor, shelf, "characters", wanted()):
+            seen.append(shown)
+            SESSIONS.of(visitor).stop()
+    finally:
+        device.leave(other)
+    assert seen[-1].ended and seen[-1].film is None and SESSIONS.of(visitor).film is before

@@ -1,0 +1,41 @@
+"""What a training will take: measured by a few steps of it, and said for the kind of model that is asked about."""
+
+from dataclasses import replace
+
+import pytest
+
+from sd_core.errors import ProbeFailed
+from sd_core.training import estimate
+from sd_core.training.estimate import Estimate, grid_answers, measure
+from sd_core.training.objectives.denoising import SAMPLE_STEPS
+from sd_core.training.objectives.restoration import SAMPLE_PAIRS, SAMPLE_SIDE
+
+ESTIMATE = Estimate(parameters=1, memory=1, step=0.5, grid=10.0, device="CPU")
+
+
+def test_time_is_that_of_the_steps_and_of_the_grids():
+    assert ESTIMATE.seconds(100) == 50
+    assert ESTIMATE.seconds(100, grids=3) == 80
+    assert replace(ESTIMATE, grid=0.0).seconds(100, grids=3) == 50
+
+
+def test_a_restorers_grid_is_answered_at_once_and_a_generators_step_by_step():
+    assert grid_answers("generator", 64) == grid_answers("generator", 32) == estimate.GRID * SAMPLE_STEPS * 2
+    assert grid_answers("restorer", SAMPLE_SIDE) == SAMPLE_PAIRS
+    assert grid_answers("restorer", SAMPLE_SIDE // 2) == 4 * SAMPLE_PAIRS, "counted in smaller pictures"
+
+
+@pytest.mark.parametrize("kind", ["generator", "restorer"])
+def test_a_few_steps_are_measured(kind, monkeypatch):
+    monkeypatch.setattr(estimate, "ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(estimate, "FEW", 1)
+    monkeypatch.setattr(estimate, "MORE", 2)
+    found = measure(kind, "tiny", 16, 4)
+    assert found.parameters > 10_000 and found.memory > 0 and found.device
+    assert 0 < found.step < found.seconds(10, grids=1)
+
+
+def test_what_cannot_be_measured_is_told_in_one_sentence():
+    with pytest.raises(ProbeFailed, match="Nothing could be measured") as error:
+        estimate.probe("generator", "huge", 16, 4)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,147 @@
+"""What a restorer is taught: pairs that follow from seed and step, and samples to look at."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sd_core.data import pairs
+from sd_core.data.pairs import CleanPictures
+from sd_core.diffusion.noise import SIGMA_MAX, SigmaDistribution
+from sd_core.errors import TrainingFailed
+from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Samples
+from sd_core.training.objectives import base
+from sd_core.training.objectives.base import Share
+from sd_core.training.objectives.restoration import PairLessons, RestorerObjective
+from sd_core.training.setup import new_generator, new_restorer
+from sd_core.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def clean() -> CleanPictures:
+    random = np.random.default_rng(0)
+    made = [Image.fromarray(random.integers(0, 256, (5, 7, 3), np.uint8)).resize((160, 130)) for _ in range(4)]
+    return CleanPictures("colours", tuple(np.asarray(picture) for picture in made))
+
+
+@pytest.fixture(autouse=True)
+def quick_samples(monkeypatch) -> None:
+    monkeypatch.setattr(base, "SAMPLE_PAIRS", 2)
+    monkeypatch.setattr(base, "SAMPLE_SIDE", 32)
+
+
+def new_trainer(clean: CleanPictures, model_seed: int = 0, **options) -> Trainer:
+    config = TrainingConfig(**{"steps": 6, "batch": 4, "warmup": 0, "save_every": 3, "sample_every": 100, **options})
+    return Trainer(new_restorer("tiny", 32, model_seed), clean, config, CPU)
+
+
+def new_lessons(clean: CleanPictures, one_step_share: float = 0.5) -> PairLessons:
+    return PairLessons(new_restorer("tiny", 32, 0), clean, 7, 8, SigmaDistribution(-1.8, 1.2), one_step_share, 0.5)
+
+
+def shown(taught: PairLessons, share: Share) -> list[torch.Tensor]:
+    """What a share of step 3 shows, its parts joined."""
+    return [torch.cat(part) for part in zip(*taught.examples(3, share, CPU), strict=True)]
+
+
+def test_a_restorer_learns_to_repair(clean, monkeypatch):
+    def faded(picture: torch.Tensor, *_) -> pairs.Pair:
+        nothing = torch.zeros_like(picture[:1])
+        return pairs.Pair(picture, picture / 2, nothing, nothing, None)
+
+    monkeypatch.setattr(pairs, "damaged_pair", faded)
+    trainer = new_trainer(clean, steps=60, batch=8, learning_rate=5e-3, warmup=5, one_step_share=1.0)
+
+    def loss() -> float:
+        with torch.no_grad():
+            unseen = trainer.lessons.examples(10**6, Share(0, 8, 1), CPU)
+            return sum(float(trainer.lessons.objective(*example)) for example in unseen)
+
+    before = loss()
+    for _ in trainer.run():
+        pass
+    assert loss() < before - 0.7  # six decibels
+
+
+def test_a_stopped_and_resumed_restorer_has_the_same_weights(clean):
+    through, stopped, resumed = (new_trainer(clean, seed) for seed in (0, 0, 5))
+    for _ in through.run():
+        pass
+    for event in stopped.run():
+        if type(event).__name__ == "Saved":
+            state = stopped.state()
+            break
+    resumed.load_state(*state)
+    for _ in resumed.run():
+        pass
+    first, second = through.state()[0], resumed.state()[0]
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_parts_of_a_batch_are_the_batch(clean):
+    taught = new_lessons(clean)
+    whole, halves, split = (shown(taught, share) for share in (Share(0, 8, 1), Share(0, 8, 2), Share(4, 8, 1)))
+    assert all(torch.equal(a, b) for a, b in zip(whole, halves, strict=True))
+    assert all(torch.equal(a[4:], b) for a, b in zip(whole, split, strict=True))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_pairs_made_ahead_are_those_made_when_asked_for(clean, monkeypatch, parts):
+    taught, share, made = new_lessons(clean), Share(0, 8, parts), []
+    alone = shown(new_lessons(clean), Share(0, 8, 1))
+    make = taught._pairs
+    monkeypatch.setattr(taught, "_pairs", lambda numbers: made.extend(numbers) or make(numbers))
+    list(taught.examples(2, share, CPU))
+    assert taught._next[0][0] == 3 * 8
+    assert all(torch.equal(a, b) for a, b in zip(shown(taught, share), alone, strict=True))
+    assert len(made) == len(set(made)) >= 16, "none is made twice"
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 4), (1.0, 8)])
+def test_the_share_of_one_step_answers_is_as_configured(clean, share, count):
+    sigma = shown(new_lessons(clean, share), Share(0, 8, 1))[1]
+    assert int((sigma == SIGMA_MAX).sum()) == count
+
+
+def test_samples_are_damaged_restored_and_clean_side_by_side(clean):
+    trainer = new_trainer(clean)
+    first, second = trainer.samples(), trainer.samples()
+    assert isinstance(first, Samples)
+    assert first.pictures.shape == (2, 3, 32, 96)
+    assert torch.equal(first.pictures, second.pictures)
+
+
+def test_a_restorer_whose_loss_explodes_stops(clean):
+    trainer = new_trainer(clean, steps=40, save_every=1, learning_rate=30.0)
+    with pytest.raises(TrainingFailed, match="exploded|not a number"):
+        list(trainer.run())
+    assert trainer.step < 40
+
+
+def test_lost_places_are_judged_by_themselves():
+    """The same error in one pixel of a hundred costs more if that pixel was to be repaired than if it was there."""
+    answer = torch.zeros(1, 3, 10, 10)
+    answer[..., 0, 0] = 0.5
+
+    class Model(torch.nn.Module):
+        def restored(self, x, sigma, hints):
+            return answer, torch.zeros_like(answer[:, :1])
+
+    def loss(row: int) -> float:
+        mask = torch.zeros(1, 1, 10, 10)
+        mask[..., row, 0] = 1
+        x0 = torch.zeros_like(answer)
+        return float(RestorerObjective(Model())(x0, torch.ones(1), x0, x0, mask, mask, mask))
+
+    assert loss(row=0) > 3 * loss(row=1)
+
+
+def test_each_kind_of_model_has_its_kind_of_pictures(clean, squares):
+    pictures, config = squares(6), TrainingConfig(steps=1, batch=2)
+    with pytest.raises(ValueError, match="learns from pairs"):
+        Trainer(new_restorer("tiny", 32, 0), pictures, config, CPU)
+    with pytest.raises(ValueError, match="learns from captions"):
+        Trainer(new_generator(pictures, "tiny", 0), clean, config, CPU)
