@@ -28,27 +28,27 @@ def build():
 
     from tabs.common.sessions import SESSIONS
     from tabs.common.words import T
-    from tabs.common.zero_gpu import new_shelf
+    from tabs.common.zero_gpu import new_registry
     from tabs.generate import tab as generate
     from tabs.restore import tab as restore
     from tabs.train import tab as train
 
-    shelf = new_shelf()
+    registry = new_registry()
     with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
         gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
         gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
         with gr.Tabs() as tabs:
             with gr.Tab(T("tab_generate"), id="generate") as generate_tab:
-                drawn = generate.build(shelf)
+                drawn = generate.build(registry)
             with gr.Tab(T("tab_restore"), id="restore") as restore_tab:
-                restored = restore.build(shelf, restore_tab)
+                restored = restore.build(registry, restore_tab)
             with gr.Tab(T("tab_train"), id="train") as train_tab:
-                train.build(shelf, train_tab)
+                train.build(registry, train_tab)
         quiet = dict(show_progress="hidden", api_visibility="private")
 
         def models(chosen: str | None):
             """Those of today: a run may have made one since the page was drawn."""
-            names = shelf.names()
+            names = registry.names()
             return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
 
         gr.on([page.load, generate_tab.select], models, drawn.model, drawn.model, **quiet)
@@ -109,10 +109,10 @@ def warm_up() -> None:
     from sd_core.errors import CheckpointError
     from sd_core.generation.pipeline import generate
     from sd_core.generation.request import GenerationRequest
-    from sd_core.models.registry import FIRST, Shelf
+    from sd_core.models.registry import FIRST, ModelRegistry
 
     with suppress(CheckpointError):
-        for _ in generate(Shelf().load(FIRST), GenerationRequest(prompt="", steps=1)):
+        for _ in generate(ModelRegistry().load(FIRST), GenerationRequest(prompt="", steps=1)):
             pass
 
 

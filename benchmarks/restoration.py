@@ -24,7 +24,7 @@ from sd_core.degradation.operators import Damage, damaged
 from sd_core.diffusion.noise import to_unit
 from sd_core.environment import CHECKPOINTS
 from sd_core.models import checkpoint
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS, Denoiser
 from sd_core.pictures.metrics import psnr, ssim
 from sd_core.pictures.pixels import to_float, to_pixels
@@ -83,7 +83,7 @@ def held_out(count: int, side: int) -> list[Tensor]:
 def one_step(model: Denoiser, noisy: Tensor, sigma: float | None) -> Tensor:
     """The model's answer to a noisy picture that no file has clipped or rounded, as published tables have it."""
     model = expert(model, spread_crops(noisy.permute(1, 2, 0)).permute(0, 3, 1, 2), sigma)
-    restored, _ = model.at_once(Hints.of(noisy[None].to(model.device), sigma=sigma), len(VIEWS))
+    restored, _ = model.at_once(Conditioning.of(noisy[None].to(model.device), sigma=sigma), len(VIEWS))
     return restored[0].clamp(-1, 1).cpu()
 
 

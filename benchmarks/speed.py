@@ -47,7 +47,7 @@ from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
 from sd_core.pictures.pixels import to_float
 from sd_core.training.config import TrainingConfig
-from sd_core.training.objectives.base import Share
+from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.trainer import Trainer
 
 CHARACTERS = CHECKPOINTS / "characters"
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         speeds = [f"{options.batch / s:.2f}" for s in (mine, theirs)]
         drawing.append([name, *sizes, *speeds, f"**{ratio:.2f}x**", TARGETS[name][0]])
         peer.unet.train()
-        advance_peer = plain_training(peer, trainer.lessons.pictures, options.train_batch, device)
+        advance_peer = plain_training(peer, trainer.objective.pictures, options.train_batch, device)
         mine, theirs, ratio = common.interleaved(
             lambda: repeated(trainer._advance, options.train_steps),
             lambda step=advance_peer: repeated(step, options.train_steps),
@@ -201,8 +201,8 @@ def train_config(options) -> TrainingConfig:
 
 def training_flops(trainer: Trainer) -> int:
     """Operations of one step, forward and backward; without the optimizer's, which are not the pictures'."""
-    lessons, batch = trainer.lessons, Share(0, trainer.config.batch, 1)
-    counted = flops(lambda: [lessons.objective(*e).backward() for e in lessons.examples(0, batch, trainer.device)])
+    objective, batch = trainer.objective, BatchSlice(0, trainer.config.batch, 1)
+    counted = flops(lambda: [objective.loss(*e).backward() for e in objective.examples(0, batch, trainer.device)])
     trainer.model.zero_grad(set_to_none=True)
     return counted
 

@@ -1,25 +1,33 @@
-"""What can go wrong, as exceptions."""
+"""What can go wrong, as exceptions.
+
+A `UserError` is something a user can cause; its message is shown to them as it is. Anything else that is raised is a
+bug: it is logged, and never shown as the user's mistake.
+"""
 
 
-class PictureError(ValueError):
-    """A file is no picture this program can use; the message says why, in one sentence."""
+class UserError(ValueError):
+    """What a user can cause. The message is one plain sentence that says what is wrong and what to do."""
 
 
-class TrainingFailed(RuntimeError):
-    """Training cannot go on; the message says why and what to try."""
+class PictureError(UserError):
+    """A file is no picture that this program can use."""
 
 
-class RunError(ValueError):
-    """A run cannot do what was asked; the message says why."""
+class DataError(UserError):
+    """A data set that cannot be used."""
 
 
-class CheckpointError(ValueError):
-    """A folder is no usable checkpoint; the message says why and what to do."""
+class CheckpointError(UserError):
+    """A folder is no usable checkpoint."""
 
 
-class ProbeFailed(ValueError):
-    """Nothing could be measured; the message says why."""
+class RunError(UserError):
+    """A run cannot do what was asked."""
 
 
-class DataError(ValueError):
-    """Data that cannot be used; the message is one sentence that says what is wrong and what to do."""
+class TrainingFailed(UserError):
+    """Training cannot go on."""
+
+
+class ProbeFailed(UserError):
+    """Nothing could be measured."""

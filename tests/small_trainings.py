@@ -46,7 +46,7 @@ class Watcher(torch.nn.Module):
         self.weight = next(trainer.model.parameters())
         self.tokenizer = trainer.model.vocabulary.tokenizer
         self.x0, self.sigma, self.captions = [], [], []
-        trainer.objective, trainer.optimizers = self, []
+        trainer.compute_loss, trainer.optimizers = self, []
 
     def forward(self, x0: Tensor, sigma: Tensor, noise: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         self.x0.extend(x0)

@@ -17,20 +17,20 @@ def check_there(picture: Path | None) -> None:
 
 
 def load_model(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":
-    """A model of one of these kinds by its name on the shelf, its folder, or its name on the Hugging Face Hub."""
+    """A model of one of these kinds by its name in the registry, its folder, or its name on the Hugging Face Hub."""
     from sd_core.device import best_device
     from sd_core.errors import CheckpointError
     from sd_core.models.checkpoint import load
-    from sd_core.models.registry import Shelf
+    from sd_core.models.registry import ModelRegistry
 
-    shelf = Shelf()
-    names = {kind: shelf.names(kind) for kind in ("generator", "restorer")}
-    is_shelved = any(model in each for each in names.values())
+    registry = ModelRegistry()
+    names = {kind: registry.names(kind) for kind in ("generator", "restorer")}
+    is_registered = any(model in each for each in names.values())
     is_elsewhere = "/" in model and not model.startswith("runs/")
-    if not is_shelved and not is_elsewhere and not Path(model).is_dir():
+    if not is_registered and not is_elsewhere and not Path(model).is_dir():
         usable = ", ".join(name for kind in kinds for name in names[kind])
         raise CheckpointError(f"There is no model {model}. Models here are: {usable}.")
-    loaded = shelf.load(model) if is_shelved else load(model, best_device())
+    loaded = registry.load(model) if is_registered else load(model, best_device())
     if loaded.config.kind not in kinds:
         raise CheckpointError(f"{model} restores pictures and cannot draw them. Choose a generator.")
     return loaded

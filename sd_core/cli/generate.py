@@ -68,9 +68,9 @@ def generate(
 def _written_name(model: str) -> str:
     """The name of a model in the settings of its pictures: the one that the page's picker shows, if it has it, and else
     none of those, so that another model is not taken for a released one."""
-    from sd_core.models.registry import Shelf
+    from sd_core.models.registry import ModelRegistry
 
-    shelf, folder = Shelf(), Path(model)
-    if model in shelf.names() or not folder.is_dir():  # one on the Hub
+    registry, folder = ModelRegistry(), Path(model)
+    if model in registry.names() or not folder.is_dir():  # one on the Hub
         return model
-    return shelf.name_of(folder) or "/".join(folder.resolve().parts[-2:])
+    return registry.name_of(folder) or "/".join(folder.resolve().parts[-2:])

@@ -63,7 +63,7 @@ def restore(
     from sd_core.pictures.original import NOTES, open_original
     from sd_core.restoration.folder import repair_folder
     from sd_core.restoration.job import Repairer, SquareRepairer, proposed_mask
-    from sd_core.restoration.region import Square
+    from sd_core.restoration.region import CropBox
     from sd_core.restoration.request import RestoreRequest
 
     check_seed(seed)
@@ -75,7 +75,7 @@ def restore(
         if whole or strength != 1 or upscale != 1:
             raise ValueError("Strength, enlarging and --whole are for restorers; this model is a generator.")
         finder = load_model("restorer", ("restorer",)) if find else None
-        repair = SquareRepairer(loaded, square and Square(*square), prompt, sigma, steps, seed, finder, fill)
+        repair = SquareRepairer(loaded, square and CropBox(*square), prompt, sigma, steps, seed, finder, fill)
     else:
         if square or prompt:
             raise ValueError("A square and a prompt are for generators; this model is a restorer.")

@@ -9,7 +9,7 @@ from sd_core.diffusion.noise import SIGMA_DATA
 from sd_core.diffusion.sampling import Step
 from sd_core.pictures.pixels import to_pixels
 
-MAX_BYTES = 32_000_000  # of one film; a longer one keeps every second step, or every third
+MAX_BYTES = 32_000_000  # of one trajectory; a longer one keeps every second step, or every third
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Frame:
     guess: Tensor
 
 
-class Film:
+class Trajectory:
     """The frames of a batch, the last step always among them."""
 
     def __init__(self):

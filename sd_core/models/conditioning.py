@@ -15,7 +15,7 @@ from sd_core.diffusion.noise_estimation import measured_noise
 from sd_core.pictures.pixels import to_float
 
 UNKNOWN = -1.0  # in the mask or the noise-level map: the restorer must find out
-HINT_CHANNELS = 7  # picture (3), mask, whether nobody gave one, noise level, whether nobody gave one
+CONDITIONING_CHANNELS = 7  # picture (3), mask, whether nobody gave one, noise level, whether nobody gave one
 LEVELS = 4  # of the pyramid that lost places are filled from
 CELL = 2**LEVELS  # pixels a side of its coarsest level's cells
 EVERY = 4  # of a whole picture's pixels, each way, that are enough to see its cells by
@@ -26,7 +26,7 @@ PACE, MOMENTUM = 1 / 20, 0.6  # of those steps
 
 
 @dataclass(frozen=True)
-class Hints:
+class Conditioning:
     """What a restorer is told.
 
     Attributes:
@@ -46,7 +46,7 @@ class Hints:
     @classmethod
     def of(
         cls, damaged: Tensor, mask: Tensor | None = None, sigma: float | None = None, afar: Tensor | None = None
-    ) -> "Hints":
+    ) -> "Conditioning":
         """For pictures with one mask [B, 1, H, W] and noise level, each perhaps unknown (None). Who knows the noise
         level alone knows that nothing is lost: so restorers learn it."""
         unknown = torch.full_like(damaged[:, :1], UNKNOWN)
@@ -60,7 +60,7 @@ class Hints:
         return filled(self.damaged, self.mask > 0, self.afar)
 
     def channels(self, base: Tensor) -> Tensor:
-        """[B, HINT_CHANNELS, H, W]: all this as the network sees it."""
+        """[B, CONDITIONING_CHANNELS, H, W]: all this as the network sees it."""
         lost, level = self.mask > 0, self.sigma.expand_as(self.mask)
         untold = level < 0
         level = torch.where(untold, measured_noise(base, lost), level)
@@ -76,7 +76,7 @@ def filled(pictures: Tensor, lost: Tensor, afar: Tensor | None = None) -> Tensor
     Args:
         pictures: [B, 3, H, W] in [-1, 1].
         lost: bool [B, 1, H, W].
-        afar: see `Hints`.
+        afar: see `Conditioning`.
 
     Returns:
         [B, 3, H, W] in [-1, 1]. Where everything around is lost, farther than some 60 pixels, it comes from `afar`.

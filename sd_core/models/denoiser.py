@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.diffusion.sampling import D
-from sd_core.models.conditioning import HINT_CHANNELS, Hints
+from sd_core.models.conditioning import CONDITIONING_CHANNELS, Conditioning
 from sd_core.models.text import TextEncoder, Vocabulary
 from sd_core.models.unet import WIDTHS, Context, UNet, UNetConfig
 
@@ -69,7 +69,9 @@ class ModelConfig:
     @property
     def unet(self) -> UNetConfig:
         if self.kind == "restorer":
-            return UNetConfig(self.size, self.patch, hint_channels=HINT_CHANNELS, extra_channels=1, normalised=False)
+            return UNetConfig(
+                self.size, self.patch, conditioning_channels=CONDITIONING_CHANNELS, extra_channels=1, normalised=False
+            )
         return UNetConfig(self.size, self.patch, context_channels=2 * WIDTHS[self.size])
 
 
@@ -116,45 +118,45 @@ class Denoiser(nn.Module):
         clean ones. `context` is what `encode` gives."""
         return self._denoised(x, self._levels(sigma, x), context)[0]
 
-    def restored(self, x: Tensor, sigma: Tensor, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
+    def restored(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, views: int = 1) -> tuple[Tensor, Tensor]:
         """The same for a restorer, which works on the difference to the damaged picture.
 
         At `SIGMA_MAX` a noisy picture tells nothing, and the network is not shown it: the guess is the mean of all that
         the damaged picture may have been, whatever the noise.
 
         Args:
-            x, sigma, hints: see `forward` and `Hints`.
+            x, sigma, conditioning: see `forward` and `Conditioning`.
             views: how many of `VIEWS` the guess is the mean of: closer to the truth than each (the geometric
                 self-ensemble of Lim et al. 2017, arXiv:1707.02921, section 3.4), at as many times the work.
 
         Returns:
             the guess [B, 3, H, W], and the logit [B, 1, H, W] of each pixel's being lost.
         """
-        sigma, base = self._levels(sigma, x), hints.base()
+        sigma, base = self._levels(sigma, x), conditioning.base()
         difference = torch.where(over_picture(sigma, x) < SIGMA_MAX, x - base, 0.0)
         # Padded before it is turned, so that the network's levels fall on the same pixels in every view.
-        seen = self.unet.padded(difference), self.unet.padded(hints.channels(base))
+        seen = self.unet.padded(difference), self.unet.padded(conditioning.channels(base))
         answers = []
         for view in VIEWS[:views]:
-            turned, hinted = map(view, seen)
-            answers.append(view(torch.cat(self._denoised(turned, sigma, hints=hinted), dim=1)))
+            turned, conditioned = map(view, seen)
+            answers.append(view(torch.cat(self._denoised(turned, sigma, conditioning=conditioned), dim=1)))
         answer = torch.stack(answers).mean(0) if views > 1 else answers[0]
         answer = answer[..., : x.shape[-2], : x.shape[-1]]
         return base + answer[:, :3], answer[:, 3:]
 
-    def at_once(self, hints: Hints, views: int = 1) -> tuple[Tensor, Tensor]:
+    def at_once(self, conditioning: Conditioning, views: int = 1) -> tuple[Tensor, Tensor]:
         """A restorer's most faithful answer: `restored` at `SIGMA_MAX`."""
-        return self.restored(torch.zeros_like(hints.damaged), torch.tensor(SIGMA_MAX), hints, views)
+        return self.restored(torch.zeros_like(conditioning.damaged), torch.tensor(SIGMA_MAX), conditioning, views)
 
     def _levels(self, sigma: Tensor, x: Tensor) -> Tensor:
         return torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
 
     def _denoised(
-        self, x: Tensor, sigma: Tensor, context: Context | None = None, hints: Tensor | None = None
+        self, x: Tensor, sigma: Tensor, context: Context | None = None, conditioning: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """c_skip x + c_out F(c_in x) [B, 3, H, W], and whatever else F gives, as it is."""
         scale, c = self.preconditioning, over_picture(sigma, x)
-        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, hints).to(x.dtype)
+        f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, conditioning).to(x.dtype)
         return scale.c_skip(c) * x + scale.c_out(c) * f[:, :3], f[:, 3:]
 
     def encode(self, prompts: Sequence[str]) -> Context:
@@ -186,5 +188,5 @@ class Denoiser(nn.Module):
             if self.text:
                 self(x, torch.ones(()), self.encode([""]))
             else:
-                self.restored(x, torch.ones(()), Hints.of(x))
+                self.restored(x, torch.ones(()), Conditioning.of(x))
         return counter.get_total_flops()

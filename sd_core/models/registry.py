@@ -24,7 +24,7 @@ class _Loaded:
     stamp: tuple
 
 
-class Shelf:
+class ModelRegistry:
     """Models by name: "characters" is a released one, "runs/mine" one's own. Safe to use from several threads.
 
     Args:
@@ -65,7 +65,7 @@ class Shelf:
         return where / part / "checkpoint" if where is self.runs else where / part
 
     def name_of(self, folder: Path) -> str | None:
-        """The name under which this shelf knows the model in `folder`, or None."""
+        """The name under which this registry knows the model in `folder`, or None."""
         return next((name for name in self.names() if self.folder(name).resolve() == folder.resolve()), None)
 
     def describe(self, name: str) -> Description:

@@ -47,15 +47,15 @@ class UNetConfig:
     """All that decides the UNet's shape. `size` is the one dial; the rest says what the model is for.
 
     A generator reads prompts (`context_channels` > 0) and attends over the whole picture. A restorer has
-    `hint_channels` (what `hints.Hints` says of the damage) and no attention, so that nothing in it depends on the
-    picture's size; and no norm, which would hide from it how strong the noise is. It gives `extra_channels` besides the
-    picture.
+    `conditioning_channels` (what `Conditioning` says of the damage) and no attention, so that nothing in it depends on
+    the picture's size; and no norm, which would hide from it how strong the noise is. It gives `extra_channels` besides
+    the picture.
     """
 
     size: str = "small"
     patch: int = 4
     context_channels: int = 0
-    hint_channels: int = 0
+    conditioning_channels: int = 0
     extra_channels: int = 0
     normalised: bool = True
 
@@ -64,17 +64,17 @@ class UNetConfig:
             raise ValueError(f"There is no model size {self.size!r}. Sizes are: {', '.join(WIDTHS)}.")
         if self.patch not in (1, 2, 4, 8):
             raise ValueError(f"The patch size must be 1, 2, 4 or 8, not {self.patch}.")
-        if min(self.context_channels, self.hint_channels, self.extra_channels) < 0:
+        if min(self.context_channels, self.conditioning_channels, self.extra_channels) < 0:
             raise ValueError("Channel counts cannot be negative.")
 
     @property
     def widths(self) -> tuple[int, ...]:
-        multiples = RESTORER_WIDTH_MULTIPLES if self.hint_channels else WIDTH_MULTIPLES
+        multiples = RESTORER_WIDTH_MULTIPLES if self.conditioning_channels else WIDTH_MULTIPLES
         return tuple(round(WIDTHS[self.size] * multiple) for multiple in multiples)
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        return RESTORER_BLOCKS if self.hint_channels else BLOCKS
+        return RESTORER_BLOCKS if self.conditioning_channels else BLOCKS
 
     @property
     def embedding_channels(self) -> int:
@@ -221,7 +221,7 @@ class UNet(nn.Module):
 
         self.noise_embedding = NoiseEmbedding(embedding)
         self.prompt_embedding = nn.Linear(context, embedding) if context else None
-        self.stem = nn.Conv2d((3 + config.hint_channels) * config.patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d((3 + config.conditioning_channels) * config.patch**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.bottom = level(len(widths) - 1)
@@ -241,7 +241,7 @@ class UNet(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, context: Context | None = None, hints: Tensor | None = None
+        self, x: Tensor, c_noise: Tensor, context: Context | None = None, conditioning: Tensor | None = None
     ) -> Tensor:
         """F(x, c_noise).
 
@@ -249,14 +249,14 @@ class UNet(nn.Module):
             x: pictures [B, 3, H, W], scaled to unit variance. Any H and W: what the levels do not divide is padded.
             c_noise: noise levels [B] as `Preconditioning.c_noise` gives them.
             context: the prompts, for a generator.
-            hints: what a restorer is told, [B, hint_channels, H, W].
+            conditioning: what a restorer is told, [B, conditioning_channels, H, W].
 
         Returns:
             [B, 3 + extra_channels, H, W], without a range of its own.
         """
         height, width = x.shape[-2:]
-        if hints is not None:
-            x = torch.cat([x, hints], dim=1)
+        if conditioning is not None:
+            x = torch.cat([x, conditioning], dim=1)
         x = self.padded(x.contiguous(memory_format=torch.channels_last))
         embedding = self.noise_embedding(c_noise)
         if self.prompt_embedding is not None:

@@ -55,7 +55,7 @@ def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     return (luminance * structure).flatten(1).mean(1).float()
 
 
-def closeness(picture: Tensor, original: Tensor) -> tuple[float, float]:
+def psnr_and_ssim(picture: Tensor, original: Tensor) -> tuple[float, float]:
     """PSNR in dB and SSIM of one picture. In bands, so that a large picture needs little memory.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sd_core.device import inference_autocast
 from sd_core.diffusion.tiling import windows
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_image
 
@@ -36,7 +36,7 @@ def find_damage(model: Denoiser, picture: Tensor) -> Tensor:
     for window in windows(*small):
         damaged = to_float(pixels[window.outer])[None].to(model.device)
         with torch.inference_mode(), inference_autocast(model.device):
-            _, logit = model.at_once(Hints.of(damaged))
+            _, logit = model.at_once(Conditioning.of(damaged))
         found[window.inner] = logit[0, 0][window.inside].float().sigmoid().cpu()
     mask = (found > FOUND)[None, None].float()
     mask = F.max_pool2d(mask, 2 * FOUND_AROUND + 1, stride=1, padding=FOUND_AROUND)

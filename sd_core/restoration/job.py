@@ -13,7 +13,7 @@ from sd_core.pictures.original import Original
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.pipeline import restore
-from sd_core.restoration.region import Square, clean_square, fill_square
+from sd_core.restoration.region import CropBox, clean_square, fill_square
 from sd_core.restoration.request import RestoreRequest
 
 Progress = Callable[[int, int], None]
@@ -75,7 +75,7 @@ class SquareRepairer:
     """
 
     model: Denoiser
-    square: Square | None = None
+    square: CropBox | None = None
     prompt: str = ""
     sigma: float | None = None
     steps: int | None = None
@@ -100,7 +100,7 @@ class SquareRepairer:
             mask = proposed_mask(self.finder, original, self.fill, pixels)
             if not mask.any():
                 raise ValueError("No damage was found; mark it in a mask.")
-        square = self.square or Square.around(np.zeros(pixels.shape[:2], bool) if mask is None else mask)
+        square = self.square or CropBox.around(np.zeros(pixels.shape[:2], bool) if mask is None else mask)
         square.check(original.size)
         changed = square.mask(original.size)
         if mask is None:

@@ -20,7 +20,7 @@ from sd_core.device import inference_autocast
 from sd_core.diffusion.noise import SIGMA_MAX
 from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.diffusion.tiling import Window, touching, windows
-from sd_core.models.conditioning import CELL, Hints, seen_from_afar
+from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.decoding import MAX_PIXELS
 from sd_core.pictures.pixels import to_float, to_image, to_pixels
@@ -28,7 +28,7 @@ from sd_core.restoration.request import RestoreRequest, Restoring, answers
 from sd_core.restoration.routing import expert, spread_crops
 
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
-WALK_TO = 0.01  # as low as restorers learn, see `lessons.LEAST_SIGMA`
+WALK_TO = 0.01  # as low as restorers learn, see `objectives.restoration.LEAST_SIGMA`
 # An answer of one step is the mean of so many of the denoiser's `VIEWS`, up to so many pixels in the windows that are
 # to be repaired: 512×512 is to take less than a second on two CPU cores.
 VIEWED = ((4, 200_000), (2, 1_000_000))
@@ -234,12 +234,12 @@ class _Walk:
         damaged = to_float(self.source[window.outer])[None].to(device)
         mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
         afar = None if self.afar is None else self._afar(window).to(device)
-        hints = Hints.of(damaged, mask, self.request.level, afar)
+        conditioning = Conditioning.of(damaged, mask, self.request.level, afar)
         with torch.inference_mode(), inference_autocast(device):
             if away is None:
-                denoised, _ = self.model.at_once(hints, self.views)
+                denoised, _ = self.model.at_once(conditioning, self.views)
             else:
-                denoised, _ = self.model.restored(damaged + away.to(device), torch.tensor(sigma), hints)
+                denoised, _ = self.model.restored(damaged + away.to(device), torch.tensor(sigma), conditioning)
         return denoised[0][(slice(None), *window.inside)].float().cpu()
 
     def _afar(self, window: Window) -> Tensor:

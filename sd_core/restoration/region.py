@@ -21,7 +21,7 @@ SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it s
 
 
 @dataclass(frozen=True)
-class Square:
+class CropBox:
     """Rows `top` to `top + side` and columns `left` to `left + side` of a picture."""
 
     left: int
@@ -29,7 +29,7 @@ class Square:
     side: int
 
     @classmethod
-    def within(cls, size: tuple[int, int], across: float = 0.5, down: float = 0.5, share: float = 1.0) -> "Square":
+    def within(cls, size: tuple[int, int], across: float = 0.5, down: float = 0.5, share: float = 1.0) -> "CropBox":
         """A square inside a picture of (width, height).
 
         Args:
@@ -45,7 +45,7 @@ class Square:
         return cls(round((size[0] - side) * across), round((size[1] - side) * down), side)
 
     @classmethod
-    def around(cls, mask: np.ndarray) -> "Square":
+    def around(cls, mask: np.ndarray) -> "CropBox":
         """The largest square inside a picture of a mask's size, bool [H, W], as near the middle of what is marked as
         the picture's borders allow; in the picture's middle if nothing is."""
         if not mask.any():
@@ -90,7 +90,7 @@ def fill_square(
     model: Denoiser,
     picture: Tensor,
     mask: Tensor,
-    square: Square,
+    square: CropBox,
     prompt: str = "",
     steps: int = FILL_STEPS,
     seed: int = 0,
@@ -124,7 +124,7 @@ def fill_square(
 def clean_square(
     model: Denoiser,
     picture: Tensor,
-    square: Square,
+    square: CropBox,
     sigma: float | None = None,
     prompt: str = "",
     steps: int = 1,

@@ -14,7 +14,7 @@ from torch import Tensor
 from sd_core.device import inference_autocast
 from sd_core.diffusion.noise import to_unit
 from sd_core.diffusion.noise_estimation import estimate_sigma
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import Denoiser
 
 CROPS = 3  # each way, that a picture is judged by
@@ -45,7 +45,7 @@ def finds_damage(model: Denoiser, crops: Tensor) -> bool:
     """Whether a restorer finds lost places in crops [N, 3, h, w]. The specialist leaves strokes as they are, and so
     cannot tell that they are no part of the picture."""
     with torch.inference_mode(), inference_autocast(model.device):
-        _, logit = model.at_once(Hints.of(crops.to(model.device)))
+        _, logit = model.at_once(Conditioning.of(crops.to(model.device)))
     return bool((logit > 0).float().mean() > LOST)
 
 
@@ -64,7 +64,7 @@ def only_noise(specialist: Denoiser, crops: Tensor, sigma: float | None) -> bool
     """Whether what `specialist` would take away from crops [N, 3, h, w] in [-1, 1] is white noise, and all of the noise
     there is: of level `sigma`, or as strong as it is measured."""
     with torch.inference_mode(), inference_autocast(specialist.device):
-        restored, _ = specialist.at_once(Hints.of(crops.to(specialist.device), sigma=sigma))
+        restored, _ = specialist.at_once(Conditioning.of(crops.to(specialist.device), sigma=sigma))
     restored = restored.float().cpu()
     taken = crops - restored
     if not is_white(taken):

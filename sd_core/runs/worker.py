@@ -380,7 +380,7 @@ class _Worker:
             steps=trainer.step,
             hardware=self.device_name,
             hours=self._worked / 3600,
-            examples=trainer.lessons.sample_prompts()[:16],
+            examples=trainer.objective.sample_prompts()[:16],
         )
         checkpoint.save(trainer.ema, self.run.checkpoint, origin)
         self.run.note(f"Saved at step {trainer.step}.")

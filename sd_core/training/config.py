@@ -20,7 +20,7 @@ class TrainingConfig:
         ema_share: the average of the weights looks back over this share of the training so far (EDM's ramp-up), and at
             most over `ema_pictures`.
         sigma_mean, sigma_std: of ln(sigma), see `SigmaDistribution`.
-        one_step_share, noisy_share, specialist: of a restorer's batch, see `PairLessons`.
+        one_step_share, noisy_share, specialist: of a restorer's batch, see `RestorationObjective`.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
         sample_every, save_every: steps between sample grids, the first of which come at shorter intervals, and saves.

@@ -25,7 +25,7 @@ class Peers:
         return cls(dist.get_rank(), dist.get_world_size())
 
 
-def _gradients_exchanged(objective: nn.Module, last: bool):
+def _gradients_exchanged(loss: nn.Module, last: bool):
     """Processes exchange gradients only after a step's last part."""
-    distributed = isinstance(objective, nn.parallel.DistributedDataParallel)
-    return objective.no_sync() if distributed and not last else torch.enable_grad()
+    distributed = isinstance(loss, nn.parallel.DistributedDataParallel)
+    return loss.no_sync() if distributed and not last else torch.enable_grad()

@@ -10,9 +10,9 @@ from sd_core.diffusion.noise import SigmaDistribution
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
 from sd_core.training.config import TrainingConfig
-from sd_core.training.objectives.base import Lessons
-from sd_core.training.objectives.denoising import CaptionedLessons
-from sd_core.training.objectives.restoration import PairLessons
+from sd_core.training.objectives.base import Objective
+from sd_core.training.objectives.denoising import TextToImageObjective
+from sd_core.training.objectives.restoration import RestorationObjective
 
 
 def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
@@ -35,11 +35,11 @@ def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
     return Denoiser(ModelConfig.restorer(size, resolution))
 
 
-def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Lessons:
+def new_objective(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Objective:
     """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
     sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
-        return PairLessons(
+        return RestorationObjective(
             model,
             pictures,
             config.seed,
@@ -49,7 +49,7 @@ def lessons(model: Denoiser, pictures: PictureSet | CleanPictures, config: Train
             config.noisy_share,
             config.specialist,
         )
-    return CaptionedLessons(
+    return TextToImageObjective(
         model,
         pictures,
         config.seed,

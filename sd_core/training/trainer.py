@@ -27,9 +27,9 @@ from sd_core.models.denoiser import Denoiser
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers, _gradients_exchanged
 from sd_core.training.events import Event, Finished, Progress, Samples, Sampling, Saved, Split
-from sd_core.training.objectives.base import Share
+from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.optimizers import make_optimizers
-from sd_core.training.setup import lessons
+from sd_core.training.setup import new_objective
 
 WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
 LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
@@ -65,20 +65,20 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.config, self.device = config, device
         self.step = 0
-        self.lessons = lessons(self.model, pictures, config)
-        edges = self.lessons.edges(self.model)
+        self.objective = new_objective(self.model, pictures, config)
+        edges = self.objective.edges(self.model)
         self.optimizers = make_optimizers(
             self.model, config.optimizer, config.learning_rate, config.weight_decay, edges
         )
-        self.objective = self._objective()
+        self.compute_loss = self._compiled_loss()
 
-    def _objective(self) -> nn.Module:
-        objective = self.lessons.objective
+    def _compiled_loss(self) -> nn.Module:
+        loss = self.objective.loss
         if compile_pays(self.device):
-            objective = torch.compile(objective)
+            loss = torch.compile(loss)
         if self.peers.count > 1:
-            objective = nn.parallel.DistributedDataParallel(objective)
-        return objective
+            loss = nn.parallel.DistributedDataParallel(loss)
+        return loss
 
     # A step
 
@@ -113,11 +113,11 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         per_process = config.batch // self.peers.count
         first = self.peers.rank * per_process
-        share = Share(first, first + per_process, config.accumulate)
-        for i, microbatch in enumerate(self.lessons.examples(self.step, share, self.device)):
+        share = BatchSlice(first, first + per_process, config.accumulate)
+        for i, microbatch in enumerate(self.objective.examples(self.step, share, self.device)):
             last = i == config.accumulate - 1
-            with autocast(self.device, config.bf16), _gradients_exchanged(self.objective, last):
-                loss = self.objective(*microbatch) / config.accumulate
+            with autocast(self.device, config.bf16), _gradients_exchanged(self.compute_loss, last):
+                loss = self.compute_loss(*microbatch) / config.accumulate
                 loss.backward()
             total += loss.detach()
         return total
@@ -203,7 +203,7 @@ class Trainer:
         # An infinite gradient beside a finite loss has already spoilt the weights.
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingFailed(f"The loss is not a number any more at step {self.step}. {WHAT_TO_TRY}")
-        if loss > self.lessons.exploded:
+        if loss > self.objective.exploded:
             raise TrainingFailed(f"The loss exploded to {loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
 
     def _progress(self, loss: float, norm: float, recent: float, speed: float) -> Progress:
@@ -219,7 +219,7 @@ class Trainer:
 
     def sampling(self) -> Iterator[Sampling | Samples]:
         """Draws those step by step, and then yields them. It may be closed before."""
-        drawing = self.lessons.drawing(self.ema)
+        drawing = self.objective.drawing(self.ema)
         while True:
             with torch.no_grad(), autocast(self.device, self.config.bf16):  # left before whoever looks on goes on
                 step = next(drawing, None)
@@ -228,7 +228,7 @@ class Trainer:
             if step.pictures is None:
                 yield Sampling(self.step, step.index, step.count)
             else:
-                yield Samples(self.step, step.pictures, self.lessons.sample_prompts())
+                yield Samples(self.step, step.pictures, self.objective.sample_prompts())
 
     # State
 

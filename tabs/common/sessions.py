@@ -22,7 +22,7 @@ from PIL import Image
 
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import Noise
-from sd_core.generation.trajectory import Film
+from sd_core.generation.trajectory import Trajectory
 from tabs.common.jobs import Stream
 
 MAX_FILM_BYTES = 192_000_000  # of all visitors together
@@ -57,7 +57,7 @@ class Session:
     """One open page, or one job of a program. `asked` is the request begun last, `batch` what was finished last."""
 
     folder: Path
-    film: Film = field(default_factory=Film)
+    trajectory: Trajectory = field(default_factory=Trajectory)
     asked: GenerationRequest | None = None
     batch: Batch | None = None
     chosen: int = 0
@@ -160,12 +160,12 @@ class Sessions:
 
     def _drop_films(self) -> None:
         """Forgets the longest unused films while all together are too large; never the newest."""
-        total = sum(session.film.bytes for session in self._sessions.values())
+        total = sum(session.trajectory.bytes for session in self._sessions.values())
         for session in list(self._sessions.values())[:-1]:
             if total <= MAX_FILM_BYTES:
                 return
-            total -= session.film.bytes
-            session.film = Film()
+            total -= session.trajectory.bytes
+            session.trajectory = Trajectory()
 
     def close(self) -> None:
         """Removes everybody's pictures, when the app ends."""

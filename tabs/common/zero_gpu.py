@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.hosting import is_zero_gpu
 from tabs.common.jobs import Line, line_for
@@ -33,18 +33,18 @@ if is_zero_gpu():
         import spaces  # app.py has imported it already, before torch
 
 
-def new_shelf() -> Shelf:
+def new_registry() -> ModelRegistry:
     """The models of the app's own process."""
-    return Shelf(device=torch.device("cpu")) if spaces else Shelf()
+    return ModelRegistry(device=torch.device("cpu")) if spaces else ModelRegistry()
 
 
-def line(shelf: Shelf) -> Line:
+def line(registry: ModelRegistry) -> Line:
     """The line that a job waits in: the one of its device, or that of the GPUs lent, which ZeroGPU keeps itself."""
-    return Line() if spaces else line_for(shelf.device)
+    return Line() if spaces else line_for(registry.device)
 
 
-def compute(shelf: Shelf, job: Callable[..., Iterator[T]], args: tuple, pixels: int) -> Iterator[T]:
-    """What `job(shelf, *args)` yields, computed where the computing is done.
+def compute(registry: ModelRegistry, job: Callable[..., Iterator[T]], args: tuple, pixels: int) -> Iterator[T]:
+    """What `job(registry, *args)` yields, computed where the computing is done.
 
     Args:
         job: a function of a module, which makes the sd_core generator.
@@ -52,9 +52,9 @@ def compute(shelf: Shelf, job: Callable[..., Iterator[T]], args: tuple, pixels: 
         pixels: how many a model computes for it, for the time that a GPU is lent.
     """
     if not spaces:
-        yield from job(shelf, *args)
+        yield from job(registry, *args)
         return
-    folders = (shelf.checkpoints, shelf.runs)
+    folders = (registry.checkpoints, registry.runs)
     with closing(_on_gpu(job, _mapped(args, _to_array), folders, pixels)) as items:
         for item in items:
             yield _mapped(item, _to_tensor)
@@ -68,16 +68,16 @@ def _seconds(job: Callable, args: tuple, folders: tuple[Path, Path], pixels: int
 def _in_its_process(job: Callable, args: tuple, folders: tuple[Path, Path], pixels: int) -> Iterator:
     """Does the job where the GPU is. Of other errors than Gradio's own, only the kind would come back."""
     try:
-        for item in job(_its_shelf(*folders), *_mapped(args, _to_tensor)):
+        for item in job(_its_registry(*folders), *_mapped(args, _to_tensor)):
             yield _mapped(item, _to_array)
     except Exception as error:
         raise plain_error(error) from error
 
 
 @cache
-def _its_shelf(checkpoints: Path, runs: Path) -> Shelf:
+def _its_registry(checkpoints: Path, runs: Path) -> ModelRegistry:
     """The models of the process that has the GPU, for as long as it is kept for further jobs."""
-    return Shelf(checkpoints, runs)
+    return ModelRegistry(checkpoints, runs)
 
 
 _on_gpu = spaces.GPU(duration=_seconds)(_in_its_process) if spaces else None

@@ -14,7 +14,7 @@ from sd_core.generation.request import (
     GenerationRequest,
 )
 from sd_core.generation.seeds import Noise
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.api import answered, last
@@ -29,11 +29,11 @@ STRIP_FRAMES = 24
 Drawing = Generator[object, None, list[str]]
 
 
-def build_api(shelf: Shelf) -> None:
+def build_api(registry: ModelRegistry) -> None:
     """Adds the endpoints /generate, /image_to_image, /variations, /walk, /models and /words, with nothing to see."""
 
     def drawn(caller: Caller, model: str, wanted: GenerationRequest, walk: Walk | None = None) -> Drawing:
-        shown = yield from last(draw(caller, shelf, model, wanted, walk))
+        shown = yield from last(draw(caller, registry, model, wanted, walk))
         if shown.batch is None:
             raise ValueError(say(caller, "job_stopped"))
         return [str(path) for path in shown.batch.paths]
@@ -44,7 +44,7 @@ def build_api(shelf: Shelf) -> None:
         return GenerationRequest(prompt, negative, whole(count), *how, **more)
 
     def chosen(model: str) -> str:
-        names = shelf.names()
+        names = registry.names()
         if not names:
             raise ValueError("There is no model yet; train one first.")
         return model or names[0]
@@ -115,7 +115,7 @@ def build_api(shelf: Shelf) -> None:
 
         def job(caller: Caller) -> Drawing:
             name = chosen(model)
-            start = to_float(fit_picture(open_picture(picture), shelf.describe(name).model.resolution))
+            start = to_float(fit_picture(open_picture(picture), registry.describe(name).model.resolution))
             more = dict(start=start, strength=strength)
             wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed, **more)
             return (yield from drawn(caller, name, wanted))
@@ -202,7 +202,7 @@ def build_api(shelf: Shelf) -> None:
         Returns:
             Their names, the default one first.
         """
-        return shelf.names()
+        return registry.names()
 
     def words(model: str = "") -> list[str]:
         """The words a model knows in prompts.
@@ -214,7 +214,7 @@ def build_api(shelf: Shelf) -> None:
             The words, in alphabetical order.
         """
         try:
-            return [word for (word,) in known_words(shelf, chosen(model))]
+            return [word for (word,) in known_words(registry, chosen(model))]
         except ValueError as error:
             raise plain_error(error) from error
 

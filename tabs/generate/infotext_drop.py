@@ -9,13 +9,13 @@ import gradio as gr
 
 from sd_core.generation.infotext import Parameters, read_parameters, request_again, sampler_called
 from sd_core.generation.request import DEFAULT_VARIATION
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.words import T, say
 from tabs.generate.settings import Controls
 
 
-def build_png_settings(shelf: Shelf, controls: Controls) -> None:
+def build_png_settings(registry: ModelRegistry, controls: Controls) -> None:
     """Draws the place to drop a picture on, and wires it."""
     taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
     with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
@@ -35,7 +35,7 @@ def build_png_settings(shelf: Shelf, controls: Controls) -> None:
             gr.Warning(plain_error(error, request).message)
             return emptied
         again, wrong = request_again(settings)
-        names = shelf.names()  # a run may have made one since the page was drawn
+        names = registry.names()  # a run may have made one since the page was drawn
         for remark in _remarks(settings, wrong, names, request):
             gr.Warning(remark)
         gr.Info(say(request, "settings_restored"))

@@ -10,8 +10,8 @@ from sd_core.diffusion.sampling import Step
 from sd_core.generation.infotext import save_pictures
 from sd_core.generation.pipeline import generate, interpolate, walk_noises
 from sd_core.generation.request import SAMPLERS, GenerationRequest
-from sd_core.generation.trajectory import Film
-from sd_core.models.registry import Shelf
+from sd_core.generation.trajectory import Trajectory
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import grid
 from sd_core.pictures.pixels import to_pixels
 from tabs.common.jobs import Stream
@@ -36,43 +36,43 @@ class Shown:
     status: str
     preview: Path | None = None
     batch: Batch | None = None
-    film: Film | None = None
+    trajectory: Trajectory | None = None
     ended: bool = False
 
 
 def draw(
-    visitor: Visitor, shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None = None
+    visitor: Visitor, registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None = None
 ) -> Iterator[Shown]:
     """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
-    session, film, status = SESSIONS.of(visitor), Film(), Status(visitor)
+    session, trajectory, status = SESSIONS.of(visitor), Trajectory(), Status(visitor)
     noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
 
     def work():
-        side = shelf.describe(model).model.resolution
+        side = registry.describe(model).model.resolution
         calls = 2 * SAMPLERS[request.sampler].calls_per_step * request.steps  # guided ones are two
-        for step in compute(shelf, _steps, (model, request, walk), len(noises) * calls * side**2):
-            film.add(step)
+        for step in compute(registry, _steps, (model, request, walk), len(noises) * calls * side**2):
+            trajectory.add(step)
             yield step
 
-    stream = session.start(Stream(work, line(shelf)))
+    stream = session.start(Stream(work, line(registry)))
     session.asked = request
     step = None
     for newest, said, preview in follow(stream, session, status, _guess):
         step = newest
-        if film.frames:
-            session.film = film  # until then the page goes on showing the one before
+        if trajectory.frames:
+            session.trajectory = trajectory  # until then the page goes on showing the one before
         yield Shown(said, preview)
     if step is None or step.index < step.count:
         said = status.stopped(step.index if step else 0, step.count if step else request.steps)
-        yield Shown(said, film=film if film.frames else None, ended=True)
+        yield Shown(said, trajectory=trajectory if trajectory.frames else None, ended=True)
         return
     paths = save_pictures(step.x, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
-    yield Shown(status.done(), batch=session.batch, film=film, ended=True)
+    yield Shown(status.done(), batch=session.batch, trajectory=trajectory, ended=True)
 
 
-def _steps(shelf: Shelf, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
-    loaded = shelf.load(model)
+def _steps(registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
+    loaded = registry.load(model)
     yield from interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
 
 

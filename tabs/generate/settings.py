@@ -19,7 +19,7 @@ from sd_core.generation.request import (
     GenerationRequest,
 )
 from sd_core.generation.seeds import Noise
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.errors import plain_error
@@ -71,10 +71,10 @@ class Values:
     start: str | None
     strength: float
 
-    def request(self, shelf: Shelf, **changed) -> GenerationRequest:
+    def request(self, registry: ModelRegistry, **changed) -> GenerationRequest:
         """The request they make. Raises ValueError with one sentence."""
         picture = self.start and open_picture(self.start)
-        resolution = shelf.describe(self.model).model.resolution
+        resolution = registry.describe(self.model).model.resolution
         values = dict(
             prompt=self.prompt or "",
             negative_prompt=self.negative or "",
@@ -103,9 +103,9 @@ def prompt_box() -> gr.Textbox:
     )
 
 
-def build_controls(shelf: Shelf, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
+def build_controls(registry: ModelRegistry, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
     """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
-    names = shelf.names()
+    names = registry.names()
     model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
     count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
     with gr.Group():
@@ -167,11 +167,13 @@ def _bad_start(request: gr.Request) -> None:
     gr.Warning(in_their_language(NO_PICTURE, request))
 
 
-def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str, visitor: gr.Request | None = None) -> str:
+def left_out(
+    registry: ModelRegistry, model: str | None, prompt: str, negative: str, visitor: gr.Request | None = None
+) -> str:
     """A note in HTML about words of the prompts that the model does not know, and about prompts too long for it. Its
     words are chosen here, since an HTML text can hold only one that the browser translates."""
     try:
-        vocabulary = shelf.load(model).vocabulary if model else None
+        vocabulary = registry.load(model).vocabulary if model else None
     except ValueError:  # the page says so when it is asked to draw
         vocabulary = None
     if vocabulary is None:
@@ -185,17 +187,17 @@ def left_out(shelf: Shelf, model: str | None, prompt: str, negative: str, visito
     return f'<div class="sd-note">{"<br>".join(notes)}</div>' if notes else ""
 
 
-def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
+def build_word_browser(registry: ModelRegistry, controls: Controls) -> gr.Dataset:
     """The words the model knows; a click adds one to the prompt."""
     with gr.Accordion(T("words_known"), open=False, elem_id="words"):
         wanted = gr.Textbox(label=T("words_filter"), elem_id="words-filter")
         words = gr.Dataset(
-            label=T("words_hint"), components=["textbox"], samples=known_words(shelf, controls.model.value),
+            label=T("words_hint"), components=["textbox"], samples=known_words(registry, controls.model.value),
             samples_per_page=WORDS_PER_PAGE, elem_id="words-list",
         )  # fmt: skip
 
     def found(model: str | None, part: str | None):
-        return gr.Dataset(samples=known_words(shelf, model, part))
+        return gr.Dataset(samples=known_words(registry, model, part))
 
     quiet = dict(show_progress="hidden", api_visibility="private")
     gr.on(
@@ -210,20 +212,20 @@ def build_word_browser(shelf: Shelf, controls: Controls) -> gr.Dataset:
     return words
 
 
-def known_words(shelf: Shelf, model: str | None, part: str | None = None) -> list[list[str]]:
+def known_words(registry: ModelRegistry, model: str | None, part: str | None = None) -> list[list[str]]:
     """The words of a model that contain `part`, as rows for a table; `part` is None before its box was first shown."""
-    words, part = shelf.describe(model).words if model else (), (part or "").casefold().strip()
+    words, part = registry.describe(model).words if model else (), (part or "").casefold().strip()
     return [[word] for word in sorted(words) if any(c.isalnum() for c in word) and part in word]
 
 
-def build_examples(shelf: Shelf, controls: Controls, examples: gr.Dataset) -> None:
+def build_examples(registry: ModelRegistry, controls: Controls, examples: gr.Dataset) -> None:
     """Wires the example prompts, which a click takes over, to the model they belong to."""
     quiet = dict(show_progress="hidden", api_visibility="private")
     examples.click(lambda row: row[0], examples, controls.prompt, **quiet)
-    controls.model.change(lambda name: gr.Dataset(**example_rows(shelf, name)), controls.model, examples, **quiet)
+    controls.model.change(lambda name: gr.Dataset(**example_rows(registry, name)), controls.model, examples, **quiet)
 
 
-def example_rows(shelf: Shelf, model: str | None) -> dict:
+def example_rows(registry: ModelRegistry, model: str | None) -> dict:
     """The example prompts of a model as settings of a table, which is hidden if there are none."""
-    rows = [[text] for text in shelf.describe(model).origin.examples] if model else []
+    rows = [[text] for text in registry.describe(model).origin.examples] if model else []
     return {"samples": rows, "visible": bool(rows)}

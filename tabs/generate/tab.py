@@ -7,7 +7,7 @@ import gradio as gr
 
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import seed_after
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import enlarged, grid, make_zip, save_animation
 from tabs.common.errors import plain_error, told
 from tabs.common.forms import seed_box, whole
@@ -64,11 +64,11 @@ class _Result:
     one: gr.DownloadButton
     all: gr.DownloadButton
     chosen: gr.HTML
-    film: gr.Image
+    animation: gr.Image
     chosen_path: gr.State
 
 
-def build(shelf: Shelf) -> GenerateTab:
+def build(registry: ModelRegistry) -> GenerateTab:
     """Draws the tab inside the current `gr.Tab`, and wires it."""
     with gr.Row(equal_height=True):
         prompt = prompt_box()
@@ -76,19 +76,19 @@ def build(shelf: Shelf) -> GenerateTab:
             go = gr.Button(T("generate"), variant="primary", size="lg", elem_id="generate")
             stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="stop")
     note = gr.HTML(elem_id="left-out")
-    names = shelf.names()
+    names = registry.names()
     examples = gr.Dataset(
-        label=T("examples"), components=["textbox"], **example_rows(shelf, names[0] if names else None),
+        label=T("examples"), components=["textbox"], **example_rows(registry, names[0] if names else None),
         samples_per_page=6, elem_id="examples",
     )  # fmt: skip
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             result, buttons = _build_result()
         with gr.Column(scale=1, min_width=300):
-            controls, reuse, start_box = build_controls(shelf, prompt)
-            build_word_browser(shelf, controls)
+            controls, reuse, start_box = build_controls(registry, prompt)
+            build_word_browser(registry, controls)
             walk_inputs, walk_go, strip, animation = _build_walk()
-            build_png_settings(shelf, controls)
+            build_png_settings(registry, controls)
     variations, use_as_start, send, animate = buttons
 
     def busy(yes: bool) -> dict:
@@ -100,9 +100,9 @@ def build(shelf: Shelf) -> GenerateTab:
         try:
             if not values.model:
                 raise ValueError(say(request, "no_model"))
-            wanted = values.request(shelf, **changed)
+            wanted = values.request(registry, **changed)
             yield busy(True) | ({controls.seed: wanted.seed} if not walk and "variation_of" not in changed else {})
-            for shown in draw(request, shelf, values.model, wanted, walk):
+            for shown in draw(request, registry, values.model, wanted, walk):
                 yield _update(result, request, shown)
             yield busy(False) | _downloads(result, shown.batch)
             return shown.batch
@@ -132,9 +132,9 @@ def build(shelf: Shelf) -> GenerateTab:
         walk = Walk(whole(to_seed or 0), whole(frames))
         changed = dict(seed=whole(from_seed or 0), variation_of=None, start=None)
         batch = yield from run(Values(*settings), request, walk, **changed)
-        film = SESSIONS.of(request).film
-        if batch and film.frames:
-            pictures = film.frames[-1].guess
+        trajectory = SESSIONS.of(request).trajectory
+        if batch and trajectory.frames:
+            pictures = trajectory.frames[-1].guess
             target = batch.paths[0].parent / "walk.webp"
             save_animation([grid(p[None], width=ANIMATION_WIDTH) for p in pictures], target)
             some = pictures[:: max(1, -(-len(pictures) // STRIP_FRAMES))]
@@ -149,14 +149,14 @@ def build(shelf: Shelf) -> GenerateTab:
     stop.click(_stop, None, None, queue=False, **QUIET)
 
     def on_words(request: gr.Request, *texts):
-        return left_out(shelf, *texts, request)
+        return left_out(registry, *texts, request)
 
     said = [controls.model, prompt, controls.negative]
     gr.on(
         [c.change for c in said], on_words, said, note,
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
-    build_examples(shelf, controls, examples)
+    build_examples(registry, controls, examples)
     last = [controls.seed, controls.new_seed, controls.variation_of, controls.variation_strength]
     reuse.click(_last_seed, None, last, **QUIET)
 
@@ -169,8 +169,8 @@ def build(shelf: Shelf) -> GenerateTab:
         lambda path: (path or gr.skip(), gr.Accordion(open=True)), result.chosen_path, [controls.start, start_box],
         **QUIET,
     )  # fmt: skip
-    animate.click(_animate_steps, result.view, result.film, show_progress="minimal", api_visibility="private")
-    build_api(shelf)
+    animate.click(_animate_steps, result.view, result.animation, show_progress="minimal", api_visibility="private")
+    build_api(registry)
     return GenerateTab(send, result.chosen_path, controls.model)
 
 
@@ -201,12 +201,12 @@ def _build_result() -> tuple[_Result, tuple]:
             variations = gr.Button(T("variations"), elem_id="variations", **small)
             use_as_start = gr.Button(T("use_as_start"), elem_id="use-as-start", **small)
             send = gr.Button(T("send_to_restore"), elem_id="send-to-restore", **small)
-        film = gr.Image(
+        animation = gr.Image(
             label=T("animation"), interactive=False, visible=False, height=400, buttons=["download"], elem_id="film"
         )
     chosen_path = gr.State()
     result = _Result(
-        preview, line, steps_row, step, view, level, gallery, actions, one, every, chosen, film, chosen_path
+        preview, line, steps_row, step, view, level, gallery, actions, one, every, chosen, animation, chosen_path
     )
     return result, (variations, use_as_start, send, animate)
 
@@ -232,8 +232,8 @@ def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
     update: dict = {result.status: shown.status}
     if shown.preview is not None:
         update[result.preview] = shown.preview
-    if shown.film:
-        end = shown.film.frames[-1]
+    if shown.trajectory:
+        end = shown.trajectory.frames[-1]
         update[result.steps_row] = gr.Column(visible=True)
         update[result.step] = gr.Slider(maximum=max(2, end.index), value=end.index)
         update[result.view] = "guess"
@@ -244,7 +244,7 @@ def _update(result: _Result, request: gr.Request, shown: Shown) -> dict:
         update[result.gallery] = gr.Gallery([str(path) for path in paths], selected_index=0)
         update[result.chosen_path] = str(paths[0])
         update[result.chosen] = _line(request, "seed_is", seed=shown.batch.noises[0])
-        update[result.film] = gr.Image(None, visible=False)
+        update[result.animation] = gr.Image(None, visible=False)
     return update
 
 
@@ -274,10 +274,10 @@ def _last_seed(request: gr.Request):
 
 def _show_step(index: float, view: str, request: gr.Request):
     session = SESSIONS.of(request)
-    film = session.film
-    if not film.frames:
+    trajectory = session.trajectory
+    if not trajectory.frames:
         raise gr.Error(say(request, "no_steps"), print_exception=False)
-    frame = film.at(int(index))
+    frame = trajectory.at(int(index))
     return session.preview(grid(getattr(frame, view))), _line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
 
 
@@ -293,8 +293,8 @@ def _choose(event: gr.SelectData, request: gr.Request):
 
 def _animate_steps(view: str, request: gr.Request):
     session = SESSIONS.of(request)
-    if not session.film.frames:
+    if not session.trajectory.frames:
         raise gr.Error(say(request, "no_steps"), print_exception=False)
     target = session.new_folder() / "denoising.webp"
-    save_animation([grid(getattr(frame, view), width=ANIMATION_WIDTH) for frame in session.film.frames], target)
+    save_animation([grid(getattr(frame, view), width=ANIMATION_WIDTH) for frame in session.trajectory.frames], target)
     return gr.Image(target, visible=True)

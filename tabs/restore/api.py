@@ -6,17 +6,17 @@ from typing import TypeVar
 import gradio as gr
 import numpy as np
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import read_mask, save_mask
 from sd_core.pictures.original import open_original
 from sd_core.restoration.inpainting import FILL_STEPS
-from sd_core.restoration.region import Square
+from sd_core.restoration.region import CropBox
 from tabs.common.api import answered, last
 from tabs.common.forms import whole
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS, Caller
 from tabs.common.words import add_words, say
-from tabs.restore.job import Wanted, clean_small, propose, repair
+from tabs.restore.job import RestoreJobRequest, clean_small, propose, repair
 
 T = TypeVar("T")
 SHOWN_VALUE = 40  # characters of what is no number
@@ -34,15 +34,15 @@ add_words({
 })  # fmt: skip
 
 
-def build_api(shelf: Shelf) -> None:
+def build_api(registry: ModelRegistry) -> None:
     """Adds the endpoints /restore, /draw_missing, /find_damage and /remove_noise, without anything to see."""
 
     def chosen(model: str, kind: str, caller: Caller) -> str:
-        names = shelf.names(kind)
+        names = registry.names(kind)
         if not (model or names):
             raise ValueError(say(caller, "no_restorer" if kind == "restorer" else "no_model"))
         name = str(model or names[0])
-        if shelf.describe(name).model.kind != kind:
+        if registry.describe(name).model.kind != kind:
             raise ValueError(say(caller, f"takes_{kind}", model=name, names=", ".join(names) or "-"))
         return name
 
@@ -60,7 +60,7 @@ def build_api(shelf: Shelf) -> None:
         return upload["path"]
 
     def found_in(picture: str, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
-        found = yield from last(propose(caller, shelf, model, open_original(picture)))
+        found = yield from last(propose(caller, registry, model, open_original(picture)))
         return finished(None if isinstance(found, Waiting) else found, caller)
 
     def marked(picture: str, mask: dict | None, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
@@ -116,8 +116,10 @@ def build_api(shelf: Shelf) -> None:
                 seed=seed,
             )  # fmt: skip
             marks = (yield from marked(path, mask, name, caller)) if mask or mode == "marked" else None
-            wanted = Wanted(path, name, marks, mode == "whole", power, level or None, *others, fill_transparent)
-            shown = yield from last(repair(caller, shelf, wanted))
+            wanted = RestoreJobRequest(
+                path, name, marks, mode == "whole", power, level or None, *others, fill_transparent
+            )
+            shown = yield from last(repair(caller, registry, wanted))
             return list(finished(shown.repaired, caller).paths)
 
         yield from answered(request, job)
@@ -153,11 +155,11 @@ def build_api(shelf: Shelf) -> None:
             path, name = path_of(picture, caller), chosen(model, "generator", caller)
             count, answers, first = numbers(caller, steps=steps, candidates=candidates, seed=seed)
             marks = yield from marked(path, mask, "", caller)
-            wanted = Wanted(
+            wanted = RestoreJobRequest(
                 path, name, marks, steps=count, candidates=answers, seed=first, fill=fill_transparent,
-                prompt=str(prompt or ""), square=Square.around(marks),
+                prompt=str(prompt or ""), square=CropBox.around(marks),
             )  # fmt: skip
-            shown = yield from last(repair(caller, shelf, wanted))
+            shown = yield from last(repair(caller, registry, wanted))
             return list(finished(shown.repaired, caller).paths)
 
         yield from answered(request, job)
@@ -207,10 +209,10 @@ def build_api(shelf: Shelf) -> None:
         def job(caller: Caller) -> Generator[object, None, str]:
             path, name = path_of(picture, caller), chosen(model, "generator", caller)
             level, count, first = numbers(caller, sigma=sigma, steps=steps, seed=seed)
-            wanted = Wanted(
+            wanted = RestoreJobRequest(
                 path, name, whole=True, sigma=level or None, prompt=str(prompt or ""), steps=count, seed=first
             )  # fmt: skip
-            return str(finished((yield from last(clean_small(caller, shelf, wanted))), caller))
+            return str(finished((yield from last(clean_small(caller, registry, wanted))), caller))
 
         yield from answered(request, job)
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import full_mask, holes
-from sd_core.pictures.metrics import SSIM_WINDOW, closeness, disagreement
+from sd_core.pictures.metrics import SSIM_WINDOW, disagreement, psnr_and_ssim
 from sd_core.pictures.original import OPAQUE, Original, open_original
 from sd_core.pictures.output import save_png
 from sd_core.pictures.pixels import to_image
@@ -23,7 +23,7 @@ from sd_core.pictures.previews import alpha, comparable, heat_map, looked_at, on
 from sd_core.restoration.detection import FIND_PIXELS, find_damage
 from sd_core.restoration.inpainting import RESAMPLING
 from sd_core.restoration.pipeline import restore, work
-from sd_core.restoration.region import Square, clean_square, fill_square
+from sd_core.restoration.region import CropBox, clean_square, fill_square
 from sd_core.restoration.request import RestoreRequest, Restoring, answers
 from tabs.common.hosting import allowed
 from tabs.common.jobs import Stream, Waiting
@@ -47,7 +47,7 @@ add_words({
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class RestoreJobRequest:
     """What a person asks for.
 
     Attributes:
@@ -74,7 +74,7 @@ class Wanted:
     seed: int = 0
     fill: bool = False
     prompt: str = ""
-    square: Square | None = None
+    square: CropBox | None = None
     original: str | None = None
 
 
@@ -87,7 +87,7 @@ class Repaired:
         paths: of the candidates, to take home.
         shown: small copies of them.
         heat: the map of where candidates disagree, if there are several.
-        original: as in `Wanted`.
+        original: as in `RestoreJobRequest`.
         notes: keys of `originals.NOTES`.
     """
 
@@ -108,15 +108,15 @@ class Shown:
     repaired: Repaired | None = None
 
 
-def repair(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Shown]:
+def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
     before the first candidate was finished. Once abandoned it says nothing more."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     original = open_original(wanted.picture)
-    job = _job(shelf, wanted, original)
+    job = _job(registry, wanted, original)
     check_work(job.pixels, visitor)
     newest = None
-    stream = session.start(Stream(lambda: job.work(shelf), line(shelf)))
+    stream = session.start(Stream(lambda: job.work(registry), line(registry)))
     for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, job.outline)):
         newest = item
         if stream.abandoned:
@@ -161,29 +161,31 @@ class _Job:
     pixels: int
     outline: Image.Image | None = None
 
-    def work(self, shelf: Shelf) -> Iterator[Restoring]:
+    def work(self, registry: ModelRegistry) -> Iterator[Restoring]:
         """The repair, piece by piece."""
         finished = ()
-        for item in compute(shelf, _pieces, (self.model, self.how, self.args), self.pixels):
+        for item in compute(registry, _pieces, (self.model, self.how, self.args), self.pixels):
             finished += item.pictures
             yield replace(item, pictures=finished)
 
 
-def _pieces(shelf: Shelf, model: str, how: Callable[..., Iterator[Restoring]], args: tuple) -> Iterator[Restoring]:
+def _pieces(
+    registry: ModelRegistry, model: str, how: Callable[..., Iterator[Restoring]], args: tuple
+) -> Iterator[Restoring]:
     """A repair with each finished picture only once: it may have a long way to go."""
     count = 0
-    for item in how(shelf.load(model), *args):
+    for item in how(registry.load(model), *args):
         yield replace(item, pictures=item.pictures[count:])
         count = len(item.pictures)
 
 
-def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
+def _job(registry: ModelRegistry, wanted: RestoreJobRequest, original: Original) -> _Job:
     """Each kind of repair is one branch here."""
     rgb = torch.from_numpy(original.rgb())
     mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
     count = answers(wanted.candidates, wanted.steps)
     how = wanted.steps, wanted.seed, wanted.candidates
-    model = shelf.describe(wanted.model).model
+    model = registry.describe(wanted.model).model
     if model.kind == "restorer":
         request = RestoreRequest(
             mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, wanted.steps, wanted.candidates,
@@ -197,7 +199,7 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
             if wanted.fill and changed is not None:
                 outline = Image.fromarray(np.where(changed, OPAQUE, outline).astype(np.uint8))
         return _Job(wanted.model, restore, (rgb, request), changed, count, pixels, outline)
-    square = wanted.square or Square.within(original.size)
+    square = wanted.square or CropBox.within(original.size)
     inside = square.mask(original.size)
     pixels = wanted.steps * wanted.candidates * model.resolution**2
     if wanted.whole:
@@ -210,7 +212,11 @@ def _job(shelf: Shelf, wanted: Wanted, original: Original) -> _Job:
 
 
 def _keep(
-    folder: Path, original: Original, pictures: tuple[Tensor, ...], changed: np.ndarray | None, wanted: Wanted
+    folder: Path,
+    original: Original,
+    pictures: tuple[Tensor, ...],
+    changed: np.ndarray | None,
+    wanted: RestoreJobRequest,
 ) -> Repaired:
     """Writes the candidates, each uint8 [H, W, 3], as files."""
     stem = Path(wanted.picture).stem.removesuffix("-restored")[:80] or "picture"
@@ -254,36 +260,38 @@ def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tupl
     )
     if not truth.shape == before.shape == after.shape or min(truth.shape[:2]) < SSIM_WINDOW:
         return None
-    return closeness(before, truth), closeness(after, truth)
+    return psnr_and_ssim(before, truth), psnr_and_ssim(after, truth)
 
 
-def propose(visitor: Visitor, shelf: Shelf, model: str, original: Original) -> Iterator[np.ndarray | Waiting]:
+def propose(
+    visitor: Visitor, registry: ModelRegistry, model: str, original: Original
+) -> Iterator[np.ndarray | Waiting]:
     """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end. Once abandoned it says
     nothing more."""
     rgb = torch.from_numpy(original.rgb())
 
     def find():
-        for found in compute(shelf, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
+        for found in compute(registry, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
             yield found.numpy() | full_mask(holes(original), original.size)
 
-    stream = SESSIONS.of(visitor).start(Stream(find, line(shelf)))
+    stream = SESSIONS.of(visitor).start(Stream(find, line(registry)))
     for item in stream:
         if stream.abandoned:
             return
         yield item
 
 
-def _found(shelf: Shelf, model: str, picture: Tensor) -> Iterator[Tensor]:
-    yield find_damage(shelf.load(model), picture)
+def _found(registry: ModelRegistry, model: str, picture: Tensor) -> Iterator[Tensor]:
+    yield find_damage(registry.load(model), picture)
 
 
-def clean_small(visitor: Visitor, shelf: Shelf, wanted: Wanted) -> Iterator[Path | None]:
+def clean_small(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest) -> Iterator[Path | None]:
     """Removes noise from a picture's middle with a generator, and leaves it at the generator's own size. The last item
     is the file; the others are None, as is the last if it was stopped."""
     session = SESSIONS.of(visitor)
-    job = _job(shelf, wanted, open_original(wanted.picture))
+    job = _job(registry, wanted, open_original(wanted.picture))
     newest = None
-    for item in session.start(Stream(lambda: job.work(shelf), line(shelf))):
+    for item in session.start(Stream(lambda: job.work(registry), line(registry))):
         newest = newest if isinstance(item, Waiting) else item
         yield None
     if newest and newest.pictures:

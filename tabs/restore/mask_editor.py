@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import MARKED_SIDE, full_mask, holes, proxy_mask, read_mask, save_mask
 from sd_core.pictures.original import open_original
 from sd_core.pictures.previews import framed, unframed
@@ -157,7 +157,9 @@ def keep_mask(mask: np.ndarray, folder: Path, name: str = "mask.png") -> str:
     return str(path)
 
 
-def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox) -> None:
+def wire_marking(
+    parts: Marking, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox
+) -> None:
     """What the buttons do. `opened` holds an `Opened`."""
 
     def on_find(current: Opened, model: str | None, editor: dict, exact: str | None, request: gr.Request):
@@ -166,11 +168,11 @@ def wire_marking(parts: Marking, shelf: Shelf, opened: gr.State, model: gr.Dropd
         try:
             original = open_original(current.path)
             mask = marked(editor, current.size, exact)
-            finder = model if model in shelf.names("restorer") else next(iter(shelf.names("restorer")), None)
+            finder = model if model in registry.names("restorer") else next(iter(registry.names("restorer")), None)
             if finder is None:
                 raise ValueError(say(request, "no_restorer"))
             found = None
-            for item in propose(request, shelf, finder, original):
+            for item in propose(request, registry, finder, original):
                 found = found if isinstance(item, Waiting) else item
             if found is None:  # something else was begun meanwhile
                 yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}

@@ -8,17 +8,17 @@ from PIL import Image
 
 from sd_core.diffusion.noise import MAX_SEED
 from sd_core.errors import CheckpointError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import proxy_size
 from sd_core.pictures.previews import outlined
 from sd_core.restoration.inpainting import FILL_STEPS
-from sd_core.restoration.region import Square
+from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
 from tabs.common.errors import told
 from tabs.common.forms import whole
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, add_words, say
-from tabs.restore.job import Wanted
+from tabs.restore.job import RestoreJobRequest
 from tabs.restore.picture import Opened
 
 MAX_LEVEL = 150  # of the noise slider, on the scale 0-255
@@ -98,13 +98,15 @@ class Chosen:
     down: float
     share: float
 
-    def wanted(self, opened: Opened, mask: np.ndarray | None, generator: bool, original: str | None) -> Wanted:
+    def wanted(
+        self, opened: Opened, mask: np.ndarray | None, generator: bool, original: str | None
+    ) -> RestoreJobRequest:
         """The request they make. Raises ValueError with one sentence."""
         square = None
         if generator:
-            square = Square.within(opened.size, self.across / 100, self.down / 100, self.share / 100)
+            square = CropBox.within(opened.size, self.across / 100, self.down / 100, self.share / 100)
         cleaning = self.what == "whole"
-        return Wanted(
+        return RestoreJobRequest(
             opened.path,
             self.model,
             mask,
@@ -131,8 +133,8 @@ class Boxes:
     shown: gr.Image
 
 
-def build_choices(shelf: Shelf) -> tuple[Choices, Boxes]:
-    models = model_choices(shelf)
+def build_choices(registry: ModelRegistry) -> tuple[Choices, Boxes]:
+    models = model_choices(registry)
     model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("model"), elem_id="restorer")
     ways = [(T("repair_marked"), "marked"), (T("repair_whole"), "whole")]
     what = gr.Radio(ways, value="marked", label=T("repair_what"), elem_id="repair-what")
@@ -173,21 +175,21 @@ def build_choices(shelf: Shelf) -> tuple[Choices, Boxes]:
     return choices, Boxes(whole_box, square_box, shown)
 
 
-def model_choices(shelf: Shelf, request: gr.Request | None = None) -> list[tuple[str, str]]:
+def model_choices(registry: ModelRegistry, request: gr.Request | None = None) -> list[tuple[str, str]]:
     """The choices of the model picker: restorers, and generators with the size they work at."""
-    found = [(say(request, "restorer_choice", name=name), name) for name in shelf.names("restorer")]
-    for name in shelf.names("generator"):
+    found = [(say(request, "restorer_choice", name=name), name) for name in registry.names("restorer")]
+    for name in registry.names("generator"):
         try:
-            size = shelf.describe(name).model.resolution
+            size = registry.describe(name).model.resolution
         except CheckpointError:  # it went away in the meantime
             continue
         found.append((say(request, "generator_choice", name=name, size=size), name))
     return found
 
 
-def is_generator(shelf: Shelf, model: str | None) -> bool:
+def is_generator(registry: ModelRegistry, model: str | None) -> bool:
     try:
-        return bool(model) and shelf.describe(model).model.kind == "generator"
+        return bool(model) and registry.describe(model).model.kind == "generator"
     except CheckpointError:
         return False
 
@@ -220,19 +222,19 @@ def moved(clicked_at: tuple[int, int], size: tuple[int, int], share: float) -> t
 
 def square_on(picture: Image.Image, across: float, down: float, share: float) -> Image.Image:
     """The picture with the square that is worked on."""
-    square = Square.within(picture.size, across / 100, down / 100, share / 100)
+    square = CropBox.within(picture.size, across / 100, down / 100, share / 100)
     return outlined(picture, square.left, square.top, square.side)
 
 
-def wire_choices(choices: Choices, boxes: Boxes, shelf: Shelf, opened: gr.State) -> None:
+def wire_choices(choices: Choices, boxes: Boxes, registry: ModelRegistry, opened: gr.State) -> None:
     """What changes as one chooses. `opened` holds an `Opened`."""
 
     def on_arrange(model: str | None, what: str, current: Opened | None):
-        return arranged(choices, boxes, is_generator(shelf, model), what, bool(current and current.has_alpha))
+        return arranged(choices, boxes, is_generator(registry, model), what, bool(current and current.has_alpha))
 
     def on_other(model: str | None, what: str):
         """Another kind of repair is chosen: the steps that it usually takes."""
-        return FILL_STEPS if what == "marked" and is_generator(shelf, model) else 1
+        return FILL_STEPS if what == "marked" and is_generator(registry, model) else 1
 
     @told
     def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):

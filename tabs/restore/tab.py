@@ -13,7 +13,7 @@ from pathlib import Path
 import gradio as gr
 
 from sd_core.errors import PictureError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import is_shown_by_browsers
 from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import open_original
@@ -26,7 +26,7 @@ from tabs.common.words import T, add_words, say
 from tabs.restore.api import build_api
 from tabs.restore.degrade import build_damaging, make_damaged
 from tabs.restore.examples import examples
-from tabs.restore.job import Repaired, Wanted, repair
+from tabs.restore.job import Repaired, RestoreJobRequest, repair
 from tabs.restore.mask_editor import SETTLED_JS, build_marking, canvas, keep_mask, marked, wire_marking
 from tabs.restore.picture import Made, Opened, digest
 from tabs.restore.result import begun, build_comparing, chosen, finished, update
@@ -60,7 +60,7 @@ class RestoreTab:
     picture: gr.Image
 
 
-def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
+def build(registry: ModelRegistry, tab: gr.Tab) -> RestoreTab:
     """Draws the tab inside the current `gr.Tab`, which is `tab`, and wires it."""
     gr.HTML(f'<div class="sd-note">{T("restore_about")}</div>')
     with gr.Row():
@@ -80,7 +80,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             marking = build_marking()
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            choices, boxes = build_choices(shelf)
+            choices, boxes = build_choices(registry)
         with gr.Column(scale=3, min_width=300):
             go = gr.Button(T("restore"), variant="primary", size="lg", interactive=False, elem_id="restore-go")
             stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="restore-stop")
@@ -89,7 +89,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
 
     def on_open(model: str | None, request: gr.Request):
         """The models and the examples of today. Drawing the examples takes some seconds, at the first visit only."""
-        offered = model_choices(shelf, request)
+        offered = model_choices(registry, request)
         names = [name for _, name in offered]
         chosen_model = model if model in names else (names[0] if names else None)
         shown = [(str(e.shown), say(request, f"damage_{e.kind}")) for e in examples()]
@@ -106,7 +106,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         nothing = idle | {opened: None, facts: "", undo: gr.Button(visible=False)}
         nothing |= {marking.box: gr.Column(visible=False), marking.hint: gr.HTML(visible=True)}
         if not upload:
-            return nothing | arranged(choices, boxes, is_generator(shelf, model), what, False)
+            return nothing | arranged(choices, boxes, is_generator(registry, model), what, False)
         path = upload["path"]
         try:
             mine = made.get(digest(path), Made(path, None))
@@ -125,7 +125,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         what = mine.what or what
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
         notes += [say(request, f"note_{key}") for key in original.notes]
-        shown = idle | arranged(choices, boxes, is_generator(shelf, model), what, original.has_alpha, False)
+        shown = idle | arranged(choices, boxes, is_generator(registry, model), what, original.has_alpha, False)
         if mine.repaired:
             with suppress(FileNotFoundError, PictureError):  # the system may have tidied it away
                 shown |= finished(comparing, mine.repaired, mine.candidate, request)
@@ -169,14 +169,16 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         try:
             wanted = asked(Chosen(*values), current, editor, exact, made, request)
             yield busy(True) | begun(comparing)
-            for shown in repair(request, shelf, wanted):
+            for shown in repair(request, registry, wanted):
                 yield update(comparing, shown, request)
             yield busy(False)
         except Exception as error:  # told in one sentence
             yield busy(False) | {comparing.status: Status(request).ready()}
             raise plain_error(error, request) from error
 
-    def asked(chose: Chosen, current: Opened | None, editor, exact, made: dict, request: gr.Request) -> Wanted:
+    def asked(
+        chose: Chosen, current: Opened | None, editor, exact, made: dict, request: gr.Request
+    ) -> RestoreJobRequest:
         """What the settings mean. Raises ValueError with one sentence."""
         if current is None:
             raise ValueError(say(request, "no_upload"))
@@ -187,7 +189,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
             raise ValueError(say(request, "no_marks"))
         mine = made.get(digest(current.path))
         return chose.wanted(
-            current, mask if mask.any() else None, is_generator(shelf, chose.model), mine and mine.original
+            current, mask if mask.any() else None, is_generator(registry, chose.model), mine and mine.original
         )
 
     def busy(yes: bool) -> dict:
@@ -229,8 +231,8 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     put.success(None, js=SETTLED_JS, **QUIET).then(
         on_settled, [opened, marking.exact], [go, marking.editor, marking.note], show_progress_on=marking.note, **QUIET
     )
-    wire_marking(marking, shelf, opened, choices.model, choices.fill)
-    wire_choices(choices, boxes, shelf, opened)
+    wire_marking(marking, registry, opened, choices.model, choices.fill)
+    wire_choices(choices, boxes, registry, opened)
     damaging.go.click(
         on_damage, [opened, damaging.kind, damaging.strength, damaging.seed, known], [picture, known], **QUIET
     )
@@ -246,7 +248,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
     current = [opened, marking.editor, marking.exact, choices.what, comparing.repaired, comparing.number, known]
     go_on.click(on_go_on, current, [picture, known], **QUIET)
     undo.click(on_undo, [opened, known], [picture, known], **QUIET)
-    build_api(shelf)
+    build_api(registry)
     return RestoreTab(picture)
 
 

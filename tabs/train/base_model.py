@@ -3,7 +3,7 @@
 import gradio as gr
 
 from sd_core.errors import CheckpointError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.common.words import T, add_words
 
 RESOLUTION = 64  # pixels a side, where nobody chooses
@@ -21,35 +21,35 @@ add_words({
 })  # fmt: skip
 
 
-def starts(shelf: Shelf) -> list[tuple[str, str]]:
+def starts(registry: ModelRegistry) -> list[tuple[str, str]]:
     """The choices of the picker."""
-    names = [*shelf.names(), *shelf.names("restorer")]
+    names = [*registry.names(), *registry.names("restorer")]
     return [(T("train_fresh"), ""), (T("train_fresh_restorer"), FRESH_RESTORER), *((name, name) for name in names)]
 
 
-def starts_of_today(shelf: Shelf, chosen: str) -> gr.Dropdown:
+def starts_of_today(registry: ModelRegistry, chosen: str) -> gr.Dropdown:
     """The picker with what there is now."""
-    choices = starts(shelf)
+    choices = starts(registry)
     known = {value for _, value in choices}
     return gr.Dropdown(choices=choices, value=chosen if chosen in known else "")
 
 
-def kind_of(shelf: Shelf, start: str) -> str:
+def kind_of(registry: ModelRegistry, start: str) -> str:
     """The kind of model that a training from `start` makes. Raises CheckpointError if there is no such model."""
     if start in FRESH:
         return "restorer" if start == FRESH_RESTORER else "generator"
-    return shelf.describe(start).model.kind
+    return registry.describe(start).model.kind
 
 
-def kind_shown(shelf: Shelf, start: str) -> str:
+def kind_shown(registry: ModelRegistry, start: str) -> str:
     """The same for a page that shows what belongs to it: starting from a model that has just gone is refused later."""
     try:
-        return kind_of(shelf, start)
+        return kind_of(registry, start)
     except CheckpointError:
         return "generator"
 
 
-def resolution_of(shelf: Shelf, start: str, chosen: int | None) -> int:
+def resolution_of(registry: ModelRegistry, start: str, chosen: int | None) -> int:
     """The pixels a side that a training from `start` works at: those `chosen` for a fresh model. Raises CheckpointError
     like `kind_of`."""
-    return chosen or RESOLUTION if start in FRESH else shelf.describe(start).model.resolution
+    return chosen or RESOLUTION if start in FRESH else registry.describe(start).model.resolution

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 from PIL import Image
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs.run import Run
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, add_words, say
@@ -36,7 +36,7 @@ class Comparison:
     picked: gr.State
 
 
-def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
+def build_comparison(registry: ModelRegistry, scale: gr.Radio) -> Comparison:
     """Draws and wires them; `scale` holds "logarithmic" or "linear"."""
     with gr.Accordion(T("compare"), open=False, elem_id="compare-runs"):
         picker = gr.Dropdown(
@@ -50,7 +50,7 @@ def build_comparison(shelf: Shelf, scale: gr.Radio) -> Comparison:
         )  # fmt: skip
 
     def on_pick(names: list[str], scale: str, visitor: gr.Request):
-        runs = [Run(shelf.runs / name) for name in names or [] if (shelf.runs / name).is_dir()][:MOST]
+        runs = [Run(registry.runs / name) for name in names or [] if (registry.runs / name).is_dir()][:MOST]
         if not runs:
             return "", gr.Gallery(visible=False)
         curves = []

@@ -13,7 +13,7 @@ from sd_core.data.characters.draw import STYLES
 from sd_core.data.folder import FITS
 from sd_core.data.preview import Preview, preview, preview_pairs
 from sd_core.errors import RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, add_words, say
@@ -109,7 +109,9 @@ def kinds_for(model_kind: str) -> list[tuple[str, str]]:
     return [(T(f"data_{kind}"), kind) for kind in KINDS if model_kind == "generator" or kind != "cifar10"]
 
 
-def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shelf: Shelf, limits: Limits) -> None:
+def wire_data(
+    data: DataControls, start: gr.Dropdown, resolution: gr.Radio, registry: ModelRegistry, limits: Limits
+) -> None:
     """Shows what was dropped, as training from `start` will see it, whenever that changes."""
 
     def on_files(
@@ -120,7 +122,7 @@ def wire_data(data: DataControls, start: gr.Dropdown, resolution: gr.Radio, shel
         try:
             limits.check_allowed(visitor)
             source = staged(paths, limits, visitor)
-            pixels, pairs = resolution_of(shelf, start, resolution), kind_of(shelf, start) == "restorer"
+            pixels, pairs = resolution_of(registry, start, resolution), kind_of(registry, start) == "restorer"
             if pairs:
                 found = preview_pairs(source, pixels)
             else:

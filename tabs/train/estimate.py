@@ -5,7 +5,7 @@ import html
 import gradio as gr
 
 from sd_core.errors import CheckpointError, ProbeFailed, RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.training.estimate import probe
 from tabs.common.errors import plain_error
 from tabs.common.forms import whole
@@ -30,7 +30,7 @@ def sample_every(steps: int) -> int:
 
 
 def build_estimate(
-    shelf: Shelf,
+    registry: ModelRegistry,
     limits: Limits,
     start: gr.Dropdown,
     size: gr.Radio,
@@ -48,7 +48,7 @@ def build_estimate(
         try:
             limits.check_allowed(visitor)
             steps = max(1, whole(steps or 1))
-            found = probe(kind_of(shelf, start), size, resolution_of(shelf, start, resolution), whole(batch))
+            found = probe(kind_of(registry, start), size, resolution_of(registry, start, resolution), whole(batch))
         except (RunError, ProbeFailed, CheckpointError, OSError) as error:
             raise plain_error(error, visitor) from error
         seconds = found.seconds(steps, steps // sample_every(steps))

@@ -9,7 +9,7 @@ import gradio as gr
 
 from sd_core.errors import CheckpointError
 from sd_core.models import checkpoint
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import make_zip
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
@@ -51,7 +51,7 @@ class After:
     pushed: gr.HTML
 
 
-def build_after(shelf: Shelf, chosen: gr.State) -> After:
+def build_after(registry: ModelRegistry, chosen: gr.State) -> After:
     """Draws the components and wires them to the run `chosen`."""
     with gr.Accordion(T("after"), open=False, elem_id="after"):
         with gr.Row():
@@ -67,7 +67,7 @@ def build_after(shelf: Shelf, chosen: gr.State) -> After:
         pushed = gr.HTML(elem_id="hub-pushed")
 
     def saved(name: str, visitor: gr.Request) -> Path:
-        folder = Run(shelf.runs / name).checkpoint
+        folder = Run(registry.runs / name).checkpoint
         if not name or not folder.is_dir():
             raise CheckpointError(say(visitor, "not_saved", name=name) if name else say(visitor, "no_run"))
         return folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sd_core.errors import RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs.queue import ask, enqueue
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
@@ -78,7 +78,7 @@ def build_steering() -> Steering:
 
 
 def wire_steering(
-    steering: Steering, shelf: Shelf, limits: Limits, watched: list, outputs: list, look: Callable[..., dict]
+    steering: Steering, registry: ModelRegistry, limits: Limits, watched: list, outputs: list, look: Callable[..., dict]
 ) -> None:
     """Lets the buttons do their work. The first of `watched` is the chosen run's name, the last one the browser's; and
     `look(visitor, *watched)` is what the page shows afterwards."""
@@ -87,7 +87,7 @@ def wire_steering(
         try:
             if not name:
                 raise RunError(say(visitor, "no_run"))
-            run = Run(shelf.runs / name)
+            run = Run(registry.runs / name)
             limits.check_steer(run, browser, visitor)
             action(run)
         except (RunError, OSError) as error:

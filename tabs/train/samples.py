@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import save_animation
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
@@ -34,7 +34,7 @@ class SamplesView:
     picture: gr.Image
     position: gr.Slider
     animate: gr.Button
-    film: gr.Image
+    animation: gr.Image
 
 
 def build_samples() -> SamplesView:
@@ -47,20 +47,20 @@ def build_samples() -> SamplesView:
         1, 2, 1, step=1, label=T("samples_slider"), buttons=[], visible=False, elem_id="samples-position"
     )
     animate = gr.Button(T("samples_animate"), size="sm", visible=False, elem_id="samples-animate")
-    film = gr.Image(interactive=False, visible=False, height=400, buttons=["download"], elem_id="samples-film")
-    return SamplesView(picture, position, animate, film)
+    animation = gr.Image(interactive=False, visible=False, height=400, buttons=["download"], elem_id="samples-film")
+    return SamplesView(picture, position, animate, animation)
 
 
-def wire_samples(view: SamplesView, shelf: Shelf, chosen: gr.State) -> None:
+def wire_samples(view: SamplesView, registry: ModelRegistry, chosen: gr.State) -> None:
     """Lets the slider and the button do their work for the run `chosen`."""
 
     def on_slide(name: str, position: float, visitor: gr.Request):
-        grids = Run(shelf.runs / name).samples() if name else []
+        grids = Run(registry.runs / name).samples() if name else []
         return show(grids, int(position), visitor) if grids else gr.skip()
 
     def on_animate(name: str, visitor: gr.Request):
         try:
-            grids = Run(shelf.runs / name).samples() if name else []
+            grids = Run(registry.runs / name).samples() if name else []
             if not grids:
                 raise ValueError(say(visitor, "samples_too_few"))
             target = SESSIONS.of(visitor).new_folder() / f"{name}.webp"
@@ -72,7 +72,7 @@ def wire_samples(view: SamplesView, shelf: Shelf, chosen: gr.State) -> None:
     view.position.input(
         on_slide, [chosen, view.position], view.picture, trigger_mode="always_last", concurrency_limit=None, **QUIET
     )
-    view.animate.click(on_animate, chosen, view.film, show_progress="minimal", api_visibility="private")
+    view.animate.click(on_animate, chosen, view.animation, show_progress="minimal", api_visibility="private")
 
 
 def news(view: SamplesView, grids: list[Path], known: int, position: float, visitor: gr.Request, fresh: bool) -> dict:
@@ -87,7 +87,7 @@ def news(view: SamplesView, grids: list[Path], known: int, position: float, visi
     if following:
         update[view.picture] = show(grids, len(grids), visitor)
     if fresh:
-        update[view.film] = gr.Image(None, visible=False)
+        update[view.animation] = gr.Image(None, visible=False)
     return update
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
 from sd_core.data.pairs import MOST_DRAWN
 from sd_core.errors import CheckpointError, RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, new_name
 from sd_core.training.config import SIGMAS, TrainingConfig
@@ -117,7 +117,7 @@ class Values:
     flips: bool
     name: str
 
-    def create(self, shelf: Shelf, limits: Limits | None = None, pictures: Path | None = None) -> Run:
+    def create(self, registry: ModelRegistry, limits: Limits | None = None, pictures: Path | None = None) -> Run:
         """The run they make, waiting. `pictures` are one's own, a folder or .zip. Raises ValueError with one
         sentence."""
         limits = limits or Limits()
@@ -128,7 +128,7 @@ class Values:
         if len(prompts) > MOST_PROMPTS:
             raise RunError(f"A sample grid shows up to {MOST_PROMPTS} prompts, not {len(prompts)}.")
         characters, own = self.data == "characters", self.data == "own"
-        kind = kind_of(shelf, self.start)
+        kind = kind_of(registry, self.start)
         sigma_mean, sigma_std = SIGMAS[kind]
         config = RunConfig(
             data=str(pictures) if own else self.data,
@@ -139,7 +139,7 @@ class Values:
             fit=self.fit,
             size=self.size,
             resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
-            start=str(shelf.folder(self.start)) if self.start not in FRESH else "",
+            start=str(registry.folder(self.start)) if self.start not in FRESH else "",
             minutes=limits.minutes,
             training=TrainingConfig(
                 steps=steps,
@@ -158,8 +158,8 @@ class Values:
             ),
         ).settled()
         _check(config, limits)
-        name = (self.name or "").strip() or new_name(config.data if not own else pictures.name, shelf.runs)
-        return Run.create(name, config, shelf.runs, pictures if own else None)
+        name = (self.name or "").strip() or new_name(config.data if not own else pictures.name, registry.runs)
+        return Run.create(name, config, registry.runs, pictures if own else None)
 
 
 def _check(config: RunConfig, limits: Limits) -> None:
@@ -174,12 +174,12 @@ def _check(config: RunConfig, limits: Limits) -> None:
         raise RunError(f"Up to {limits.count:,} pictures are allowed here, not {config.count:,}.")
 
 
-def build_settings(shelf: Shelf, limits: Limits) -> Settings:
+def build_settings(registry: ModelRegistry, limits: Limits) -> Settings:
     """Draws the settings, and lets them follow one another."""
     taste = PRESETS["taste"]
     data = build_data(limits, taste.count)
     start = gr.Dropdown(
-        starts(shelf), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
+        starts(registry), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
     )
     size = gr.Radio(list(limits.sizes), value=taste.size, label=T("size"), elem_id="train-size")
     resolution = gr.Radio(list(limits.resolutions), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution")
@@ -205,13 +205,13 @@ def build_settings(shelf: Shelf, limits: Limits) -> Settings:
         data.kind, data.styles, data.count, data.files, data.fit, data.template, start, size, resolution, steps, batch,
         rate, ema, dropout, bf16, prompts, seed, flips, name,
     )  # fmt: skip
-    wire_data(data, start, resolution, shelf, limits)
-    _follow(shelf, data, settings, preset, limits)
-    build_estimate(shelf, limits, start, size, resolution, steps, batch)
+    wire_data(data, start, resolution, registry, limits)
+    _follow(registry, data, settings, preset, limits)
+    build_estimate(registry, limits, start, size, resolution, steps, batch)
     return settings
 
 
-def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Radio, limits: Limits) -> None:
+def _follow(registry: ModelRegistry, data: DataControls, settings: Settings, preset: gr.Radio, limits: Limits) -> None:
     """Lets a choice bring what belongs to it."""
     start, size, resolution = settings.start, settings.size, settings.resolution
 
@@ -223,7 +223,7 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
 
     def on_preset(key: str, model: str):
         chosen = PRESETS[key]
-        count = min(chosen.count, _most_characters(kind_shown(shelf, model), limits))
+        count = min(chosen.count, _most_characters(kind_shown(registry, model), limits))
         return chosen.steps, chosen.batch, count, gr.skip() if model not in FRESH else chosen.size
 
     def on_start(model: str, visitor: gr.Request):
@@ -231,7 +231,7 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
         if model in FRESH:
             return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
         try:
-            shape = shelf.describe(model).model
+            shape = registry.describe(model).model
         except CheckpointError as error:
             raise plain_error(error, visitor) from error
         offered = [value for _, value in resolution.choices]
@@ -243,7 +243,7 @@ def _follow(shelf: Shelf, data: DataControls, settings: Settings, preset: gr.Rad
 
     def on_kind(model: str, count: float, pictures: str):
         """A restorer is shown crops of large pictures, damaged and mirrored at random, and no captions."""
-        kind = kind_shown(shelf, model)
+        kind = kind_shown(registry, model)
         most = _most_characters(kind, limits)
         captioned = [type(each)(visible=kind == "generator") for each in of_captions]
         offered = kinds_for(kind)

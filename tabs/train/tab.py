@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sd_core.environment import runs_at_once
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.archive import open_files
 from sd_core.runs.queue import enqueue, ensure_keeper
 from sd_core.runs.run import Run
@@ -87,12 +87,12 @@ class _Watch:
         s, v = self.steering, self.samples
         return [
             self.runs, self.status, s.pause, s.resume, s.stop, s.longer, s.delete, self.plot, v.picture, v.position,
-            v.animate, v.film, self.after.download, self.after.pushed, self.log, self.comparison.runs, self.chosen,
+            v.animate, v.animation, self.after.download, self.after.pushed, self.log, self.comparison.runs, self.chosen,
             self.seen,
         ]  # fmt: skip
 
 
-def build(shelf: Shelf, tab: gr.Tab) -> None:
+def build(registry: ModelRegistry, tab: gr.Tab) -> None:
     """Draws the tab inside the current `gr.Tab`, which is `tab`, and wires it."""
     limits = Limits.of_environment()
     # Both are fixed, or a restart of the app would take every browser's runs away from it.
@@ -101,12 +101,12 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
     note = gr.HTML(limits.note(None), elem_id="train-limits")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            settings = build_settings(shelf, limits)
+            settings = build_settings(registry, limits)
             go = gr.Button(
                 T("start_training"), variant="primary", size="lg", interactive=not limits.refusal, elem_id="train-go"
             )
         with gr.Column(scale=2, min_width=300):
-            watch = _build_watch(shelf)
+            watch = _build_watch(registry)
     timer = gr.Timer(POLL_SECONDS)
     outputs = watch.outputs()
     watched = [watch.chosen, watch.seen, watch.samples.position, watch.scale, watch.comparison.picked, browser]
@@ -115,7 +115,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         visitor: gr.Request, name: str, seen: Seen, position: float, scale: str, compared: list[str], identity: str
     ) -> dict:
         """What is new about the run `name`, or the newest one."""
-        runs = Run.all(shelf.runs)
+        runs = Run.all(registry.runs)
         run = next((run for run in runs if run.name == name), runs[0] if runs else None)
         if run is None:
             return _no_news(watch, seen, compared, visitor)
@@ -129,19 +129,19 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
     def on_start(visitor: gr.Request, identity: str, scale: str, compared: list[str], *values):
         identity = identity or new_browser()
         try:
-            limits.check_start(identity, shelf.runs, visitor)
+            limits.check_start(identity, registry.runs, visitor)
             wanted = Values(*values)
             pictures = None
             if wanted.data == "own":
                 pictures = staged(wanted.files, limits, visitor)
                 open_files(pictures).close()  # refuses what is no .zip before a run is made of it
-            run = wanted.create(shelf, limits, pictures)
+            run = wanted.create(registry, limits, pictures)
             own(run, identity, visitor)
             enqueue(run)
         except Exception as error:  # told in one sentence
             raise plain_error(error, visitor) from error
         news = look(visitor, run.name, Seen(), 1, scale, compared, identity)
-        before = all_standings(Run.all(shelf.runs))[run.name].before
+        before = all_standings(Run.all(registry.runs))[run.name].before
         words = say(visitor, "run_queued", name=run.name, before=before) if before else None
         gr.Info(words or say(visitor, "run_started", name=run.name))
         return news | {settings.name: "", browser: identity, watch.chosen: run.name}
@@ -160,18 +160,18 @@ def build(shelf: Shelf, tab: gr.Tab) -> None:
         on_start, [browser, watch.scale, watch.comparison.picked, *settings.inputs()],
         [*outputs, settings.name, browser], concurrency_id=run_controls.ONE_BY_ONE, **QUIET,
     )  # fmt: skip
-    wire_steering(watch.steering, shelf, limits, watched, outputs, look)
-    wire_samples(watch.samples, shelf, watch.chosen)
+    wire_steering(watch.steering, registry, limits, watched, outputs, look)
+    wire_samples(watch.samples, registry, watch.chosen)
     watch.runs.select(on_choose, watched, outputs, **QUIET)
     gr.on([timer.tick, tab.select, watch.scale.input], on_look, watched, outputs, concurrency_limit=None, **QUIET)
-    tab.select(lambda chosen: starts_of_today(shelf, chosen), settings.start, settings.start, **QUIET)
+    tab.select(lambda chosen: starts_of_today(registry, chosen), settings.start, settings.start, **QUIET)
     tab.select(on_note, None, note, **QUIET)
     runs_at_once()  # an app that is set up wrongly says so when it starts
     if not limits.refusal:
-        ensure_keeper(shelf.runs)  # of what was queued before the machine or the app was restarted
+        ensure_keeper(registry.runs)  # of what was queued before the machine or the app was restarted
 
 
-def _build_watch(shelf: Shelf) -> _Watch:
+def _build_watch(registry: ModelRegistry) -> _Watch:
     runs = build_runs()
     status = gr.HTML(f'<div class="sd-status">{T("no_run")}</div>', elem_id="train-status")
     steering = build_steering()
@@ -181,8 +181,8 @@ def _build_watch(shelf: Shelf) -> _Watch:
     plot = gr.HTML(elem_id="loss")
     samples = build_samples()
     chosen = gr.State("")
-    after = export.build_after(shelf, chosen)
-    comparison = build_comparison(shelf, scale)
+    after = export.build_after(registry, chosen)
+    comparison = build_comparison(registry, scale)
     with gr.Accordion(T("log"), open=False):
         log = gr.Textbox(lines=8, max_lines=16, show_label=False, interactive=False, elem_id="train-log")
     return _Watch(runs, status, steering, scale, plot, samples, after, log, comparison, chosen, gr.State(Seen()))

@@ -6,7 +6,7 @@ import torch
 from skimage.data import chelsea
 
 from sd_core.degradation.presets import DIALS, damage_picture
-from sd_core.pictures.metrics import closeness
+from sd_core.pictures.metrics import psnr_and_ssim
 from sd_core.pictures.original import Original
 
 PICTURE = np.ascontiguousarray(chelsea()[30:210:2, 60:300:2])
@@ -14,7 +14,7 @@ PICTURE = np.ascontiguousarray(chelsea()[30:210:2, 60:300:2])
 
 def closeness_at(kind, strength):
     damaged, clean, _ = damage_picture(Original(PICTURE.copy()), kind, strength, 3)
-    return closeness(torch.from_numpy(damaged.rgb()), torch.from_numpy(clean.rgb()))[0]
+    return psnr_and_ssim(torch.from_numpy(damaged.rgb()), torch.from_numpy(clean.rgb()))[0]
 
 
 @pytest.mark.parametrize("kind", DIALS)

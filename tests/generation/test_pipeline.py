@@ -20,9 +20,9 @@ from sd_core.generation.infotext import (
 from sd_core.generation.pipeline import CHUNK, generate, interpolate
 from sd_core.generation.request import MAX_COUNT, SAMPLERS, GenerationRequest
 from sd_core.generation.seeds import Noise, slerp
-from sd_core.generation.trajectory import MAX_BYTES, Film
+from sd_core.generation.trajectory import MAX_BYTES, Trajectory
 from sd_core.models import checkpoint
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 
 
 def last(steps):
@@ -233,7 +233,7 @@ def test_image_to_image_says_so_in_the_file():
     assert parameters(request, Noise(0), "m", (8, 8)).strength == 0.4
 
 
-# The film of a batch
+# The trajectory of a batch
 
 
 def step(index, count, pictures=2, side=8):
@@ -243,70 +243,70 @@ def step(index, count, pictures=2, side=8):
 
 
 def test_a_film_keeps_every_step():
-    film = Film()
+    trajectory = Trajectory()
     for i in range(1, 6):
-        film.add(step(i, 5))
-    assert [frame.index for frame in film.frames] == [1, 2, 3, 4, 5]
-    assert film.at(3).index == 3 and film.at(99).index == 5
-    assert film.frames[0].guess.shape == (2, 8, 8, 3)
+        trajectory.add(step(i, 5))
+    assert [frame.index for frame in trajectory.frames] == [1, 2, 3, 4, 5]
+    assert trajectory.at(3).index == 3 and trajectory.at(99).index == 5
+    assert trajectory.frames[0].guess.shape == (2, 8, 8, 3)
 
 
 def test_a_long_film_stays_small_and_keeps_its_end():
-    film = Film()
+    trajectory = Trajectory()
     for i in range(1, 101):
-        film.add(step(i, 100, 64, 128))
-    assert 0 < film.bytes <= MAX_BYTES
-    assert film.frames[-1].index == 100
+        trajectory.add(step(i, 100, 64, 128))
+    assert 0 < trajectory.bytes <= MAX_BYTES
+    assert trajectory.frames[-1].index == 100
 
 
-# The shelf
+# The registry
 
 
 @pytest.fixture
-def shelf(generator, restorer, tmp_path):
+def registry(generator, restorer, tmp_path):
     for path in ("checkpoints/characters", "checkpoints/birds", "runs/mine/checkpoint", "runs/.hidden/checkpoint"):
         checkpoint.save(generator, tmp_path / path)
     checkpoint.save(restorer, tmp_path / "checkpoints/repair")
     (tmp_path / "runs/empty").mkdir()
     (tmp_path / "checkpoints/broken").mkdir()
-    return Shelf(tmp_path / "checkpoints", tmp_path / "runs", torch.device("cpu"))
+    return ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", torch.device("cpu"))
 
 
-def test_the_shelf_lists_usable_models(shelf):
-    assert shelf.names() == ["characters", "birds", "runs/mine"]
-    assert shelf.names("restorer") == ["repair"]
+def test_the_registry_lists_usable_models(registry):
+    assert registry.names() == ["characters", "birds", "runs/mine"]
+    assert registry.names("restorer") == ["repair"]
 
 
-def test_the_shelf_knows_its_models_by_their_folders(shelf, tmp_path):
-    assert shelf.name_of(tmp_path / "runs/mine/checkpoint") == "runs/mine"
-    assert shelf.name_of(tmp_path / "checkpoints/../checkpoints/birds") == "birds"
-    assert shelf.name_of(tmp_path / "runs/empty") is None
+def test_the_registry_knows_its_models_by_their_folders(registry, tmp_path):
+    assert registry.name_of(tmp_path / "runs/mine/checkpoint") == "runs/mine"
+    assert registry.name_of(tmp_path / "checkpoints/../checkpoints/birds") == "birds"
+    assert registry.name_of(tmp_path / "runs/empty") is None
 
 
-def test_the_shelf_loads_a_model_once_and_again_when_it_changed(shelf, generator, tmp_path):
-    first = shelf.load("runs/mine")
-    assert shelf.load("runs/mine") is first
+def test_the_registry_loads_a_model_once_and_again_when_it_changed(registry, generator, tmp_path):
+    first = registry.load("runs/mine")
+    assert registry.load("runs/mine") is first
     checkpoint.save(generator, tmp_path / "runs/mine/checkpoint")
-    assert shelf.load("runs/mine") is not first
+    assert registry.load("runs/mine") is not first
 
 
-def test_the_shelf_keeps_only_a_few_models(shelf, generator, tmp_path):
+def test_the_registry_keeps_only_a_few_models(registry, generator, tmp_path):
     for i in range(5):
         checkpoint.save(generator, tmp_path / f"checkpoints/m{i}")
-    first = shelf.load("m0")
+    first = registry.load("m0")
     for i in range(5):
-        shelf.load(f"m{i}")
-    assert shelf.load("m0") is not first
+        registry.load(f"m{i}")
+    assert registry.load("m0") is not first
 
 
 @pytest.mark.parametrize("name", ["nothing", "../secret", "runs/../x", "", "runs/", "..", "/etc"])
-def test_the_shelf_knows_no_other_folders(shelf, name):
+def test_the_registry_knows_no_other_folders(registry, name):
     with pytest.raises(CheckpointError, match="no model"):
-        shelf.load(name)
+        registry.load(name)
 
 
-def test_an_empty_shelf_is_no_error(tmp_path):
-    assert Shelf(tmp_path / "a", tmp_path / "b").names() == []
+def test_an_empty_registry_is_no_error(tmp_path):
+    assert ModelRegistry(tmp_path / "a", tmp_path / "b").names() == []
 
 
 def test_stopping_is_closing(generator):

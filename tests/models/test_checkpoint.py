@@ -12,7 +12,7 @@ from torch import nn
 
 from sd_core.errors import CheckpointError
 from sd_core.models.checkpoint import describe, load, save
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 
 # Round trip
 
@@ -31,9 +31,9 @@ def test_a_loaded_generator_gives_the_pictures_of_the_saved_one(generator, saved
 
 def test_a_loaded_restorer_gives_the_pictures_of_the_saved_one(restorer, folder):
     save(restorer, folder)
-    x, hints = torch.randn(1, 3, 8, 8), Hints.of(torch.rand(1, 3, 8, 8))
+    x, conditioning = torch.randn(1, 3, 8, 8), Conditioning.of(torch.rand(1, 3, 8, 8))
     loaded = load(folder)
-    ours, theirs = (m.restored(x, torch.tensor(1.0), hints)[0] for m in (restorer, loaded))
+    ours, theirs = (m.restored(x, torch.tensor(1.0), conditioning)[0] for m in (restorer, loaded))
     torch.testing.assert_close(theirs, ours, rtol=0, atol=0.01 * float(ours.abs().max()))  # fp16 keeps eleven bits
     assert not (folder / "tokenizer.json").exists()
 

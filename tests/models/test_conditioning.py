@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sd_core.diffusion.noise_estimation import measured_noise
 from sd_core.diffusion.tiling import GRID
-from sd_core.models.conditioning import CELL, HINT_CHANNELS, Hints, filled, seen_from_afar
+from sd_core.models.conditioning import CELL, CONDITIONING_CHANNELS, Conditioning, filled, seen_from_afar
 from sd_core.pictures.pixels import to_float
 
 sides = st.integers(1, 40)
@@ -135,16 +135,16 @@ def test_a_picture_of_any_size_gives_finite_channels(height, width):
     picture = noise(2, 3, height, width)
     for mask in (None, torch.zeros(2, 1, height, width), torch.ones(2, 1, height, width)):
         for sigma in (None, 0.1):
-            hints = Hints.of(picture, mask, sigma)
-            channels = hints.channels(hints.base())
-            assert channels.shape == (2, HINT_CHANNELS, height, width)
+            conditioning = Conditioning.of(picture, mask, sigma)
+            channels = conditioning.channels(conditioning.base())
+            assert channels.shape == (2, CONDITIONING_CHANNELS, height, width)
             assert channels.isfinite().all()
 
 
 def test_the_network_is_told_what_is_known_and_what_is_only_measured():
     picture, mask = 0.2 * noise(1, 3, 32, 32), hole(32, 32, slice(4, 6)).float()
-    told = Hints.of(picture, mask, 0.3)
-    untold = Hints.of(picture)
+    told = Conditioning.of(picture, mask, 0.3)
+    untold = Conditioning.of(picture)
     lost, mask_unknown, level, measured = told.channels(told.base())[0, 3:]
     assert torch.equal(lost, mask[0, 0])
     assert torch.equal(level, torch.full((32, 32), 0.3))
@@ -156,5 +156,5 @@ def test_the_network_is_told_what_is_known_and_what_is_only_measured():
 
 def test_who_knows_the_noise_alone_knows_that_nothing_is_lost():
     picture = ramp(8, 8)
-    assert not Hints.of(picture, sigma=0.3).mask.any()
-    assert (Hints.of(picture).mask < 0).all()
+    assert not Conditioning.of(picture, sigma=0.3).mask.any()
+    assert (Conditioning.of(picture).mask < 0).all()

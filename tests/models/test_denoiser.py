@@ -11,7 +11,7 @@ from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.noise import SIGMA_MAX
 from sd_core.diffusion.sampling import dpmpp_2m, euler
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import PLACES_ACROSS, VIEWS, Denoiser, ModelConfig
 
 PROMPTS = ["a red square", "a blue square"]
@@ -79,10 +79,14 @@ def test_equal_prompts_are_encoded_once(generator):
 def test_a_restorer_works_from_its_hints(restorer):
     x = noisy()
     damaged = noisy(seed=1)
-    out, logit = restorer.restored(x, torch.tensor(1.0), Hints.of(damaged))
+    out, logit = restorer.restored(x, torch.tensor(1.0), Conditioning.of(damaged))
     assert out.shape == x.shape
     assert logit.shape == (2, 1, 8, 8)
-    for others in (Hints.of(-damaged), Hints.of(damaged, sigma=0.3), Hints.of(damaged, torch.zeros(2, 1, 8, 8))):
+    for others in (
+        Conditioning.of(-damaged),
+        Conditioning.of(damaged, sigma=0.3),
+        Conditioning.of(damaged, torch.zeros(2, 1, 8, 8)),
+    ):
         assert not torch.allclose(restorer.restored(x, torch.tensor(1.0), others)[0], out, atol=1e-3)
 
 
@@ -90,41 +94,41 @@ def test_a_restorer_does_not_see_what_lies_under_the_mask(restorer):
     x, damaged, mask = noisy(), noisy(seed=1), torch.zeros(2, 1, 8, 8)
     mask[..., 2:5, 3:6] = 1
     scribbled = torch.where(mask > 0, 0.7, damaged)
-    first, second = (restorer.restored(x, torch.tensor(1.0), Hints.of(d, mask))[0] for d in (damaged, scribbled))
+    first, second = (restorer.restored(x, torch.tensor(1.0), Conditioning.of(d, mask))[0] for d in (damaged, scribbled))
     assert torch.equal(first, second)
 
 
 def test_the_first_step_of_a_restorer_depends_on_no_noise(restorer):
-    hints, sigma = Hints.of(noisy(seed=1)), torch.tensor(SIGMA_MAX)
-    first, second = (restorer.restored(SIGMA_MAX * noisy(seed=s), sigma, hints)[0] for s in (2, 3))
+    conditioning, sigma = Conditioning.of(noisy(seed=1)), torch.tensor(SIGMA_MAX)
+    first, second = (restorer.restored(SIGMA_MAX * noisy(seed=s), sigma, conditioning)[0] for s in (2, 3))
     assert torch.equal(first, second)
 
 
-def large_hints(height: int, width: int) -> Hints:
+def large_conditioning(height: int, width: int) -> Conditioning:
     draw = torch.Generator().manual_seed(0)
     damaged, mask = torch.randn(1, 3, height, width, generator=draw), torch.zeros(1, 1, height, width)
     mask[..., 3:9, 5:9] = 1
-    return Hints(damaged, mask, 0.1 + 0.1 * torch.rand(1, 1, height, width, generator=draw))
+    return Conditioning(damaged, mask, 0.1 + 0.1 * torch.rand(1, 1, height, width, generator=draw))
 
 
 @pytest.mark.parametrize("turned", VIEWS[1:])
 def test_with_all_views_a_turned_picture_gets_the_turned_answer(restorer, turned):
-    hints = large_hints(32, 48)
-    others = Hints(*map(turned, (hints.damaged, hints.mask, hints.sigma)))
+    conditioning = large_conditioning(32, 48)
+    others = Conditioning(*map(turned, (conditioning.damaged, conditioning.mask, conditioning.sigma)))
     for views, is_same in ((len(VIEWS), True), (1, False)):
-        for answer, other in zip(restorer.at_once(hints, views), restorer.at_once(others, views), strict=True):
+        for answer, other in zip(restorer.at_once(conditioning, views), restorer.at_once(others, views), strict=True):
             assert torch.allclose(turned(answer), other, atol=1e-3) == is_same
 
 
 def test_a_picture_is_padded_before_it_is_turned(restorer):
     """Or the network's levels would fall on other pixels in every view."""
     height, width = 27, 35
-    hints = large_hints(height, width)
-    channels = restorer.unet.padded(hints.channels(hints.base()))
+    conditioning = large_conditioning(height, width)
+    channels = restorer.unet.padded(conditioning.channels(conditioning.base()))
     x, sigma = torch.zeros(1, 3, *channels.shape[2:]), torch.full((1,), SIGMA_MAX)
-    answers = [view(restorer._denoised(view(x), sigma, hints=view(channels))[0]) for view in VIEWS]
-    expected = hints.base() + torch.stack(answers).mean(0)[..., :height, :width]
-    found, logit = restorer.at_once(hints, len(VIEWS))
+    answers = [view(restorer._denoised(view(x), sigma, conditioning=view(channels))[0]) for view in VIEWS]
+    expected = conditioning.base() + torch.stack(answers).mean(0)[..., :height, :width]
+    found, logit = restorer.at_once(conditioning, len(VIEWS))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert logit.shape == (1, 1, height, width)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sd_core.models.conditioning import HINT_CHANNELS
+from sd_core.models.conditioning import CONDITIONING_CHANNELS
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
@@ -37,7 +37,7 @@ def unet(awaken) -> UNet:
 
 @pytest.fixture(scope="module")
 def restorer(awaken) -> UNet:
-    return awaken(UNet(UNetConfig("tiny", patch=1, hint_channels=5))).eval().requires_grad_(False)
+    return awaken(UNet(UNetConfig("tiny", patch=1, conditioning_channels=5))).eval().requires_grad_(False)
 
 
 NOISE = torch.tensor([0.1])
@@ -109,11 +109,11 @@ def test_any_height_and_width_works_and_is_mirrored_at_its_edges(unet, height, w
 @settings(max_examples=10)
 @given(st.integers(1, 20), st.integers(1, 20))
 def test_a_restorer_takes_any_height_and_width_too(restorer, height, width):
-    x, hints = pictures(1, height, width), pictures(1, height, width, 5)
-    out = restorer(x, NOISE, hints=hints)
+    x, conditioning = pictures(1, height, width), pictures(1, height, width, 5)
+    out = restorer(x, NOISE, conditioning=conditioning)
     assert out.shape == x.shape
-    padded, padded_hints = (continued(t, restorer.config.multiple) for t in (x, hints))
-    expected = restorer(padded, NOISE, hints=padded_hints)[..., :height, :width]
+    padded, padded_conditioning = (continued(t, restorer.config.multiple) for t in (x, conditioning))
+    expected = restorer(padded, NOISE, conditioning=padded_conditioning)[..., :height, :width]
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -125,22 +125,24 @@ def test_what_a_restorer_does_at_a_place_does_not_depend_on_the_pictures_size(re
     step = restorer.config.multiple
     margin = step * math.ceil((reach + step) / step)
     size = 2 * margin + step
-    x, hints = pictures(1, step + size, 2 * step + size), pictures(1, step + size, 2 * step + size, 5)
+    x, conditioning = pictures(1, step + size, 2 * step + size), pictures(1, step + size, 2 * step + size, 5)
     x[..., :step] *= 50  # what happens far away must not matter
-    whole = restorer(x, NOISE, hints=hints)[..., step:, step : step + size]
-    window = restorer(x[..., step:, step : step + size], NOISE, hints=hints[..., step:, step : step + size])
+    whole = restorer(x, NOISE, conditioning=conditioning)[..., step:, step : step + size]
+    window = restorer(
+        x[..., step:, step : step + size], NOISE, conditioning=conditioning[..., step:, step : step + size]
+    )
     inner = slice(margin, margin + step)
     torch.testing.assert_close(window[..., inner, inner], whole[..., inner, inner], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(window[..., :step, :step], whole[..., :step, :step], atol=1e-2)
 
 
 def test_a_restorer_uses_every_hint(restorer):
-    x, hints = pictures(1, 8, 8), pictures(1, 8, 8, 5)
-    out = restorer(x, NOISE, hints=hints)
+    x, conditioning = pictures(1, 8, 8), pictures(1, 8, 8, 5)
+    out = restorer(x, NOISE, conditioning=conditioning)
     for channel in range(5):
-        changed = hints.clone()
+        changed = conditioning.clone()
         changed[:, channel] += 1
-        assert not torch.allclose(restorer(x, NOISE, hints=changed), out, atol=1e-3)
+        assert not torch.allclose(restorer(x, NOISE, conditioning=changed), out, atol=1e-3)
 
 
 # Prompt and noise level
@@ -195,11 +197,11 @@ def test_each_picture_of_a_batch_is_treated_as_if_alone(unet):
 # Before training
 
 
-@pytest.mark.parametrize("config", [UNetConfig("tiny", 2, CONTEXT), UNetConfig("tiny", 2, hint_channels=5)])
+@pytest.mark.parametrize("config", [UNetConfig("tiny", 2, CONTEXT), UNetConfig("tiny", 2, conditioning_channels=5)])
 def test_an_untrained_network_says_zero(config):
     context = prompts() if config.context_channels else None
-    hints = pictures(1, 16, 16, 5) if config.hint_channels else None
-    assert not UNet(config)(pictures(1, 16, 16), NOISE, context, hints).any()
+    conditioning = pictures(1, 16, 16, 5) if config.conditioning_channels else None
+    assert not UNet(config)(pictures(1, 16, 16), NOISE, context, conditioning).any()
 
 
 def test_training_reaches_every_parameter(awaken):
@@ -223,7 +225,7 @@ def flops_and_parameters(size: str, kind: str, vocabulary) -> tuple[int, int]:
             if kind == "generator":
                 model(x, sigma, context)
             else:
-                model.unet(x, sigma, hints=torch.empty(1, HINT_CHANNELS, 64, 64))
+                model.unet(x, sigma, conditioning=torch.empty(1, CONDITIONING_CHANNELS, 64, 64))
     return counter.get_total_flops(), model.parameter_count()
 
 
@@ -244,9 +246,9 @@ def test_the_parameter_count_is_what_a_checkpoint_stores(generator, restorer):
 def test_a_larger_patch_makes_a_picture_cheaper(vocabulary):
     def flops(patch: int) -> int:
         with torch.device("meta"):
-            unet = UNet(UNetConfig("tiny", patch, hint_channels=5))
+            unet = UNet(UNetConfig("tiny", patch, conditioning_channels=5))
             with FlopCounterMode(display=False) as counter:
-                unet(torch.empty(1, 3, 64, 64), torch.ones(1), hints=torch.empty(1, 5, 64, 64))
+                unet(torch.empty(1, 3, 64, 64), torch.ones(1), conditioning=torch.empty(1, 5, 64, 64))
         return counter.get_total_flops()
 
     assert flops(1) > 2.5 * flops(2) > 2.5**2 * flops(4)
@@ -258,7 +260,7 @@ def test_a_larger_patch_makes_a_picture_cheaper(vocabulary):
         ({"size": "huge"}, "no model size 'huge'. Sizes are: tiny, small, base, large"),
         ({"patch": 3}, "patch size must be 1, 2, 4 or 8, not 3"),
         ({"context_channels": -1}, "cannot be negative"),
-        ({"hint_channels": -1}, "cannot be negative"),
+        ({"conditioning_channels": -1}, "cannot be negative"),
     ],
 )
 def test_impossible_shapes_are_refused_in_a_sentence(wrong, sentence):

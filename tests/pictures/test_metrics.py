@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from sd_core.pictures.metrics import closeness, frechet_distance, psnr, ssim
+from sd_core.pictures.metrics import frechet_distance, psnr, psnr_and_ssim, ssim
 from sd_core.pictures.pixels import to_float
 
 
@@ -105,12 +105,12 @@ def test_closeness_of_a_large_picture_in_bands_is_that_of_the_whole():
     a = torch.randint(0, 256, (600, 40, 3), dtype=torch.uint8, generator=generator)
     b = (a.float() * 0.8 + 20).to(torch.uint8)
     b[300:] = 0
-    in_bands = closeness(a, b)
+    in_bands = psnr_and_ssim(a, b)
     at_once = psnr(to_float(a)[None], to_float(b)[None]), ssim(to_float(a)[None], to_float(b)[None])
     assert in_bands == pytest.approx([float(value) for value in at_once], rel=1e-5)
-    assert closeness(a, a) == (math.inf, pytest.approx(1))
+    assert psnr_and_ssim(a, a) == (math.inf, pytest.approx(1))
 
 
 def test_closeness_of_pictures_of_unlike_size_is_refused():
     with pytest.raises(ValueError, match="same size"):
-        closeness(torch.zeros(20, 20, 3, dtype=torch.uint8), torch.zeros(20, 21, 3, dtype=torch.uint8))
+        psnr_and_ssim(torch.zeros(20, 20, 3, dtype=torch.uint8), torch.zeros(20, 21, 3, dtype=torch.uint8))

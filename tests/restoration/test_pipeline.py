@@ -217,7 +217,9 @@ def test_a_picture_of_512_pixels_is_looked_at_twice():
 def test_the_more_there_is_to_repair_the_less_often_it_is_looked_at(monkeypatch):
     monkeypatch.setattr(pipeline, "VIEWED", ((4, 400), (2, 500)))
     looks, one_step = [], RestoreRequest(whole=True)
-    monkeypatch.setattr(Denoiser, "at_once", lambda self, hints, views: looks.append(views) or (hints.damaged, None))
+    monkeypatch.setattr(
+        Denoiser, "at_once", lambda self, conditioning, views: looks.append(views) or (conditioning.damaged, None)
+    )
     for width in (20, 21, 25, 26):
         last(some_restorer(), picture(20, width), one_step)
     assert looks == [4, 2, 2, 1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sd_core.restoration.region import Square, clean_square, fill_square
+from sd_core.restoration.region import CropBox, clean_square, fill_square
 
 
 def picture(height=30, width=50):
@@ -12,33 +12,33 @@ def picture(height=30, width=50):
 
 
 def test_a_square_lies_where_it_is_put_and_never_outside():
-    assert Square.within((50, 30)) == Square(10, 0, 30)
-    assert Square.within((50, 30), 1, 1, 0.5) == Square(35, 15, 15)
-    assert Square.within((50, 30), 0, 0, 0).side == 1
+    assert CropBox.within((50, 30)) == CropBox(10, 0, 30)
+    assert CropBox.within((50, 30), 1, 1, 0.5) == CropBox(35, 15, 15)
+    assert CropBox.within((50, 30), 0, 0, 0).side == 1
     with pytest.raises(ValueError, match="between 0 and 100%"):
-        Square.within((50, 30), 1.2)
+        CropBox.within((50, 30), 1.2)
 
 
 def test_a_square_around_a_mask_is_as_large_and_as_near_as_the_picture_allows():
     mask = np.zeros((30, 50), bool)
-    assert Square.around(mask) == Square.within((50, 30))
+    assert CropBox.around(mask) == CropBox.within((50, 30))
     mask[3:6, 30:34] = True
-    assert Square.around(mask) == Square(17, 0, 30)
+    assert CropBox.around(mask) == CropBox(17, 0, 30)
     mask[:, 48] = True
-    assert Square.around(mask.T) == Square(0, 20, 30)
+    assert CropBox.around(mask.T) == CropBox(0, 20, 30)
     with pytest.raises(ValueError, match="inside the picture, which has 50×30"):
-        Square(0, 1, 30).check((50, 30))
+        CropBox(0, 1, 30).check((50, 30))
 
 
 def test_at_its_own_size_a_square_is_taken_and_put_back_exactly():
-    square, whole = Square(3, 5, 16), picture()
+    square, whole = CropBox(3, 5, 16), picture()
     part = square.taken(whole, 16)
     assert (part == whole[5:21, 3:19]).all()
     assert (square.put_back(whole, part) == whole).all()
 
 
 def test_only_the_square_is_cleaned(generator):
-    whole, square = picture(), Square(20, 4, 8)
+    whole, square = picture(), CropBox(20, 4, 8)
     *_, last = clean_square(generator, whole, square, sigma=40, steps=2, candidates=3)
     mask = square.mask((50, 30))
     assert len(last.pictures) == 3 and last.index == last.count
@@ -49,21 +49,21 @@ def test_only_the_square_is_cleaned(generator):
 
 
 def test_progress_counts_every_step_of_every_candidate(generator):
-    steps = list(clean_square(generator, picture(), Square(0, 0, 8), sigma=40, steps=3, candidates=2))
+    steps = list(clean_square(generator, picture(), CropBox(0, 0, 8), sigma=40, steps=3, candidates=2))
     assert [s.index for s in steps] == [1, 2, 3, 4, 5, 6, 6] and {s.count for s in steps} == {6}
 
 
 def test_one_step_has_one_answer(generator):
-    *_, last = clean_square(generator, picture(), Square(0, 0, 8), steps=1, candidates=4)
+    *_, last = clean_square(generator, picture(), CropBox(0, 0, 8), steps=1, candidates=4)
     assert len(last.pictures) == 1
 
 
 def test_the_mask_of_a_square_is_the_square():
-    assert np.argwhere(Square(2, 1, 3).mask((8, 6))).tolist() == [[r, c] for r in (1, 2, 3) for c in (2, 3, 4)]
+    assert np.argwhere(CropBox(2, 1, 3).mask((8, 6))).tolist() == [[r, c] for r in (1, 2, 3) for c in (2, 3, 4)]
 
 
 def test_only_what_is_missing_in_the_square_is_drawn_anew(generator):
-    whole, square = picture(), Square(20, 4, 16)
+    whole, square = picture(), CropBox(20, 4, 16)
     mask = torch.zeros(30, 50, dtype=torch.bool)
     mask[:10, :30] = True
     *_, last = fill_square(generator, whole, mask, square, steps=2, candidates=2)
@@ -76,4 +76,4 @@ def test_only_what_is_missing_in_the_square_is_drawn_anew(generator):
 
 def test_a_square_without_marks_is_refused_in_one_sentence(generator):
     with pytest.raises(ValueError, match="move the square"):
-        list(fill_square(generator, picture(), torch.zeros(30, 50, dtype=torch.bool), Square(0, 0, 8)))
+        list(fill_square(generator, picture(), torch.zeros(30, 50, dtype=torch.bool), CropBox(0, 0, 8)))

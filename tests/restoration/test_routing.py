@@ -13,7 +13,7 @@ from sd_core.diffusion.noise import to_unit
 from sd_core.environment import CHECKPOINTS
 from sd_core.models import checkpoint
 from sd_core.models.checkpoint import describe, load, save
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration import pipeline, routing
@@ -187,9 +187,9 @@ def test_noise_is_judged_even_if_somebody_says_how_strong_it_is(restorer, drawin
 
 def test_the_released_restorer_brings_a_specialist_that_removes_noise_better(restorer, drawing):
     noisy = drawing + noise(25, *drawing.shape)
-    hints = Hints.of(noisy[None], torch.zeros(1, 1, *drawing.shape[1:]), to_unit(25))
+    conditioning = Conditioning.of(noisy[None], torch.zeros(1, 1, *drawing.shape[1:]), to_unit(25))
     with torch.inference_mode():
-        errors = [(m.at_once(hints)[0] - drawing).square().mean() for m in (restorer.specialist, restorer)]
+        errors = [(m.at_once(conditioning)[0] - drawing).square().mean() for m in (restorer.specialist, restorer)]
     assert errors[0] < errors[1] < to_unit(25) ** 2
 
 

@@ -12,8 +12,8 @@ from sd_core.errors import TrainingFailed
 from sd_core.training.config import TrainingConfig
 from sd_core.training.events import Samples
 from sd_core.training.objectives import base
-from sd_core.training.objectives.base import Share
-from sd_core.training.objectives.restoration import PairLessons, RestorerObjective
+from sd_core.training.objectives.base import BatchSlice
+from sd_core.training.objectives.restoration import RestorationLoss, RestorationObjective
 from sd_core.training.setup import new_generator, new_restorer
 from sd_core.training.trainer import Trainer
 
@@ -38,11 +38,13 @@ def new_trainer(clean: CleanPictures, model_seed: int = 0, **options) -> Trainer
     return Trainer(new_restorer("tiny", 32, model_seed), clean, config, CPU)
 
 
-def new_lessons(clean: CleanPictures, one_step_share: float = 0.5) -> PairLessons:
-    return PairLessons(new_restorer("tiny", 32, 0), clean, 7, 8, SigmaDistribution(-1.8, 1.2), one_step_share, 0.5)
+def new_restoration_objective(clean: CleanPictures, one_step_share: float = 0.5) -> RestorationObjective:
+    return RestorationObjective(
+        new_restorer("tiny", 32, 0), clean, 7, 8, SigmaDistribution(-1.8, 1.2), one_step_share, 0.5
+    )
 
 
-def shown(taught: PairLessons, share: Share) -> list[torch.Tensor]:
+def shown(taught: RestorationObjective, share: BatchSlice) -> list[torch.Tensor]:
     """What a share of step 3 shows, its parts joined."""
     return [torch.cat(part) for part in zip(*taught.examples(3, share, CPU), strict=True)]
 
@@ -57,8 +59,8 @@ def test_a_restorer_learns_to_repair(clean, monkeypatch):
 
     def loss() -> float:
         with torch.no_grad():
-            unseen = trainer.lessons.examples(10**6, Share(0, 8, 1), CPU)
-            return sum(float(trainer.lessons.objective(*example)) for example in unseen)
+            unseen = trainer.objective.examples(10**6, BatchSlice(0, 8, 1), CPU)
+            return sum(float(trainer.objective.loss(*example)) for example in unseen)
 
     before = loss()
     for _ in trainer.run():
@@ -82,16 +84,18 @@ def test_a_stopped_and_resumed_restorer_has_the_same_weights(clean):
 
 
 def test_parts_of_a_batch_are_the_batch(clean):
-    taught = new_lessons(clean)
-    whole, halves, split = (shown(taught, share) for share in (Share(0, 8, 1), Share(0, 8, 2), Share(4, 8, 1)))
+    taught = new_restoration_objective(clean)
+    whole, halves, split = (
+        shown(taught, share) for share in (BatchSlice(0, 8, 1), BatchSlice(0, 8, 2), BatchSlice(4, 8, 1))
+    )
     assert all(torch.equal(a, b) for a, b in zip(whole, halves, strict=True))
     assert all(torch.equal(a[4:], b) for a, b in zip(whole, split, strict=True))
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_pairs_made_ahead_are_those_made_when_asked_for(clean, monkeypatch, parts):
-    taught, share, made = new_lessons(clean), Share(0, 8, parts), []
-    alone = shown(new_lessons(clean), Share(0, 8, 1))
+    taught, share, made = new_restoration_objective(clean), BatchSlice(0, 8, parts), []
+    alone = shown(new_restoration_objective(clean), BatchSlice(0, 8, 1))
     make = taught._pairs
     monkeypatch.setattr(taught, "_pairs", lambda numbers: made.extend(numbers) or make(numbers))
     list(taught.examples(2, share, CPU))
@@ -102,7 +106,7 @@ def test_pairs_made_ahead_are_those_made_when_asked_for(clean, monkeypatch, part
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 4), (1.0, 8)])
 def test_the_share_of_one_step_answers_is_as_configured(clean, share, count):
-    sigma = shown(new_lessons(clean, share), Share(0, 8, 1))[1]
+    sigma = shown(new_restoration_objective(clean, share), BatchSlice(0, 8, 1))[1]
     assert int((sigma == SIGMA_MAX).sum()) == count
 
 
@@ -127,14 +131,14 @@ def test_lost_places_are_judged_by_themselves():
     answer[..., 0, 0] = 0.5
 
     class Model(torch.nn.Module):
-        def restored(self, x, sigma, hints):
+        def restored(self, x, sigma, conditioning):
             return answer, torch.zeros_like(answer[:, :1])
 
     def loss(row: int) -> float:
         mask = torch.zeros(1, 1, 10, 10)
         mask[..., row, 0] = 1
         x0 = torch.zeros_like(answer)
-        return float(RestorerObjective(Model())(x0, torch.ones(1), x0, x0, mask, mask, mask))
+        return float(RestorationLoss(Model())(x0, torch.ones(1), x0, x0, mask, mask, mask))
 
     assert loss(row=0) > 3 * loss(row=1)
 

@@ -86,8 +86,8 @@ def test_samples_are_drawn_with_the_averaged_weights(pictures):
 
 def test_without_configured_prompts_samples_show_captions_spread_over_the_data(pictures, squares):
     trainer = new_trainer(pictures, sample_prompts=())
-    assert trainer.lessons.sample_prompts() == tuple(sorted(set(pictures.captions)))
+    assert trainer.objective.sample_prompts() == tuple(sorted(set(pictures.captions)))
     many = replace(squares(40), captions=tuple(f"square number {i}" for i in range(40)))
-    prompts = new_trainer(many, sample_prompts=()).lessons.sample_prompts()
+    prompts = new_trainer(many, sample_prompts=()).objective.sample_prompts()
     assert len(set(prompts)) == 16
     assert set(prompts) <= set(many.captions)

@@ -16,7 +16,7 @@ from sd_core.training.events import Progress
 @given(st.integers(1, 60), st.integers(0, 5))
 def test_every_picture_is_shown_once_per_epoch(pictures, batch, seed):
     trainer, count = new_trainer(pictures, batch=batch, seed=seed), len(pictures)
-    shown = torch.cat([trainer.lessons.batch_indices(step) for step in range(3 * count // batch + 1)]).tolist()
+    shown = torch.cat([trainer.objective.batch_indices(step) for step in range(3 * count // batch + 1)]).tolist()
     epochs = [shown[i * count : (i + 1) * count] for i in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(count))

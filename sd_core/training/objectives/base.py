@@ -16,7 +16,7 @@ from sd_core.models.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchSlice:
     """Which pictures of a batch are this process's: those from `first` to before `last`, in `parts` parts."""
 
     first: int
@@ -28,7 +28,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampleProgress:
     """Samples on their way: `index` of `count` steps are done. The last has the pictures [N, 3, H, W], on the CPU."""
 
     index: int
@@ -36,7 +36,7 @@ class Drawn:
     pictures: Tensor | None = None
 
 
-class Lessons(ABC):
+class Objective(ABC):
     """Examples for a model in training.
 
     Args:
@@ -44,7 +44,7 @@ class Lessons(ABC):
         batch: pictures per step, over all processes.
     """
 
-    objective: nn.Module  # the loss of what `examples` gives
+    loss: nn.Module  # the loss of what `examples` gives
     exploded: float  # a loss above which training has gone wrong
 
     def __init__(self, seed: int, batch: int):
@@ -64,11 +64,11 @@ class Lessons(ABC):
         """The modules at the network's input and output, and embeddings."""
 
     @abstractmethod
-    def examples(self, step: int, share: Share, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
-        """The arguments of `objective` for each part of a process's share of step number `step`."""
+    def examples(self, step: int, share: BatchSlice, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+        """The arguments of `loss` for each part of a process's share of step number `step`."""
 
     @abstractmethod
-    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
+    def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         """Pictures that show what `model` has learnt, always for the same questions, drawn step by step."""
 
 

@@ -14,7 +14,7 @@ from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.models.denoiser import Denoiser
 from sd_core.models.text import Vocabulary
 from sd_core.pictures.pixels import to_float
-from sd_core.training.objectives.base import Drawn, Lessons, Share
+from sd_core.training.objectives.base import BatchSlice, Objective, SampleProgress
 
 SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 2.0
@@ -39,7 +39,7 @@ class Captions:
         return self.tokens[rows, :longest].long().to(device), mask[:, :longest].to(device)
 
 
-class GeneratorObjective(nn.Module):
+class DenoisingLoss(nn.Module):
     """The loss of a batch: EDM's weighted squared error (eq. 8), in units of an untrained network's."""
 
     def __init__(self, model: Denoiser):
@@ -53,7 +53,7 @@ class GeneratorObjective(nn.Module):
         return (self.model.preconditioning.loss_weight(sigma) * error).mean()
 
 
-class CaptionedLessons(Lessons):
+class TextToImageObjective(Objective):
     """Captioned pictures, noised at random.
 
     Args:
@@ -87,7 +87,7 @@ class CaptionedLessons(Lessons):
         self.caption_dropout, self.flips = caption_dropout, flips and pictures.mirrorable
         self.prompts = sample_prompts
         self.captions = Captions(pictures.captions, model.vocabulary)
-        self.objective = GeneratorObjective(model)
+        self.loss = DenoisingLoss(model)
         self._orders: dict[int, Tensor] = {}
 
     def edges(self, model: Denoiser) -> Iterable[nn.Module]:
@@ -102,7 +102,7 @@ class CaptionedLessons(Lessons):
         positions = torch.arange(first, first + self.batch)
         return torch.stack([self._orders[p // size][p % size] for p in positions.tolist()])
 
-    def examples(self, step: int, share: Share, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    def examples(self, step: int, share: BatchSlice, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
         """x0, sigma, noise, tokens, mask. Every process draws the whole batch's order and noise."""
         indices = self.batch_indices(step)
         draw = self.generator(1, step)
@@ -128,12 +128,12 @@ class CaptionedLessons(Lessons):
         unique = sorted(set(self.pictures.captions))
         return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
 
-    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
+    def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         prompts, resolution = self.sample_prompts(), model.config.resolution
         sigmas = karras_sigmas(SAMPLE_STEPS)
         generators = picture_generators(list(range(len(prompts))))
         noise = partial(draw_noise, generators, (3, resolution, resolution), model.device)
         guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
         for step in euler_ancestral(guided, noise() * sigmas[0], sigmas.to(model.device), noise):
-            yield Drawn(step.index, step.count)
-        yield Drawn(step.count, step.count, step.x.float().cpu())
+            yield SampleProgress(step.index, step.count)
+        yield SampleProgress(step.count, step.count, step.x.float().cpu())

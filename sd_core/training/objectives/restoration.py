@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from sd_core.data.pairs import CleanPictures, Pair
 from sd_core.diffusion.noise import SIGMA_MAX, SigmaDistribution, add_noise, draw_noise
-from sd_core.models.conditioning import Hints
+from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import Denoiser
-from sd_core.training.objectives.base import Drawn, Lessons, Share
+from sd_core.training.objectives.base import BatchSlice, Objective, SampleProgress
 
 SAMPLE_PAIRS = 12
 SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
@@ -21,7 +21,7 @@ LEAST_SIGMA = 0.01  # noise level that a restorer learns at
 MASK_WEIGHT = 0.2  # of the loss of finding the damage, beside that of repairing it
 
 
-class RestorerObjective(nn.Module):
+class RestorationLoss(nn.Module):
     """The loss of a batch: the logarithm of each crop's squared error (as in NAFNet, Chen et al. 2022,
     arXiv:2204.04676), so that crops of which little can be known do not drown the others; where places are lost, the
     same of those alone, since they are few; and that of finding the damage where nobody told where it is."""
@@ -33,24 +33,24 @@ class RestorerObjective(nn.Module):
     def forward(
         self, x0: Tensor, sigma: Tensor, noise: Tensor, damaged: Tensor, told: Tensor, level: Tensor, mask: Tensor
     ) -> Tensor:
-        hints = Hints(damaged, told, level)
-        restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, hints)
+        conditioning = Conditioning(damaged, told, level)
+        restored, logit = self.model.restored(add_noise(x0, sigma, noise), sigma, conditioning)
         error = (restored - x0).square().mean(dim=1, keepdim=True)
-        loss = closeness(error.mean(dim=(1, 2, 3)))
+        loss = log_error(error.mean(dim=(1, 2, 3)))
         lost = mask.sum(dim=(1, 2, 3))
-        lost_loss = closeness((error * mask).sum(dim=(1, 2, 3)) / lost.clamp(min=1))
+        lost_loss = log_error((error * mask).sum(dim=(1, 2, 3)) / lost.clamp(min=1))
         loss = torch.where(lost > 0, LOST_WEIGHT * (loss + lost_loss), loss)
         found = F.binary_cross_entropy_with_logits(logit, mask, reduction="none").mean(dim=(1, 2, 3))
         untold = (told < 0).all(dim=3).all(dim=2)[:, 0]
         return (loss + MASK_WEIGHT * found * untold).mean()
 
 
-def closeness(squared_error: Tensor) -> Tensor:
+def log_error(squared_error: Tensor) -> Tensor:
     """Half the logarithm of squared errors [B]: what they are in decibels, with a floor at `CLOSE`."""
     return (1 + squared_error / CLOSE**2).log() / 2
 
 
-class PairLessons(Lessons):
+class RestorationObjective(Objective):
     """Pairs of clean and damaged crops; see `data.pairs`.
 
     Args:
@@ -81,7 +81,7 @@ class PairLessons(Lessons):
         self.pictures, self.sigmas = pictures, sigmas
         self.one_step_share, self.noisy_share, self.specialist = one_step_share, noisy_share, specialist
         self.side = model.config.resolution
-        self.objective = RestorerObjective(model)
+        self.loss = RestorationLoss(model)
         # The next pairs are made in a thread while the model learns from these.
         self._maker = ThreadPoolExecutor(1, "pairs")
         self._next: tuple[tuple[int, ...], Future[list[Pair]]] | None = None
@@ -89,7 +89,7 @@ class PairLessons(Lessons):
     def edges(self, model: Denoiser) -> Iterable[nn.Module]:
         return model.unet.stem, model.unet.head, model.unet.noise_embedding
 
-    def examples(self, step: int, share: Share, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    def examples(self, step: int, share: BatchSlice, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
         """x0, sigma, noise, damaged, told mask, told level, mask. A pair comes from (step, place in the batch)."""
         draw = self.generator(1, step)
         # No walk asks for less, and a network without norms has no answer where it never was asked.
@@ -124,19 +124,22 @@ class PairLessons(Lessons):
             coming[1].cancel()
         return self._pairs(numbers)
 
-    def drawing(self, model: Denoiser) -> Iterator[Drawn]:
+    def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         """Damaged, restored in one step and clean, side by side."""
         pairs = [self._pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
         x0, damaged, told, level, _ = stacked(pairs)
-        hints = Hints(*(t.to(model.device) for t in (damaged, told, level)))
-        restored, _ = model.at_once(hints)
-        yield Drawn(1, 1, torch.cat([damaged, restored.float().cpu(), x0], dim=3))
+        conditioning = Conditioning(*(t.to(model.device) for t in (damaged, told, level)))
+        restored, _ = model.at_once(conditioning)
+        yield SampleProgress(1, 1, torch.cat([damaged, restored.float().cpu(), x0], dim=3))
 
 
 def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Of pairs: clean and damaged [B, 3, S, S], told mask, told noise level and mask [B, 1, S, S]."""
-    hints = [Hints.of(p.damaged[None], None if p.told_mask is None else p.told_mask[None], p.told_sigma) for p in pairs]
+    conditioning = [
+        Conditioning.of(p.damaged[None], None if p.told_mask is None else p.told_mask[None], p.told_sigma)
+        for p in pairs
+    ]
     columns = [[p.clean for p in pairs], [p.damaged for p in pairs]]
-    columns += [[h.mask[0] for h in hints], [h.sigma[0] for h in hints], [p.mask for p in pairs]]
+    columns += [[h.mask[0] for h in conditioning], [h.sigma[0] for h in conditioning], [p.mask for p in pairs]]
     clean, damaged, told, level, mask = map(torch.stack, columns)
     return clean, damaged, told, level, mask

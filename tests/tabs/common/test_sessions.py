@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sd_core.diffusion.sampling import Step
-from sd_core.generation.trajectory import Film
+from sd_core.generation.trajectory import Trajectory
 from tabs.common import sessions
 from tabs.common.sessions import Sessions
 
@@ -26,10 +26,10 @@ def job(running=True, stop=lambda: None):
     return SimpleNamespace(running=running, stop=stop)
 
 
-def film():
-    film = Film()
-    film.add(Step(1, 1, 0.0, torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)))
-    return film
+def trajectory():
+    trajectory = Trajectory()
+    trajectory.add(Step(1, 1, 0.0, torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)))
+    return trajectory
 
 
 def test_each_visitor_has_their_own_session(everybody):
@@ -60,13 +60,13 @@ def test_a_new_job_ends_the_one_before_it(everybody):
 
 def test_memory_and_disk_stay_bounded_with_many_visitors(everybody, monkeypatch):
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
-    monkeypatch.setattr(sessions, "MAX_FILM_BYTES", 2 * film().bytes)
+    monkeypatch.setattr(sessions, "MAX_FILM_BYTES", 2 * trajectory().bytes)
     everyone = [everybody.of(visitor(str(i))) for i in range(5)]
     assert [s.folder.exists() for s in everyone] == [False, False, True, True, True]
     for i in (2, 3, 4):
-        everybody.of(visitor(str(i))).film = film()
+        everybody.of(visitor(str(i))).trajectory = trajectory()
     everybody.of(visitor("4"))
-    assert [bool(s.film.frames) for s in everyone[2:]] == [False, True, True]
+    assert [bool(s.trajectory.frames) for s in everyone[2:]] == [False, True, True]
 
 
 def test_previews_are_few_files(everybody):

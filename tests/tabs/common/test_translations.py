@@ -13,7 +13,7 @@ import sd_core
 from sd_core.generation.pipeline import walk_noises
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import Noise
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.archive import open_files
 from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import open_original
@@ -76,7 +76,7 @@ def too_large(folder: Path) -> None:
         (lambda folder: Noise.parse("x"), "变体来源应为种子，例如 12，或另一个变体，例如 “12 7:0.3”，当前为 'x'。"),
         (lambda folder: Noise.parse("1 2:3"), "混入噪声的比例必须在 0 到 1 之间，当前为 3.0。"),
         (lambda folder: walk_noises(GenerationRequest(), 2, 500), "漫步的帧数为 2 到 120，当前为 500。"),
-        (lambda folder: Shelf(folder, folder).load("dreams"), "没有模型 'dreams'，请从列表中选择。"),
+        (lambda folder: ModelRegistry(folder, folder).load("dreams"), "没有模型 'dreams'，请从列表中选择。"),
     ],
 )
 def test_they_reach_who_reads_chinese(trouble, said, tmp_path):

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from sd_core.generation.request import GenerationRequest
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.original import Original, open_original
 from tabs.common import zero_gpu
 from tabs.common.jobs import line_for
 from tabs.common.sessions import SESSIONS
 from tabs.generate.job import draw
-from tabs.restore.job import Wanted, repair
+from tabs.restore.job import RestoreJobRequest, repair
 
 ROOT = Path(__file__).parents[3]
 FAKE = Path(__file__).parent / "fake_zero_gpu"
@@ -60,18 +60,18 @@ def test_everything_a_model_computes_is_done_by_a_lent_gpu_for_its_visitor(there
 
 def test_pictures_are_those_of_any_other_machine(there, checkpoints, tmp_path):
     said, _, folder = there
-    shelf = Shelf(checkpoints, tmp_path, torch.device("cpu"))
+    registry = ModelRegistry(checkpoints, tmp_path, torch.device("cpu"))
     request = GenerationRequest("red hair", count=2, steps=3, seed=5, start=torch.zeros(3, 16, 16))
     mask = np.zeros((40, 56), bool)
     mask[10:30, 20:25] = True
     picture = str(folder / "picture.png")
-    pairs = list(zip(said["drawn"], last(draw(None, shelf, "characters", request)).batch.paths, strict=True))
+    pairs = list(zip(said["drawn"], last(draw(None, registry, "characters", request)).batch.paths, strict=True))
     for name, wanted in (
-        ("repaired", Wanted(picture, "restorer", mask, steps=2, candidates=3)),
-        ("filled", Wanted(picture, "characters", mask, steps=2)),
-        ("cleaned", Wanted(picture, "characters", whole=True, sigma=20)),
+        ("repaired", RestoreJobRequest(picture, "restorer", mask, steps=2, candidates=3)),
+        ("filled", RestoreJobRequest(picture, "characters", mask, steps=2)),
+        ("cleaned", RestoreJobRequest(picture, "characters", whole=True, sigma=20)),
     ):
-        pairs += zip(said[name], last(repair(None, shelf, wanted)).repaired.paths, strict=True)
+        pairs += zip(said[name], last(repair(None, registry, wanted)).repaired.paths, strict=True)
     assert len(pairs) == 7
     for path, usual in pairs:
         assert np.abs(pixels(path) - pixels(usual)).max() <= 1
@@ -89,9 +89,9 @@ def test_errors_come_back_in_one_plain_sentence_and_stopping_gives_the_gpu_back(
 
 def test_elsewhere_nothing_is_special():
     assert zero_gpu.spaces is None and "spaces" not in sys.modules
-    shelf = Shelf(device=torch.device("cpu"))
-    assert zero_gpu.line(shelf) is line_for("cpu")
-    assert list(zero_gpu.compute(shelf, lambda given, *rest: iter([given, rest]), (1, 2), 0)) == [shelf, (1, 2)]
+    registry = ModelRegistry(device=torch.device("cpu"))
+    assert zero_gpu.line(registry) is line_for("cpu")
+    assert list(zero_gpu.compute(registry, lambda given, *rest: iter([given, rest]), (1, 2), 0)) == [registry, (1, 2)]
 
 
 def test_without_its_package_zero_gpu_hardware_is_like_any_other():

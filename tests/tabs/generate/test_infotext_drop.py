@@ -8,7 +8,7 @@ import torch
 
 from sd_core.generation.infotext import Parameters
 from sd_core.models import checkpoint
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.generate import infotext_drop
 from tabs.generate.infotext_drop import build_png_settings
 from tabs.generate.settings import build_controls, prompt_box
@@ -17,12 +17,12 @@ from tabs.generate.settings import build_controls, prompt_box
 @pytest.fixture
 def restore(checkpoints, tmp_path, monkeypatch):
     """Drops a picture with these settings: gives what becomes of the controls, by name, and the warnings."""
-    shelf, warnings = Shelf(checkpoints, tmp_path / "runs"), []
+    registry, warnings = ModelRegistry(checkpoints, tmp_path / "runs"), []
     monkeypatch.setattr(infotext_drop.gr, "Warning", warnings.append)
     monkeypatch.setattr(infotext_drop.gr, "Info", lambda text: None)
     with gr.Blocks() as page:
-        controls, *_ = build_controls(shelf, prompt_box())
-        build_png_settings(shelf, controls)
+        controls, *_ = build_controls(registry, prompt_box())
+        build_png_settings(registry, controls)
     on_settings = next(fn.fn for fn in page.fns.values() if fn.name == "on_settings")
 
     def drop(settings: Parameters, language: str = "en"):

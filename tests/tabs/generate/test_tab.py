@@ -7,7 +7,7 @@ import pytest
 
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import Noise
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import line
 from tabs.generate.job import draw
@@ -15,8 +15,8 @@ from tabs.generate.tab import _last_seed, _show_step
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path):
-    return Shelf(checkpoints, tmp_path)
+def registry(checkpoints, tmp_path):
+    return ModelRegistry(checkpoints, tmp_path)
 
 
 @pytest.fixture
@@ -28,48 +28,48 @@ def wanted(**changed):
     return GenerationRequest("hair", **({"count": 2, "sampler": "euler", "steps": 3} | changed))
 
 
-def test_a_stopped_batch_can_be_begun_again(shelf, visitor):
+def test_a_stopped_batch_can_be_begun_again(registry, visitor):
     assert _last_seed(visitor)[1] is False
-    list(draw(visitor, shelf, "characters", wanted(seed=5)))
-    for _ in draw(visitor, shelf, "characters", wanted(seed=9, steps=100)):
+    list(draw(visitor, registry, "characters", wanted(seed=5)))
+    for _ in draw(visitor, registry, "characters", wanted(seed=9, steps=100)):
         SESSIONS.of(visitor).stop()
     assert SESSIONS.of(visitor).batch.request.seed == 5
     assert _last_seed(visitor) == (9, False, "", wanted().variation_strength)
 
 
-def test_variations_can_be_drawn_again(shelf, visitor):
+def test_variations_can_be_drawn_again(registry, visitor):
     varied = wanted(seed=9, variation_of=Noise(5).varied(6, 0.5), variation_strength=0.2)
-    list(draw(visitor, shelf, "characters", varied))
+    list(draw(visitor, registry, "characters", varied))
     seed, new, of, strength = _last_seed(visitor)
     assert (seed, new, strength) == (9, False, 0.2)
     assert Noise.parse(of) == varied.variation_of
 
 
-def test_the_steps_of_the_last_batch_stay_until_there_are_new_ones(shelf, visitor):
-    list(draw(visitor, shelf, "characters", wanted()))
-    device, other = line(shelf), object()
-    before = SESSIONS.of(visitor).film
+def test_the_steps_of_the_last_batch_stay_until_there_are_new_ones(registry, visitor):
+    list(draw(visitor, registry, "characters", wanted()))
+    device, other = line(registry), object()
+    before = SESSIONS.of(visitor).trajectory
     device.join(other)  # whose job is under way
-    drawing = draw(visitor, shelf, "characters", wanted(steps=5))
+    drawing = draw(visitor, registry, "characters", wanted(steps=5))
     try:
         for _ in itertools.islice(drawing, 2):
-            assert SESSIONS.of(visitor).film is before
+            assert SESSIONS.of(visitor).trajectory is before
             _show_step(2, "guess", visitor)
     finally:
         device.leave(other)
     list(drawing)
-    assert [frame.index for frame in SESSIONS.of(visitor).film.frames] == [1, 2, 3, 4, 5]
+    assert [frame.index for frame in SESSIONS.of(visitor).trajectory.frames] == [1, 2, 3, 4, 5]
 
 
-def test_a_batch_stopped_before_its_first_step_leaves_the_last_one_on_the_page(shelf, visitor):
-    list(draw(visitor, shelf, "characters", wanted()))
-    device, other, before = line(shelf), object(), SESSIONS.of(visitor).film
+def test_a_batch_stopped_before_its_first_step_leaves_the_last_one_on_the_page(registry, visitor):
+    list(draw(visitor, registry, "characters", wanted()))
+    device, other, before = line(registry), object(), SESSIONS.of(visitor).trajectory
     device.join(other)
     try:
         seen = []
-        for shown in draw(visitor, shelf, "characters", wanted()):
+        for shown in draw(visitor, registry, "characters", wanted()):
             seen.append(shown)
             SESSIONS.of(visitor).stop()
     finally:
         device.leave(other)
-    assert seen[-1].ended and seen[-1].film is None and SESSIONS.of(visitor).film is before
+    assert seen[-1].ended and seen[-1].trajectory is None and SESSIONS.of(visitor).trajectory is before

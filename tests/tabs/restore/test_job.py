@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.original import Original, open_original
 from sd_core.pictures.previews import proxy
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.pipeline import VIEWED, work
-from sd_core.restoration.region import Square
+from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import RestoreRequest
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
 from tabs.restore import job
 from tabs.restore.degrade import make_damaged
-from tabs.restore.job import Wanted, clean_small, compared, measured, propose, repair
+from tabs.restore.job import RestoreJobRequest, clean_small, compared, measured, propose, repair
 from tabs.restore.mask_editor import canvas, marked
 from tabs.restore.picture import Opened, digest
 from tabs.restore.settings import Chosen, model_choices, moved
@@ -29,8 +29,8 @@ VISITOR = SimpleNamespace(session_hash="tests of repairing", headers={})
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path):
-    yield Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
+def registry(checkpoints, tmp_path):
+    yield ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
     SESSIONS.close()
 
 
@@ -54,96 +54,98 @@ def a_mask(height=40, width=56):
     return mask
 
 
-def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(shelf, picture):
-    repaired = last(repair(VISITOR, shelf, Wanted(picture, "restorer", a_mask()))).repaired
+def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(registry, picture):
+    repaired = last(repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", a_mask()))).repaired
     before, after = open_original(picture).pixels, open_original(repaired.paths[0]).pixels
     assert (before[~a_mask()] == after[~a_mask()]).all() and (before != after)[a_mask()].any()
     assert repaired.paths[0].endswith("portrait-restored.png") and repaired.heat is None
 
 
-def test_a_preview_is_white_where_the_picture_is_transparent(shelf, tmp_path):
+def test_a_preview_is_white_where_the_picture_is_transparent(registry, tmp_path):
     pixels = np.zeros((40, 56, 4), np.uint8)
     pixels[:, 28:, 3] = 255
     Original(pixels).save(tmp_path / "half.png")
-    shown = list(repair(VISITOR, shelf, Wanted(str(tmp_path / "half.png"), "restorer", a_mask())))
+    shown = list(repair(VISITOR, registry, RestoreJobRequest(str(tmp_path / "half.png"), "restorer", a_mask())))
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
     assert seen[:, :26].min() > 240 and seen[:, 30:].max() < 15
     assert ["Saving" in s.status for s in shown[-2:]] == [True, False]
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_a_preview_shows_what_becomes_opaque(shelf, tmp_path, fill):
+def test_a_preview_shows_what_becomes_opaque(registry, tmp_path, fill):
     pixels = np.zeros((40, 56, 4), np.uint8)
     pixels[..., 3] = np.where(a_mask(), 0, 255)
     Original(pixels).save(tmp_path / "hole.png")
-    shown = list(repair(VISITOR, shelf, Wanted(str(tmp_path / "hole.png"), "restorer", a_mask(), fill=fill)))
+    shown = list(
+        repair(VISITOR, registry, RestoreJobRequest(str(tmp_path / "hole.png"), "restorer", a_mask(), fill=fill))
+    )
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
     assert (seen[12:28, 22].mean() < 200) == fill
 
 
-def test_a_generators_preview_is_of_its_square(shelf, tmp_path):
+def test_a_generators_preview_is_of_its_square(registry, tmp_path):
     pixels = np.zeros((40, 120, 4), np.uint8)
     pixels[:, 60:, 3] = 255
     Original(pixels).save(tmp_path / "half.png")
-    square = Square(80, 0, 40)
-    wanted = Wanted(str(tmp_path / "half.png"), "characters", whole=True, sigma=30, square=square)
-    shown = list(repair(VISITOR, shelf, wanted))
+    square = CropBox(80, 0, 40)
+    wanted = RestoreJobRequest(str(tmp_path / "half.png"), "characters", whole=True, sigma=30, square=square)
+    shown = list(repair(VISITOR, registry, wanted))
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((40, 40)))
     assert seen[:, :18].min() < 200
 
 
-def test_candidates_differ_and_the_map_says_where(shelf, picture):
-    wanted = Wanted(picture, "restorer", a_mask(), steps=2, candidates=3)
-    repaired = last(repair(VISITOR, shelf, wanted)).repaired
+def test_candidates_differ_and_the_map_says_where(registry, picture):
+    wanted = RestoreJobRequest(picture, "restorer", a_mask(), steps=2, candidates=3)
+    repaired = last(repair(VISITOR, registry, wanted)).repaired
     assert len({digest(path) for path in repaired.paths}) == 3 == len(repaired.shown)
     heat = np.asarray(Image.open(repaired.heat).convert("L")).astype(int)
     assert heat[a_mask()].mean() > heat[~a_mask()].mean()
 
 
-def test_a_whole_picture_is_enlarged_with_its_alpha(shelf, picture):
-    repaired = last(repair(VISITOR, shelf, Wanted(picture, "restorer", whole=True, upscale=2))).repaired
+def test_a_whole_picture_is_enlarged_with_its_alpha(registry, picture):
+    repaired = last(repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", whole=True, upscale=2))).repaired
     after = open_original(repaired.paths[0])
     assert after.size == (112, 80) and after.pixels[5, 5, 3] == 77
     assert [Image.open(file).size for file in compared(repaired, 0)] == [(448, 320)] * 2
 
 
-def test_a_generator_cleans_its_square_only(shelf, picture):
-    wanted = Wanted(picture, "characters", whole=True, sigma=30)
-    repaired = last(repair(VISITOR, shelf, wanted)).repaired
+def test_a_generator_cleans_its_square_only(registry, picture):
+    wanted = RestoreJobRequest(picture, "characters", whole=True, sigma=30)
+    repaired = last(repair(VISITOR, registry, wanted)).repaired
     before, after = open_original(picture).pixels, open_original(repaired.paths[0]).pixels
     assert (before[:, :8] == after[:, :8]).all() and (before[:, 8:48] != after[:, 8:48]).any()
 
 
-def test_a_generator_draws_what_is_missing_in_its_square(shelf, picture):
-    wanted = Wanted(picture, "characters", a_mask(), steps=2, candidates=2)
-    repaired = last(repair(VISITOR, shelf, wanted)).repaired
+def test_a_generator_draws_what_is_missing_in_its_square(registry, picture):
+    wanted = RestoreJobRequest(picture, "characters", a_mask(), steps=2, candidates=2)
+    repaired = last(repair(VISITOR, registry, wanted)).repaired
     before = open_original(picture).pixels
     for path in repaired.paths:
         after = open_original(path).pixels
         assert (before[~a_mask()] == after[~a_mask()]).all() and (before != after)[a_mask()].any()
     with pytest.raises(ValueError, match="Mark what is missing"):
-        last(repair(VISITOR, shelf, Wanted(picture, "characters")))
+        last(repair(VISITOR, registry, RestoreJobRequest(picture, "characters")))
 
 
-def test_noise_is_removed_at_a_models_own_size(shelf, picture):
-    small = last(clean_small(VISITOR, shelf, Wanted(picture, "characters", whole=True, steps=2)))
+def test_noise_is_removed_at_a_models_own_size(registry, picture):
+    small = last(clean_small(VISITOR, registry, RestoreJobRequest(picture, "characters", whole=True, steps=2)))
     assert Image.open(small).size == (16, 16)
 
 
-def test_what_the_app_damaged_is_measured_against_the_original(shelf, picture, tmp_path):
+def test_what_the_app_damaged_is_measured_against_the_original(registry, picture, tmp_path):
     made = make_damaged(open_original(picture), "blocks", 0.5, 0, tmp_path)
     mask = np.asarray(Image.open(made.mask)) > 0
     assert made.what == "marked" and mask.any()
-    wanted = Wanted(str(made.picture), "restorer", mask, original=str(made.original))
-    (before, _), (after, _) = measured(last(repair(VISITOR, shelf, wanted)).repaired, 0)
+    wanted = RestoreJobRequest(str(made.picture), "restorer", mask, original=str(made.original))
+    (before, _), (after, _) = measured(last(repair(VISITOR, registry, wanted)).repaired, 0)
     assert 5 < before < 60 and before != after
-    enlarged = Wanted(str(made.picture), "restorer", whole=True, upscale=2, original=str(made.original))
-    assert measured(last(repair(VISITOR, shelf, enlarged)).repaired, 0) is None
+    enlarged = RestoreJobRequest(str(made.picture), "restorer", whole=True, upscale=2, original=str(made.original))
+    assert measured(last(repair(VISITOR, registry, enlarged)).repaired, 0) is None
 
 
-def test_stopping_keeps_the_candidates_that_are_finished(shelf, picture):
-    wanted = Wanted(picture, "restorer", a_mask(), steps=50, candidates=8)
-    shown = repair(VISITOR, shelf, wanted)
+def test_stopping_keeps_the_candidates_that_are_finished(registry, picture):
+    wanted = RestoreJobRequest(picture, "restorer", a_mask(), steps=50, candidates=8)
+    shown = repair(VISITOR, registry, wanted)
     for _ in shown:
         if SESSIONS.of(VISITOR).stream:
             SESSIONS.of(VISITOR).stop()
@@ -152,50 +154,50 @@ def test_stopping_keeps_the_candidates_that_are_finished(shelf, picture):
     assert "Stopped" in end.status and (end.repaired is None or len(end.repaired.paths) < 8)
 
 
-def test_an_abandoned_repair_says_nothing_more(shelf, picture):
-    shown = repair(VISITOR, shelf, Wanted(picture, "restorer", a_mask(), steps=50, candidates=8))
+def test_an_abandoned_repair_says_nothing_more(registry, picture):
+    shown = repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", a_mask(), steps=50, candidates=8))
     next(item for item in shown if item.preview)
     SESSIONS.of(VISITOR).abandon()
     assert not list(shown)
 
 
-def test_an_abandoned_search_says_nothing_more(shelf, picture, monkeypatch):
+def test_an_abandoned_search_says_nothing_more(registry, picture, monkeypatch):
     abandoned = threading.Event()
     find = find_damage
     monkeypatch.setattr(job, "find_damage", lambda *args: abandoned.wait(60) and find(*args))
-    found = propose(VISITOR, shelf, "restorer", open_original(picture))
+    found = propose(VISITOR, registry, "restorer", open_original(picture))
     assert isinstance(next(found), Waiting)
     SESSIONS.of(VISITOR).abandon()
     abandoned.set()
     assert not list(found)
 
 
-def test_a_public_space_limits_the_work_of_one_repair(shelf, picture, monkeypatch):
+def test_a_public_space_limits_the_work_of_one_repair(registry, picture, monkeypatch):
     monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * 3)
-    wanted = Wanted(picture, "restorer", whole=True, steps=3, candidates=2)
-    assert last(repair(VISITOR, shelf, wanted)).repaired, "one's own machine has no limit"
+    wanted = RestoreJobRequest(picture, "restorer", whole=True, steps=3, candidates=2)
+    assert last(repair(VISITOR, registry, wanted)).repaired, "one's own machine has no limit"
     monkeypatch.setenv("SPACE_ID", "me/space")
     with pytest.raises(ValueError, match="2.0 times the work that is allowed here: lower the steps, the candidates"):
-        last(repair(VISITOR, shelf, wanted))
+        last(repair(VISITOR, registry, wanted))
     with pytest.raises(ValueError, match="9.3 times"):
-        last(repair(VISITOR, shelf, replace(wanted, candidates=1, steps=6, upscale=2)))
+        last(repair(VISITOR, registry, replace(wanted, candidates=1, steps=6, upscale=2)))
     with pytest.raises(ValueError, match="2.0 倍"):
-        last(repair(SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}), shelf, wanted))
-    assert last(repair(VISITOR, shelf, replace(wanted, candidates=1))).repaired
+        last(repair(SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}), registry, wanted))
+    assert last(repair(VISITOR, registry, replace(wanted, candidates=1))).repaired
     monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * VIEWED[0][0])
-    assert last(repair(VISITOR, shelf, replace(wanted, steps=1))).repaired, "one step has one answer"
+    assert last(repair(VISITOR, registry, replace(wanted, steps=1))).repaired, "one step has one answer"
     monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * 3)
     marked_only = replace(wanted, whole=False, mask=a_mask(), candidates=1)
-    assert last(repair(VISITOR, shelf, marked_only)).repaired
+    assert last(repair(VISITOR, registry, marked_only)).repaired
     monkeypatch.setenv("SD_CORE_RESTORE", "free")
-    assert last(repair(VISITOR, shelf, wanted)).repaired
+    assert last(repair(VISITOR, registry, wanted)).repaired
     monkeypatch.delenv("SPACE_ID")
     monkeypatch.setenv("SD_CORE_RESTORE", "limited")
     with pytest.raises(ValueError, match="allowed here"):
-        last(repair(VISITOR, shelf, wanted))
+        last(repair(VISITOR, registry, wanted))
     monkeypatch.setenv("SD_CORE_RESTORE", "maybe")
     with pytest.raises(ValueError, match="must be limited or free"):
-        last(repair(VISITOR, shelf, wanted))
+        last(repair(VISITOR, registry, wanted))
 
 
 def test_the_limit_lets_through_what_is_usual_and_refuses_hours_of_work():
@@ -208,10 +210,10 @@ def test_the_limit_lets_through_what_is_usual_and_refuses_hours_of_work():
     assert share(5000, 8000, steps=50, candidates=8) > 30
 
 
-def test_holes_in_a_picture_are_proposed_besides_what_the_model_finds(shelf, tmp_path):
+def test_holes_in_a_picture_are_proposed_besides_what_the_model_finds(registry, tmp_path):
     pixels = np.full((600, 640, 4), 255, np.uint8)
     pixels[200:220, 200:220, 3] = 0
-    items = [i for i in propose(VISITOR, shelf, "restorer", Original(pixels)) if not isinstance(i, Waiting)]
+    items = [i for i in propose(VISITOR, registry, "restorer", Original(pixels)) if not isinstance(i, Waiting)]
     assert items[-1][200:220, 200:220].all() and items[-1].shape == (600, 640)
 
 
@@ -252,5 +254,5 @@ def test_a_click_moves_the_square_there_and_not_over_the_border():
     assert moved((30, 30), (100, 100), 100) == (50, 50)
 
 
-def test_restorers_are_offered_first(shelf):
-    assert [name for _, name in model_choices(shelf)] == ["restorer", "characters"]
+def test_restorers_are_offered_first(registry):
+    assert [name for _, name in model_choices(registry)] == ["restorer", "characters"]

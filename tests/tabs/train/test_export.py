@@ -5,7 +5,7 @@ import pytest
 
 from sd_core.errors import CheckpointError
 from sd_core.models import checkpoint
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run
 from sd_core.training.config import TrainingConfig
@@ -26,7 +26,7 @@ def run(tmp_path, generator):
 def handlers(run, tmp_path):
     """The functions behind the two buttons, by what they are named."""
     with gr.Blocks() as page:
-        build_after(Shelf(tmp_path / "checkpoints", tmp_path / "runs", "cpu"), gr.State(""))
+        build_after(ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", "cpu"), gr.State(""))
     return {function.fn.__name__: function.fn for function in page.fns.values()}
 
 

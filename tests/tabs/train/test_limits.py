@@ -8,7 +8,7 @@ import torch
 from chosen_values import VALUES
 
 from sd_core.errors import RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
@@ -20,8 +20,8 @@ HOME, CAFE = "93.184.216.34", "151.101.1.69"
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path):
-    return Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
+def registry(checkpoints, tmp_path):
+    return ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ LIMITED = Limits.of_environment({"SD_CORE_TRAIN": "limited"})
 
 
 @pytest.mark.parametrize("wrong", [{"size": "large"}, {"resolution": 128}, {"batch": 128}, {"count": 5000}])
-def test_a_space_refuses_what_is_too_large_for_it(shelf, wrong):
+def test_a_space_refuses_what_is_too_large_for_it(registry, wrong):
     with pytest.raises(RunError, match="allowed here"):
-        dataclasses.replace(VALUES, **wrong).create(shelf, LIMITED)
-    assert VALUES.create(shelf, LIMITED).config().minutes == 10
+        dataclasses.replace(VALUES, **wrong).create(registry, LIMITED)
+    assert VALUES.create(registry, LIMITED).config().minutes == 10
 
 
 def test_only_the_browser_that_started_a_run_steers_it(run):
@@ -95,24 +95,24 @@ def test_only_the_browser_that_started_a_run_steers_it(run):
         LIMITED.check_steer(run, other, None)
 
 
-def test_a_visitor_has_one_run_at_a_time_on_a_space(make, shelf):
+def test_a_visitor_has_one_run_at_a_time_on_a_space(make, registry):
     mine = new_browser()
     run = make("mine", mine)
-    LIMITED.check_start(mine, shelf.runs, None)
+    LIMITED.check_start(mine, registry.runs, None)
     queue.enqueue(run)
     with pytest.raises(RunError, match="mine"):
-        LIMITED.check_start(mine, shelf.runs, None)
-    LIMITED.check_start(new_browser(), shelf.runs, None)
-    Limits().check_start(mine, shelf.runs, None)
+        LIMITED.check_start(mine, registry.runs, None)
+    LIMITED.check_start(new_browser(), registry.runs, None)
+    Limits().check_start(mine, registry.runs, None)
 
 
-def test_a_fresh_browser_at_the_same_address_is_the_same_visitor(make, shelf):
+def test_a_fresh_browser_at_the_same_address_is_the_same_visitor(make, registry):
     queue.enqueue(make("mine", new_browser(), visitor=at(HOME)))
     with pytest.raises(RunError, match="network address: mine"):
-        LIMITED.check_start(new_browser(), shelf.runs, at(HOME))
+        LIMITED.check_start(new_browser(), registry.runs, at(HOME))
     with pytest.raises(RunError, match="network address: mine"):
-        LIMITED.check_start(new_browser(), shelf.runs, at("1.2.3.4", HOME))  # a header that the visitor began
-    LIMITED.check_start(new_browser(), shelf.runs, at(CAFE))
+        LIMITED.check_start(new_browser(), registry.runs, at("1.2.3.4", HOME))  # a header that the visitor began
+    LIMITED.check_start(new_browser(), registry.runs, at(CAFE))
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_an_address_is_the_last_public_one_that_a_proxy_names(visitor, address):
     assert address_of(visitor) == address
 
 
-def test_all_visitors_together_have_so_many_runs_and_no_more(make, shelf):
+def test_all_visitors_together_have_so_many_runs_and_no_more(make, registry):
     for number in range(LIMITED.unfinished):
-        LIMITED.check_start(new_browser(), shelf.runs, None)
+        LIMITED.check_start(new_browser(), registry.runs, None)
         queue.enqueue(make(f"run{number}", new_browser()))
     with pytest.raises(RunError, match="6 runs"):
-        LIMITED.check_start(new_browser(), shelf.runs, None)
-    Limits().check_start(new_browser(), shelf.runs, None)
+        LIMITED.check_start(new_browser(), registry.runs, None)
+    Limits().check_start(new_browser(), registry.runs, None)
 
 
 def test_going_on_obeys_what_starting_does(make):
@@ -169,13 +169,13 @@ def test_a_run_from_before_the_limits_does_not_go_on_without_them(make, minutes)
     Limits().check_resume(run, new_browser(), None)
 
 
-def test_where_training_is_off_nothing_is_started_resumed_measured_or_looked_at(make, shelf):
+def test_where_training_is_off_nothing_is_started_resumed_measured_or_looked_at(make, registry):
     off = Limits.of_environment({"SD_CORE_TRAIN": "off"})
     mine = new_browser()
     run = make("mine", mine)
     for check in (
         lambda: off.check_allowed(None),
-        lambda: off.check_start(mine, shelf.runs, None),
+        lambda: off.check_start(mine, registry.runs, None),
         lambda: off.check_steer(run, mine, None),
         lambda: off.check_resume(run, mine, None),
     ):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
@@ -25,10 +25,10 @@ CHARTS = ["loss", "compare-chart"]
 class Page:
     """The Train tab without a browser: what its components show after each handler that was called."""
 
-    def __init__(self, shelf: Shelf):
+    def __init__(self, registry: ModelRegistry):
         with gr.Blocks() as self.blocks:
             with gr.Tab("Train") as tab:
-                tab.build(shelf, tab)
+                tab.build(registry, tab)
         self.functions = list(self.blocks.fns.values())
         self.sent: dict[str, object] = {}
         self.seen, self.chosen = Seen(), ""
@@ -52,21 +52,21 @@ class Page:
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path, monkeypatch):
+def registry(checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(queue, "ensure_keeper", lambda root: None)
-    return Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
+    return ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
 
 
 @pytest.fixture
-def page(shelf):
-    return Page(shelf)
+def page(registry):
+    return Page(registry)
 
 
 @pytest.fixture
-def make(shelf):
+def make(registry):
     def create(name: str) -> Run:
         config = RunConfig("characters", size="tiny", resolution=8, training=TrainingConfig(steps=10))
-        run = Run.create(name, config, shelf.runs)
+        run = Run.create(name, config, registry.runs)
         (run.folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n')
         for step in (1, 2):
             Image.new("RGB", (16, 16), (100 * step, 0, 0)).save(run.folder / "samples" / f"{step:06d}.png")
@@ -142,16 +142,16 @@ def test_what_is_compared_is_kept_as_it_is_picked(page, make):
     assert picked == ["one"] and "<polyline" in chart
 
 
-def test_choosing_what_is_no_run_shows_one_that_is(page, make, shelf):
+def test_choosing_what_is_no_run_shows_one_that_is(page, make, registry):
     make("one")
     choose = page.handler("on_choose").fn
     page.take(choose(SimpleNamespace(run="../../checkpoints/characters"), VISITOR, "", Seen(), 1, "linear", [], "me"))
     assert page.chosen == page.seen.run == "one"
 
 
-def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off(shelf, monkeypatch, tmp_path):
+def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off(registry, monkeypatch, tmp_path):
     monkeypatch.setenv("SD_CORE_TRAIN", "off")
-    page = Page(shelf)
+    page = Page(registry)
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
     with pytest.raises(gr.Error, match="switched off"):
         page.handler("on_files").fn([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
@@ -224,26 +224,26 @@ def test_a_look_at_a_long_run_costs_a_few_milliseconds(page, make):
     assert sorted(costs[1:])[4] < 0.015  # 0.002 where it was written
 
 
-def test_a_strangers_log_is_not_shown_and_ones_own_names_no_folders(shelf, make, monkeypatch):
+def test_a_strangers_log_is_not_shown_and_ones_own_names_no_folders(registry, make, monkeypatch):
     make("one").note("Left out /home/somebody/pictures/holiday.png: not readable.")
-    assert "Left out holiday.png" in Page(shelf).look()["train-log"]
+    assert "Left out holiday.png" in Page(registry).look()["train-log"]
     monkeypatch.setenv("SD_CORE_TRAIN", "limited")
-    assert "train-log" not in Page(shelf).look()
+    assert "train-log" not in Page(registry).look()
 
 
 @pytest.mark.parametrize(("setting", "starts"), [("off", False), ("limited", True), ("free", True)])
-def test_what_was_queued_is_not_started_where_training_is_off(shelf, monkeypatch, setting, starts):
+def test_what_was_queued_is_not_started_where_training_is_off(registry, monkeypatch, setting, starts):
     started = []
     monkeypatch.setattr(tab, "ensure_keeper", started.append)
     monkeypatch.setenv("SD_CORE_TRAIN", setting)
-    Page(shelf)
+    Page(registry)
     assert bool(started) == starts
 
 
-def test_a_wrong_number_of_runs_at_once_is_told_when_the_app_starts(shelf, monkeypatch):
+def test_a_wrong_number_of_runs_at_once_is_told_when_the_app_starts(registry, monkeypatch):
     monkeypatch.setenv("SD_CORE_RUNS_AT_ONCE", "many")
     with pytest.raises(ValueError, match="SD_CORE_RUNS_AT_ONCE"):
-        Page(shelf)
+        Page(registry)
 
 
 def test_the_sample_grids_become_an_animation(page, make):

@@ -11,7 +11,7 @@ from PIL import Image
 from sd_core.data import pack
 from sd_core.data.preview import preview, preview_pairs
 from sd_core.errors import CheckpointError, RunError
-from sd_core.models.registry import Shelf
+from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
@@ -36,8 +36,8 @@ from tabs.train.settings import PRESETS
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path):
-    return Shelf(checkpoints, tmp_path / "runs", torch.device("cpu"))
+def registry(checkpoints, tmp_path):
+    return ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def run(tmp_path):
 # Settings
 
 
-def test_settings_make_a_run(values, shelf):
-    run = values.create(shelf)
+def test_settings_make_a_run(values, registry):
+    run = values.create(registry)
     config = run.config()
     assert run.name == "characters-1"
     assert (config.data, config.styles, config.count) == ("characters", ("adventurer",), 50)
@@ -66,45 +66,45 @@ def test_settings_make_a_run(values, shelf):
     assert run.status().state == "queued"
 
 
-def test_prompts_of_the_sample_grid_are_lines(values, shelf):
-    run = dataclasses.replace(values, prompts=" a cat \n\na dog\n").create(shelf)
+def test_prompts_of_the_sample_grid_are_lines(values, registry):
+    run = dataclasses.replace(values, prompts=" a cat \n\na dog\n").create(registry)
     assert run.config().training.sample_prompts == ("a cat", "a dog")
 
 
-def test_ones_own_zip_is_kept_by_the_run(values, shelf, tmp_path, pictures):
+def test_ones_own_zip_is_kept_by_the_run(values, registry, tmp_path, pictures):
     archive = tmp_path / "cats & dogs.zip"
     pack(pictures, archive)
-    run = dataclasses.replace(values, data="own").create(shelf, pictures=archive)
+    run = dataclasses.replace(values, data="own").create(registry, pictures=archive)
     archive.unlink()
     assert run.name == "cats-dogs-1"
     assert (run.folder / run.config().data).is_file()
     assert (run.config().styles, run.config().count) == (None, None)
 
 
-def test_a_trained_model_keeps_its_shape(values, shelf):
-    config = dataclasses.replace(values, start="characters", size="base", resolution=None).create(shelf).config()
+def test_a_trained_model_keeps_its_shape(values, registry):
+    config = dataclasses.replace(values, start="characters", size="base", resolution=None).create(registry).config()
     assert (config.size, config.resolution) == ("tiny", 16)
 
 
-def test_a_fresh_restorer_learns_at_its_own_noise_levels(values, shelf):
-    config = dataclasses.replace(values, start=FRESH_RESTORER).create(shelf).config()
+def test_a_fresh_restorer_learns_at_its_own_noise_levels(values, registry):
+    config = dataclasses.replace(values, start=FRESH_RESTORER).create(registry).config()
     assert (config.kind, config.styles, config.start) == ("restorer", ("adventurer",), "")
     assert (config.training.sigma_mean, config.training.sigma_std) == SIGMAS["restorer"]
 
 
-def test_a_restorer_can_be_tuned(values, shelf):
-    assert "restorer" in [value for _, value in starts(shelf)]
-    config = dataclasses.replace(values, start="restorer").create(shelf).config()
+def test_a_restorer_can_be_tuned(values, registry):
+    assert "restorer" in [value for _, value in starts(registry)]
+    config = dataclasses.replace(values, start="restorer").create(registry).config()
     assert (config.kind, config.size, config.resolution) == ("restorer", "tiny", 16)
 
 
-def test_a_trained_model_is_trained_at_its_own_resolution_even_one_that_is_not_offered(shelf):
-    assert [resolution_of(shelf, start, 32) for start in ("", FRESH_RESTORER, "restorer")] == [32, 32, 16]
-    assert resolution_of(shelf, "", None) == 64
+def test_a_trained_model_is_trained_at_its_own_resolution_even_one_that_is_not_offered(registry):
+    assert [resolution_of(registry, start, 32) for start in ("", FRESH_RESTORER, "restorer")] == [32, 32, 16]
+    assert resolution_of(registry, "", None) == 64
 
 
-def test_a_run_has_the_name_one_gives_it(values, shelf):
-    assert dataclasses.replace(values, name=" my run ").create(shelf).name == "my run"
+def test_a_run_has_the_name_one_gives_it(values, registry):
+    assert dataclasses.replace(values, name=" my run ").create(registry).name == "my run"
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_a_run_has_the_name_one_gives_it(values, shelf):
     [{"steps": 0}, {"steps": None}, {"styles": []}, {"name": "../up"}, {"learning_rate": None}, {"start": "nobody"},
      {"prompts": "a\n" * 17}, {"fit": "stretch"}, {"batch": 512}],
 )  # fmt: skip
-def test_senseless_settings_are_refused_and_leave_nothing(values, shelf, wrong):
+def test_senseless_settings_are_refused_and_leave_nothing(values, registry, wrong):
     with pytest.raises((ValueError, RunError, CheckpointError)):
-        dataclasses.replace(values, **wrong).create(shelf)
-    assert Run.all(shelf.runs) == []
+        dataclasses.replace(values, **wrong).create(registry)
+    assert Run.all(registry.runs) == []
 
 
 def test_presets_grow():
@@ -202,12 +202,12 @@ def test_a_damaged_run_is_shown_as_failed(run):
     assert "damaged" in status_line(standing, None)
 
 
-def test_a_queued_run_says_how_many_are_before_it(run, shelf, monkeypatch):
+def test_a_queued_run_says_how_many_are_before_it(run, registry, monkeypatch):
     monkeypatch.setattr(queue, "ensure_keeper", lambda root: None)
-    others = [Run.create(name, run.config(), shelf.runs) for name in ("a", "b")]
+    others = [Run.create(name, run.config(), registry.runs) for name in ("a", "b")]
     for each in (run, *others):
         queue.enqueue(each)
-    standings = all_standings(Run.all(shelf.runs))
+    standings = all_standings(Run.all(registry.runs))
     assert [standings[name].state for name in ("mine", "a", "b")] == ["starting", "waiting", "waiting"]
     assert [standings[name].before for name in ("mine", "a", "b")] == [0, 1, 2]
     assert standings["b"].word(None) == "In the queue, 2 before it"
@@ -225,7 +225,7 @@ def test_amounts_of_memory_are_short():
 # The list of runs
 
 
-def test_a_card_shows_state_data_size_and_thumbnail(run, shelf):
+def test_a_card_shows_state_data_size_and_thumbnail(run, registry):
     Image.new("RGB", (64, 64), "red").save(run.folder / "samples" / "000005.png")
     text = run_list([run], all_standings([run]), "mine", None)
     for part in (

@@ -15,9 +15,9 @@ from sd_core.generation.request import GenerationRequest
 from sd_core.pictures.original import open_original
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
-from tabs.common.zero_gpu import new_shelf
+from tabs.common.zero_gpu import new_registry
 from tabs.generate.job import Walk, draw
-from tabs.restore.job import Wanted, propose, repair
+from tabs.restore.job import RestoreJobRequest, propose, repair
 
 said = {"demo": type(app.build()).__name__, "spaces": sys.modules["spaces"].__file__}
 torch.set_num_threads(1)
@@ -25,8 +25,8 @@ torch.rand(600, 600) @ torch.rand(600, 600)  # threads that a fork does not take
 folder, picture = Path(sys.argv[1]), sys.argv[2]
 visitor = gr.Request(SimpleNamespace(headers={}), session_hash="somebody")
 LocalContext.request.set(visitor)
-shelf = new_shelf()
-said["device"] = str(shelf.device)
+registry = new_registry()
+said["device"] = str(registry.device)
 mask = np.zeros((40, 56), bool)
 mask[10:30, 20:25] = True
 
@@ -44,18 +44,20 @@ def error_of(shown):
 
 
 request = GenerationRequest("red hair", count=2, steps=3, seed=5, start=torch.zeros(3, 16, 16))
-said["drawn"] = [str(path) for path in last(draw(visitor, shelf, "characters", request)).batch.paths]
+said["drawn"] = [str(path) for path in last(draw(visitor, registry, "characters", request)).batch.paths]
 said["frames"] = len(SESSIONS.of(visitor).film.frames)
-walked = draw(visitor, shelf, "characters", GenerationRequest("hair", steps=2), Walk(3, 4))
+walked = draw(visitor, registry, "characters", GenerationRequest("hair", steps=2), Walk(3, 4))
 said["walked"] = len(last(walked).batch.paths)
-wanted = Wanted(picture, "restorer", mask, steps=2, candidates=3)
-said["repaired"] = last(repair(visitor, shelf, wanted)).repaired.paths
-said["filled"] = last(repair(visitor, shelf, Wanted(picture, "characters", mask, steps=2))).repaired.paths
-said["cleaned"] = last(repair(visitor, shelf, Wanted(picture, "characters", whole=True, sigma=20))).repaired.paths
-found = [i for i in propose(visitor, shelf, "restorer", open_original(picture)) if not isinstance(i, Waiting)]
+wanted = RestoreJobRequest(picture, "restorer", mask, steps=2, candidates=3)
+said["repaired"] = last(repair(visitor, registry, wanted)).repaired.paths
+said["filled"] = last(repair(visitor, registry, RestoreJobRequest(picture, "characters", mask, steps=2))).repaired.paths
+said["cleaned"] = last(
+    repair(visitor, registry, RestoreJobRequest(picture, "characters", whole=True, sigma=20))
+).repaired.paths
+found = [i for i in propose(visitor, registry, "restorer", open_original(picture)) if not isinstance(i, Waiting)]
 said["found"] = found[-1].shape
-said["error"] = error_of(repair(visitor, shelf, Wanted(picture, "characters", whole=True, steps=99)))
-shown = draw(visitor, shelf, "characters", GenerationRequest("hair", count=64, steps=100))
+said["error"] = error_of(repair(visitor, registry, RestoreJobRequest(picture, "characters", whole=True, steps=99)))
+shown = draw(visitor, registry, "characters", GenerationRequest("hair", count=64, steps=100))
 for item in shown:
     if item.preview:
         break
