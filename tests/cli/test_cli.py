@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sd_core import __main__ as command_line
+from sd_core.cli import train
 from sd_core.generation.infotext import read_parameters
 from sd_core.models import checkpoint
 from sd_core.runs.run import Run
@@ -172,12 +173,12 @@ def test_time_left_is_told_from_the_steps_taken_since_a_resume(run, tmp_path, mo
     monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path / "cache"))
     bars = []
 
-    class Bar(command_line.tqdm):
+    class Bar(train.tqdm):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **(kwargs | {"disable": False}))
             bars.append(self)
 
-    monkeypatch.setattr(command_line, "tqdm", Bar)
+    monkeypatch.setattr(train, "tqdm", Bar)
     monkeypatch.setattr("sd_core.runs.worker.TELL_SECONDS", -1.0)  # every report is passed on
     words = ["--data", str(pictures(tmp_path / "in")), "--size", "tiny", "--resolution", "8", "--batch", "2"]
     told = run("train", *words, "--steps", 3, "--name", "mine").output

@@ -76,7 +76,7 @@ def test_training_never_uses_held_out_seeds():
 
 
 def test_the_same_seed_gives_the_same_character_in_another_process():
-    code = "from sd_core.data.characters import character as c; x = c('dylan', 12345); print(x.caption + x.svg)"
+    code = "from sd_core.data.characters.draw import character as c; x = c('dylan', 12345); print(x.caption + x.svg)"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     here = character("dylan", 12_345)
     assert there.strip() == here.caption + here.svg

@@ -12,7 +12,7 @@ from sd_core.diffusion.tiling import touching, windows
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.decoding import MAX_PIXELS
 from sd_core.pictures.metrics import disagreement
-from sd_core.restoration import pipeline
+from sd_core.restoration import detection, pipeline
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.pipeline import enlarged, restore, walk_sigmas, work
 from sd_core.restoration.request import RestoreRequest, Restoring
@@ -196,7 +196,7 @@ def test_every_tile_of_every_step_is_told(small_tiles):
 
 def looked_at(height, width):
     """Pixels of all windows of a picture, with what they share."""
-    spans = [window.outer for window in windows(height, width)]
+    spans = [window.outer for window in pipeline.windows(height, width)]
     return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in spans)
 
 
@@ -238,7 +238,7 @@ def test_a_walk_begins_where_the_most_faithful_answer_comes_from():
 
 
 def test_damage_is_looked_for_at_any_size(monkeypatch):
-    monkeypatch.setattr(pipeline, "FIND_PIXELS", 500)
+    monkeypatch.setattr(detection, "FIND_PIXELS", 500)
     mask = find_damage(some_restorer(), picture(33, 47))
     assert mask.shape == (33, 47)
     assert mask.dtype == torch.bool

@@ -3,12 +3,12 @@
 import pytest
 
 from sd_core.training import trainer
-from sd_core.training.objectives import base
+from sd_core.training.objectives import denoising
 
 
 @pytest.fixture(autouse=True)
 def quick_samples(monkeypatch) -> None:
-    monkeypatch.setattr(base, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(denoising, "SAMPLE_STEPS", 2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sd_core.diffusion.noise import SIGMA_MAX, SigmaDistribution
 from sd_core.errors import TrainingFailed
 from sd_core.training.config import TrainingConfig
 from sd_core.training.events import Samples
-from sd_core.training.objectives import base
+from sd_core.training.objectives import restoration
 from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.objectives.restoration import RestorationLoss, RestorationObjective
 from sd_core.training.setup import new_generator, new_restorer
@@ -29,8 +29,8 @@ def clean() -> CleanPictures:
 
 @pytest.fixture(autouse=True)
 def quick_samples(monkeypatch) -> None:
-    monkeypatch.setattr(base, "SAMPLE_PAIRS", 2)
-    monkeypatch.setattr(base, "SAMPLE_SIDE", 32)
+    monkeypatch.setattr(restoration, "SAMPLE_PAIRS", 2)
+    monkeypatch.setattr(restoration, "SAMPLE_SIDE", 32)
 
 
 def new_trainer(clean: CleanPictures, model_seed: int = 0, **options) -> Trainer:

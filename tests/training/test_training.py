@@ -16,7 +16,7 @@ from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Finished, Progress, Saved
-from sd_core.training.objectives import base
+from sd_core.training.objectives import denoising
 from sd_core.training.trainer import Trainer
 
 # Learning
@@ -30,7 +30,7 @@ def test_the_loss_falls(pictures, no_clock, optimizer):
 
 
 def test_a_trained_generator_paints_what_the_prompt_says(pictures, monkeypatch):
-    monkeypatch.setattr(base, "SAMPLE_STEPS", 8)
+    monkeypatch.setattr(denoising, "SAMPLE_STEPS", 8)
     prompts = ("a red square", "a green square", "a blue square")
     trainer = new_trainer(pictures, steps=80, batch=8, sample_prompts=prompts)
     *_, samples, _ = finish(trainer)

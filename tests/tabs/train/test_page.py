@@ -13,7 +13,8 @@ from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
-from tabs.train import run_status, tab
+from tabs.train import run_status
+from tabs.train import tab as train
 from tabs.train.limits import Limits
 from tabs.train.run_status import POINTS, Standing, grids_of, is_on_chart
 from tabs.train.tab import Seen
@@ -28,7 +29,7 @@ class Page:
     def __init__(self, registry: ModelRegistry):
         with gr.Blocks() as self.blocks:
             with gr.Tab("Train") as tab:
-                tab.build(registry, tab)
+                train.build(registry, tab)
         self.functions = list(self.blocks.fns.values())
         self.sent: dict[str, object] = {}
         self.seen, self.chosen = Seen(), ""
@@ -234,7 +235,7 @@ def test_a_strangers_log_is_not_shown_and_ones_own_names_no_folders(registry, ma
 @pytest.mark.parametrize(("setting", "starts"), [("off", False), ("limited", True), ("free", True)])
 def test_what_was_queued_is_not_started_where_training_is_off(registry, monkeypatch, setting, starts):
     started = []
-    monkeypatch.setattr(tab, "ensure_keeper", started.append)
+    monkeypatch.setattr(train, "ensure_keeper", started.append)
     monkeypatch.setenv("SD_CORE_TRAIN", setting)
     Page(registry)
     assert bool(started) == starts
