@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.diffusion.sampling import D
@@ -29,8 +28,6 @@ VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x.flip(-2, -1),
     lambda x: x.mT.flip(-2, -1),
 )
-
-_FLOPS: dict["ModelConfig", int] = {}  # counted so far: each save of a run asks again, and counting takes a whole call
 
 
 @dataclass(frozen=True)
@@ -177,16 +174,7 @@ class Denoiser(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def flops(self) -> int:
-        """Floating-point operations of one call for one picture with an empty prompt; a multiply-add counts as two."""
-        if self.config not in _FLOPS:
-            _FLOPS[self.config] = self._count_flops()
-        return _FLOPS[self.config]
-
-    def _count_flops(self) -> int:
-        x = torch.zeros(1, 3, self.config.resolution, self.config.resolution, device=self.device)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            if self.text:
-                self(x, torch.ones(()), self.encode([""]))
-            else:
-                self.restored(x, torch.ones(()), Conditioning.of(x))
-        return counter.get_total_flops()
+        """Floating-point operations of one call for one picture with an empty prompt; see `unet.multiply_adds`."""
+        side, tokens = self.config.resolution, 1 if self.text else 0
+        text = self.text.multiply_adds(tokens) if self.text else 0
+        return 2 * (text + self.unet.multiply_adds(side, side, tokens))

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from sd_core.models.unet import Context
+from sd_core.models.unet import Context, multiply_adds
 
 START, PADDING = "<start>", "<pad>"
 TOKENIZER_SIZE = 1024  # captions of a small data set: most words get a token of their own
@@ -131,3 +131,8 @@ class TextEncoder(nn.Module):
         h = self.layers(h, src_key_padding_mask=~mask)
         present = mask[:, :, None].to(h.dtype)
         return Context(h, mask, (h * present).sum(1) / present.sum(1))
+
+    def multiply_adds(self, tokens: int) -> int:
+        """Those of encoding one prompt, see `unet.multiply_adds`."""
+        attending = self.LAYERS * 2 * tokens**2 * self.token.embedding_dim
+        return multiply_adds(tokens, self.layers) + attending

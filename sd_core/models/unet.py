@@ -103,6 +103,15 @@ class PixelNorm(nn.Module):
         return F.layer_norm(channels_last, self.scale.shape, self.scale).permute(0, 3, 1, 2)
 
 
+def multiply_adds(places: int, *modules: nn.Module) -> int:
+    """Multiply-adds of convolutions and linear layers that work at so many places: one for each weight and place.
+
+    Counted from the shapes alone, since what torch's own counter sees depends on torch's version and the processor.
+    Norms, activations and biases are left out, as is usual.
+    """
+    return places * sum(p.numel() for module in modules for p in module.parameters() if p.ndim > 1)
+
+
 def zeroed(module: nn.Module) -> nn.Module:
     """`module` with zero weights: a branch that starts silent makes a deep network easy to begin training."""
     for parameter in module.parameters():
@@ -127,6 +136,9 @@ class ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         return x + self.conv2(F.silu(h))
+
+    def multiply_adds(self, places: int) -> int:
+        return multiply_adds(places, self.conv1, self.conv2) + multiply_adds(1, self.modulation)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
@@ -163,6 +175,10 @@ class Attention(nn.Module):
         attended = self.out(attend(query, key, value, visible).transpose(1, 2).flatten(2))
         return x + attended.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
+    def multiply_adds(self, places: int, tokens: int) -> int:
+        attending = 2 * places * (places + tokens) * self.out.in_features  # the scores, and the sums they weigh
+        return multiply_adds(places, self.qkv, self.out) + multiply_adds(tokens, self.context_kv) + attending
+
 
 class Level(nn.Module):
     """The blocks of one resolution, on the way down or up."""
@@ -179,6 +195,10 @@ class Level(nn.Module):
             if self.attentions:
                 x = self.attentions[i](x, context)
         return x
+
+    def multiply_adds(self, places: int, tokens: int) -> int:
+        attending = sum(attention.multiply_adds(places, tokens) for attention in self.attentions)
+        return attending + sum(block.multiply_adds(places) for block in self.blocks)
 
 
 class NoiseEmbedding(nn.Module):
@@ -275,6 +295,18 @@ class UNet(nn.Module):
             x = self.decoder[i](x, embedding, context)
         x = F.pixel_shuffle(self.head(x), self.config.patch)
         return x[..., :height, :width]
+
+    def multiply_adds(self, height: int, width: int, tokens: int) -> int:
+        """Those of one call for one picture and a prompt of so many tokens (0 for a restorer)."""
+        finest = math.prod(-(-side // self.config.multiple) * self.config.multiple for side in (height, width))
+        places = [finest // (self.config.patch * 2**level) ** 2 for level in range(len(self.config.widths))]
+        embeddings = [self.noise_embedding, *([self.prompt_embedding] if self.prompt_embedding else [])]
+        count = multiply_adds(1, *embeddings) + multiply_adds(places[0], self.stem, self.head)
+        for level, n in zip([*self.encoder, self.bottom, *self.decoder], [*places, *places[:-1]], strict=True):
+            count += level.multiply_adds(n, tokens)
+        for i, n in enumerate(places[1:]):  # `down` and `up` use each weight once for each place of the coarser level
+            count += multiply_adds(n, self.down[i], self.up[i]) + multiply_adds(places[i], self.merge[i])
+        return count
 
     def padded(self, x: Tensor) -> Tensor:
         """Pictures [B, C, H, W] continued to the right and below, as far as the levels need it: mirrored, since

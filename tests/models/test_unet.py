@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sd_core.models.conditioning import CONDITIONING_CHANNELS
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.unet import BLOCKS, WIDTHS, Context, UNet, UNetConfig
 
@@ -218,15 +218,7 @@ def flops_and_parameters(size: str, kind: str, vocabulary) -> tuple[int, int]:
     config = ModelConfig.generator(size, 64) if kind == "generator" else ModelConfig("restorer", size, 64)
     with torch.device("meta"):
         model = Denoiser(config, vocabulary if kind == "generator" else None)
-        x, sigma = torch.empty(1, 3, 64, 64), torch.ones(1)
-        channels = config.unet.context_channels
-        context = Context(torch.empty(1, 8, channels), torch.ones(1, 8).bool(), torch.empty(1, channels))
-        with FlopCounterMode(display=False) as counter:
-            if kind == "generator":
-                model(x, sigma, context)
-            else:
-                model.unet(x, sigma, conditioning=torch.empty(1, CONDITIONING_CHANNELS, 64, 64))
-    return counter.get_total_flops(), model.parameter_count()
+    return model.flops(), model.parameter_count()
 
 
 @pytest.mark.parametrize("kind", ["generator", "restorer"])
@@ -244,14 +236,31 @@ def test_the_parameter_count_is_what_a_checkpoint_stores(generator, restorer):
 
 
 def test_a_larger_patch_makes_a_picture_cheaper(vocabulary):
-    def flops(patch: int) -> int:
-        with torch.device("meta"):
-            unet = UNet(UNetConfig("tiny", patch, conditioning_channels=5))
-            with FlopCounterMode(display=False) as counter:
-                unet(torch.empty(1, 3, 64, 64), torch.ones(1), conditioning=torch.empty(1, 5, 64, 64))
-        return counter.get_total_flops()
+    def cost(patch: int) -> int:
+        return UNet(UNetConfig("tiny", patch, conditioning_channels=5)).multiply_adds(64, 64, 0)
 
-    assert flops(1) > 2.5 * flops(2) > 2.5**2 * flops(4)
+    assert cost(1) > 2.5 * cost(2) > 2.5**2 * cost(4)
+
+
+@pytest.mark.parametrize("prompt", ["", "a red square"])
+def test_the_operations_of_a_generator_are_those_that_torch_sees(fresh_generator, prompt):
+    """In training and with attention as plain products torch sees them all, on every processor."""
+    x = pictures(1, 8, 8)
+    tokens = fresh_generator.vocabulary.encode([prompt])[0].shape[1]
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as seen:
+        fresh_generator.train()(x, torch.ones(()), fresh_generator.encode([prompt]))
+    counted = fresh_generator.unet.multiply_adds(8, 8, tokens) + fresh_generator.text.multiply_adds(tokens)
+    assert 2 * counted == seen.get_total_flops()
+    if not prompt:
+        assert fresh_generator.flops() == 2 * counted
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (20, 33)])
+def test_the_operations_of_a_restorer_are_those_that_torch_sees(height, width):
+    unet = UNet(UNetConfig("tiny", patch=2, conditioning_channels=5, extra_channels=1, normalised=False))
+    with FlopCounterMode(display=False) as seen:
+        unet(pictures(1, height, width), torch.ones(1), conditioning=pictures(1, height, width, channels=5))
+    assert 2 * unet.multiply_adds(height, width, 0) == seen.get_total_flops()
 
 
 @pytest.mark.parametrize(
