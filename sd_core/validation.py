@@ -86,6 +86,10 @@ def first_sentence(error: ValidationError, cls: Any = None) -> str:
     called, wanted = _setting(cls, place)
     if kind in ("missing", "missing_argument"):
         return f"{called} is missing."
+    if kind == "string_too_long":
+        return f"{called} may have up to {first['ctx']['max_length']:,} characters."
+    if kind == "too_short":
+        return f"{called} must have at least {first['ctx']['min_length']:,}, not {first['ctx']['actual_length']}."
     wanted = wanted or first["msg"].removeprefix("Input should be ")
     return f"{called} must be {wanted}, not {_shown(first['input'])}."
 
