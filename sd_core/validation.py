@@ -23,13 +23,18 @@ from pydantic.fields import FieldInfo
 from sd_core.errors import UserError
 
 T = TypeVar("T")
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _NAMES = {str: "text", bool: "true or false", tuple: "a list", list: "a list", dict: "an object"}
 _MOST_SHOWN = 60  # characters of a wrong value that a sentence repeats
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
-def checked(cls: type[T] | None = None, *, error: type[UserError] = UserError) -> Any:
+def checked(
+    cls: type[T] | None = None,
+    *,
+    error: type[UserError] = UserError,
+    unknown: Literal["forbid", "ignore"] = "forbid",
+) -> Any:
     """Makes a class a frozen dataclass whose values are checked when it is created.
 
     Types are strict unless a field says otherwise: no text for a number, no True for 1, no NaN; but a whole number may
@@ -38,10 +43,11 @@ def checked(cls: type[T] | None = None, *, error: type[UserError] = UserError) -
     Args:
         cls: the class.
         error: what is raised where values are wrong, with one sentence.
+        unknown: whether settings that the class does not know are wrong or passed over.
     """
 
     def decorated(cls: type[T]) -> type[T]:
-        made = dataclass(cls, frozen=True, config=_STRICT)
+        made = dataclass(cls, frozen=True, config=_STRICT | {"extra": unknown})
         construct = made.__init__
 
         @wraps(construct)
@@ -86,6 +92,8 @@ def first_sentence(error: ValidationError, cls: Any = None) -> str:
     called, wanted = _setting(cls, place)
     if kind in ("missing", "missing_argument"):
         return f"{called} is missing."
+    if kind == "string_unicode":
+        return f"{called} holds what is no text, such as half of an emoji; leave that out."
     if kind == "string_too_long":
         return f"{called} may have up to {first['ctx']['max_length']:,} characters."
     if kind == "too_short":

@@ -25,6 +25,8 @@ class Settings:
     strength: float = Field(0.5, gt=0, le=1, title="The strength")
     most: Annotated[int, Field(ge=1)] | None = None
     name: str = ""
+    code: Annotated[str, Field(max_length=3)] = ""
+    sizes: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     flips: bool = False
     kind: Literal["crop", "pad", "stretch"] = "crop"
     prompts: tuple[str, ...] = ()
@@ -54,6 +56,9 @@ class Settings:
         ({"strength": 0}, "The strength must be above 0 and at most 1, not 0."),
         ({"most": 0}, "Most must be a whole number of at least 1, not 0."),
         ({"name": 5}, "Name must be text, not 5."),
+        ({"code": "\ud83d"}, "Code holds what is no text, such as half of an emoji; leave that out."),
+        ({"code": "abcd"}, "Code may have up to 3 characters."),
+        ({"sizes": ()}, "Sizes must have at least 1, not 0."),
         ({"flips": "yes"}, "Flips must be true or false, not 'yes'."),
         ({"kind": "fold"}, "Kind must be crop, pad or stretch, not 'fold'."),
         ({"kind": "x" * 1000}, f"Kind must be crop, pad or stretch, not '{'x' * 59}…."),
@@ -106,6 +111,14 @@ def test_settings_come_back_from_json():
     assert from_json(Settings, '{"count": 2, "prompts": ["a"], "inner": {"learning_rate": 1}}') == Settings(
         2, prompts=("a",), inner=Inner(1.0)
     )
+
+
+def test_a_class_may_pass_over_what_it_does_not_know():
+    @checked(unknown="ignore")
+    class Old:
+        data: str
+
+    assert from_json(Old, '{"data": "a", "later": 1}') == Old("a")
 
 
 def test_a_class_may_name_its_own_error():

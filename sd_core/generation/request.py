@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from sd_core.diffusion import sampling
@@ -20,7 +20,14 @@ DEFAULT_GUIDANCE = 2.5
 DEFAULT_STRENGTH = 0.6  # of an image-to-image request
 DEFAULT_VARIATION = 0.3
 MAX_COUNT, MAX_STEPS, MAX_GUIDANCE = 64, 100, 15.0
-Prompt = Annotated[str, Field(max_length=20_000, title="A prompt")]
+
+
+def _sound(text: object) -> object:
+    """A prompt with "?" for what is no character, such as the half of an emoji that is left of a cut text."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+Prompt = Annotated[str, BeforeValidator(_sound), Field(max_length=20_000, title="A prompt")]
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def test_a_bad_request_is_refused_in_one_sentence(bad):
     assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("prompt", ["", "word " * 1000, "红发 👩🏽‍🚀", "dragon castle"])
+@pytest.mark.parametrize("prompt", ["", "word " * 1000, "红发 👩🏽‍🚀", "half \ud83d", "dragon castle"])
 def test_any_prompt_draws_something(generator, prompt):
     request = GenerationRequest(prompt, negative_prompt=prompt, steps=2)
     assert last(generate(generator, request)).x.isfinite().all()
