@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from sd_core.diffusion.noise import MAX_SEED, check_seed
+from sd_core.errors import UserError
+
+_SEED = r"\d{1,20}"
+_BLENDED = _SEED + r":(\d{0,20}\.)?\d{1,20}(e-\d{1,3})?"  # numbers of few digits, so that no text takes long to read
 
 
 def seed_after(seed: int, by: int = 1) -> int:
@@ -27,7 +31,7 @@ class Noise:
         for seed, share in self.blended:
             check_seed(seed)
             if not 0 <= share <= 1:
-                raise ValueError(f"Noise is blended in by a share between 0 and 1, not {share}.")
+                raise UserError(f"Noise is blended in by a share between 0 and 1, not {share}.")
 
     def varied(self, seed: int, share: float) -> "Noise":
         """This noise with that of `seed` blended in: 0 leaves it as it is, 1 replaces it."""
@@ -40,9 +44,9 @@ class Noise:
     def parse(cls, text: str) -> "Noise":
         """The inverse of `str`: "12", or "12 7:0.3" for seed 12 with 0.3 of seed 7."""
         first, *rest = text.replace(",", " ").split() or [""]
-        if not first.isdecimal() or not all(re.fullmatch(r"\d+:\d*\.?\d+(e-\d+)?", part) for part in rest):
-            raise ValueError(
-                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text!r}.'
+        if not re.fullmatch(_SEED, first) or not all(re.fullmatch(_BLENDED, part) for part in rest):
+            raise UserError(
+                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text[:80]!r}.'
             )
         blended = tuple((int(seed), float(share)) for seed, share in (part.split(":") for part in rest))
         return cls(int(first), blended)

@@ -5,9 +5,11 @@ A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
@@ -15,6 +17,7 @@ from sd_core.diffusion.sampling import D
 from sd_core.models.conditioning import CONDITIONING_CHANNELS, Conditioning
 from sd_core.models.text import TextEncoder, Vocabulary
 from sd_core.models.unet import WIDTHS, Context, UNet, UNetConfig
+from sd_core.validation import checked
 
 RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
@@ -30,27 +33,25 @@ VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
 )
 
 
-@dataclass(frozen=True)
+@checked
 class ModelConfig:
-    """All that is needed to rebuild a model. `kind` is "generator" or "restorer"; it was trained at `resolution`. A
-    restorer may bring a `specialist`, see `specialist.py`."""
+    """All that is needed to rebuild a model. It was trained at `resolution` pixels a side. A restorer may bring a
+    `specialist`, see `restoration/routing.py`.
 
-    kind: str = "generator"
-    size: str = "small"
-    resolution: int = 64
-    patch: int = 4
-    sigma_data: float = 0.5
+    Raises:
+        UserError: one of them is out of its range; the message is one sentence.
+    """
+
+    kind: Literal["generator", "restorer"] = Field("generator", title="The kind of model")
+    size: Literal[tuple(WIDTHS)] = Field("small", title="The model size")
+    resolution: int = Field(64, ge=8, le=1024, title="The resolution in pixels")
+    patch: Literal[1, 2, 4, 8] = Field(4, title="The patch size")
+    sigma_data: float = Field(0.5, gt=0)
     specialist: bool = False
 
     def __post_init__(self):
-        if self.kind not in ("generator", "restorer"):
-            raise ValueError(f"A model is a generator or a restorer, not {self.kind!r}.")
-        if not 8 <= self.resolution <= 1024:
-            raise ValueError(f"The resolution must be between 8 and 1024 pixels, not {self.resolution}.")
         if self.specialist and self.kind != "restorer":
             raise ValueError("Only a restorer brings a specialist.")
-        Preconditioning(self.sigma_data)
-        UNetConfig(self.size, self.patch)
 
     @classmethod
     def generator(cls, size: str, resolution: int, sigma_data: float = 0.5) -> "ModelConfig":

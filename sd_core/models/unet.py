@@ -59,14 +59,6 @@ class UNetConfig:
     extra_channels: int = 0
     normalised: bool = True
 
-    def __post_init__(self):
-        if self.size not in WIDTHS:
-            raise ValueError(f"There is no model size {self.size!r}. Sizes are: {', '.join(WIDTHS)}.")
-        if self.patch not in (1, 2, 4, 8):
-            raise ValueError(f"The patch size must be 1, 2, 4 or 8, not {self.patch}.")
-        if min(self.context_channels, self.conditioning_channels, self.extra_channels) < 0:
-            raise ValueError("Channel counts cannot be negative.")
-
     @property
     def widths(self) -> tuple[int, ...]:
         multiples = RESTORER_WIDTH_MULTIPLES if self.conditioning_channels else WIDTH_MULTIPLES

@@ -217,12 +217,12 @@ def test_small_pictures_are_seen_pixel_by_pixel():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"kind": "painter"}, "A model is a generator or a restorer, not 'painter'"),
-        ({"size": "huge"}, "There is no model size 'huge'"),
-        ({"resolution": 4}, "between 8 and 1024 pixels, not 4"),
-        ({"resolution": 5000}, "between 8 and 1024 pixels, not 5000"),
+        ({"kind": "painter"}, "The kind of model must be generator or restorer, not 'painter'"),
+        ({"size": "huge"}, "The model size must be tiny, small, base or large, not 'huge'"),
+        ({"resolution": 4}, "The resolution in pixels must be a whole number from 8 to 1024, not 4"),
+        ({"resolution": "64"}, "from 8 to 1024, not '64'"),
         ({"patch": 5}, "The patch size must be 1, 2, 4 or 8, not 5"),
-        ({"sigma_data": 0.0}, "sigma_data must be above 0"),
+        ({"sigma_data": 0.0}, "Sigma data must be above 0"),
     ],
 )
 def test_an_impossible_model_is_refused_in_a_sentence(wrong, sentence):

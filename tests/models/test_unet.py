@@ -261,17 +261,3 @@ def test_the_operations_of_a_restorer_are_those_that_torch_sees(height, width):
     with FlopCounterMode(display=False) as seen:
         unet(pictures(1, height, width), torch.ones(1), conditioning=pictures(1, height, width, channels=5))
     assert 2 * unet.multiply_adds(height, width, 0) == seen.get_total_flops()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"size": "huge"}, "no model size 'huge'. Sizes are: tiny, small, base, large"),
-        ({"patch": 3}, "patch size must be 1, 2, 4 or 8, not 3"),
-        ({"context_channels": -1}, "cannot be negative"),
-        ({"conditioning_channels": -1}, "cannot be negative"),
-    ],
-)
-def test_impossible_shapes_are_refused_in_a_sentence(wrong, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        UNetConfig(**wrong)
