@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sd_core.atomic import replacing
 from sd_core.data.captions import METADATA
 from sd_core.data.folder import ABOUT
 from sd_core.data.picture_set import PictureSet
@@ -32,15 +32,8 @@ def pack(pictures: PictureSet, path: Path, progress: Callable[[int, int], None] 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-                _write(pictures, archive, progress)
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as new, zipfile.ZipFile(new, "w") as archive:
+            _write(pictures, archive, progress)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from error
 

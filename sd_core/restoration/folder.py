@@ -3,18 +3,17 @@
 It can be stopped at any time and started again: what is done is left alone, and nothing half written is ever seen.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from threading import get_ident
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from sd_core.atomic import replacing
 from sd_core.pictures.archive import FolderFiles
 from sd_core.pictures.decoding import FORMATS
 from sd_core.pictures.masks import read_mask
@@ -217,12 +216,8 @@ def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ..
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{target.parent} is a link to another folder; nothing is written there.")
-    new = target.with_name(f".{os.getpid()}-{get_ident()}.new")  # hidden, and of this worker alone
-    try:
+    with replacing(target) as new:
         repaired.save(new)
-        os.replace(new, target)
-    finally:
-        new.unlink(missing_ok=True)
     return original.notes
 
 
