@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         peer.unet.train()
         advance_peer = plain_training(peer, trainer.objective.pictures, options.train_batch, device)
         mine, theirs, ratio = common.interleaved(
-            lambda: repeated(trainer._advance, options.train_steps),
+            lambda: repeated(trainer.advance, options.train_steps),
             lambda step=advance_peer: repeated(step, options.train_steps),
             options.repeats,
             device,

@@ -1,19 +1,22 @@
 """What a training run is asked for."""
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from sd_core.data.folder import FITS
 from sd_core.errors import RunError
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import ModelConfig
 from sd_core.training.config import TrainingConfig
+from sd_core.validation import checked
 
 BUILT_IN = ("characters", "cifar10")
 
 
-@dataclass(frozen=True)
+@checked(error=RunError)
 class RunConfig:
     """What was asked for: everything a process needs to do the work.
 
@@ -32,45 +35,31 @@ class RunConfig:
     """
 
     data: str
-    kind: str = "generator"
+    kind: Literal["generator", "restorer"] = "generator"
     styles: tuple[str, ...] | None = None
-    count: int | None = None
+    count: PositiveInt | None = Field(None, title="The number of pictures")
     caption_template: str = "{}"
     fit: str = "crop"
     size: str = "small"
     resolution: int = 64
     start: str = ""
-    minutes: float = 0.0
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    minutes: NonNegativeFloat = 0.0
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
 
-    def __post_init__(self):
+    @model_validator(mode="after")
+    def _makes_sense(self):
         if not self.data.strip():
-            raise RunError("Choose what to train on: characters, cifar10, or a folder or .zip of pictures.")
+            raise ValueError("Choose what to train on: characters, cifar10, or a folder or .zip of pictures.")
         if self.styles is not None and (self.data != "characters" or not self.styles):
-            raise RunError("Choose at least one style, for the built-in characters only.")
-        if self.count is not None and self.count < 1:
-            raise RunError(f"A run needs at least 1 picture, not {self.count}.")
+            raise ValueError("Choose at least one style, for the built-in characters only.")
         if self.fit not in FITS:
-            raise RunError(f"Pictures are fitted by {', '.join(FITS)}, not {self.fit!r}.")
-        if not self.minutes >= 0:
-            raise RunError(f"A run cannot work for {self.minutes} minutes.")
+            raise ValueError(f"Pictures are fitted by {', '.join(FITS)}, not {self.fit!r}.")
         if self.kind == "restorer" and self.data == "cifar10":
-            raise RunError("A restorer learns from large pictures, and CIFAR-10's are too small.")
+            raise ValueError("A restorer learns from large pictures, and CIFAR-10's are too small.")
         if self.training.specialist and self.kind != "restorer":
-            raise RunError("Only a restorer can be taught to be a specialist.")
-        try:
-            ModelConfig(self.kind, self.size, self.resolution)
-        except ValueError as error:
-            raise RunError(str(error)) from error
-
-    @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
-        """Reads what `asdict` wrote; fields this program does not know are an error."""
-        values = json.loads(text)
-        training = values.pop("training")
-        training["sample_prompts"] = tuple(training["sample_prompts"])
-        values["styles"] = tuple(values["styles"]) if values["styles"] else None
-        return cls(training=TrainingConfig(**training), **values)
+            raise ValueError("Only a restorer can be taught to be a specialist.")
+        ModelConfig(self.kind, self.size, self.resolution)
+        return self
 
     def settled(self) -> "RunConfig":
         """The same as a process elsewhere can follow it: with full paths, and the shape of the model it starts from.

@@ -1,7 +1,7 @@
 """A training run as a folder: what was asked for, how it stands, and what anybody may want of it.
 
 The folder is the truth: whoever looks reads its files, whoever wants something writes `control.json`, and one process
-at a time, the holder of `lock`, does the work (see run_worker.py), when its turn comes (see run_queue.py). Nothing that
+at a time, the holder of `lock`, does the work (see worker.py), when its turn comes (see queue.py). Nothing that
 happens to a page or to the app harms a run.
 
 torch is not imported here: the process that keeps the queue is small and starts at once.
@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import threading
 import time
 import uuid
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from sd_core.atomic import replacing
 from sd_core.environment import runs_folder
 from sd_core.errors import RunError
 from sd_core.runs import metrics_log
@@ -158,11 +158,14 @@ class Run:
     def config(self) -> "RunConfig":
         """What was asked for. Raises RunError where that cannot be read."""
         from sd_core.runs.config import RunConfig  # here, since it brings torch
+        from sd_core.validation import from_json
 
         try:
-            return RunConfig.from_json((self.folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{self.name} is not a run, or its config.json is damaged ({error}).") from error
+            return from_json(RunConfig, (self.folder / "config.json").read_bytes())
+        except (OSError, RunError) as error:
+            raise RunError(
+                f"{self.name} is not a run, or its config.json is damaged ({str(error).rstrip('.')})."
+            ) from error
 
     def status(self) -> Status:
         """The run's state as it is now: a run that says running while nobody holds its lock has failed.
@@ -305,14 +308,8 @@ def new_name(data: str, root: Path | None = None) -> str:
 
 def _write_json(file: Path, values: dict) -> None:
     """Replaces a file in one go, whoever else is doing the same."""
-    new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
+    with replacing(file) as new:
         new.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
-        os.replace(new, file)
-    except OSError:
-        with suppress(OSError):
-            new.unlink()
-        raise
 
 
 def _read_json(file: Path) -> dict:

@@ -2,10 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,16 @@ class Peers:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(dist.get_rank(), dist.get_world_size())
 
+    def of_first(self, value: T) -> T:
+        """The first process's value, for all: who disagrees on what comes next would wait for the others for ever."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
 
-def _gradients_exchanged(loss: nn.Module, last: bool):
+
+def gradients_exchanged(loss: nn.Module, last: bool):
     """Processes exchange gradients only after a step's last part."""
     distributed = isinstance(loss, nn.parallel.DistributedDataParallel)
     return loss.no_sync() if distributed and not last else torch.enable_grad()

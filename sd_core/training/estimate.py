@@ -23,8 +23,8 @@ from sd_core.errors import ProbeFailed
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Progress
-from sd_core.training.objectives.denoising import SAMPLE_STEPS
-from sd_core.training.objectives.restoration import SAMPLE_PAIRS, SAMPLE_SIDE
+from sd_core.training.objectives.denoising import TextToImageObjective
+from sd_core.training.objectives.restoration import RestorationObjective
 from sd_core.training.setup import new_generator, new_restorer
 from sd_core.training.trainer import Trainer
 
@@ -100,8 +100,8 @@ def measure(kind: str, size: str, resolution: int, batch: int) -> Estimate:
 def grid_answers(kind: str, resolution: int) -> float:
     """The network's answers that a sample grid takes, in pictures of `resolution` pixels a side."""
     if kind == "restorer":  # answers at once, for crops of a size of their own
-        return SAMPLE_PAIRS * (SAMPLE_SIDE / resolution) ** 2
-    return GRID * SAMPLE_STEPS * 2  # guidance asks twice
+        return RestorationObjective.sample_pairs * (RestorationObjective.sample_side / resolution) ** 2
+    return GRID * TextToImageObjective.sample_steps * 2  # guidance asks twice
 
 
 def _trainer(kind: str, size: str, resolution: int, batch: int, device: torch.device) -> Trainer:

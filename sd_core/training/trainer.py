@@ -1,22 +1,19 @@
 """The training loop: fits D to pictures and tells, as it goes, how that is going.
 
 `Trainer` is the state of a training (weights, their average, optimizer, step), and `Trainer.run` a generator of events
-that advances it. No folders here: `runs.py` writes down what the events bring. Whatever is random in step n comes from
-generators seeded by (seed, n), so that a training that was stopped and resumed is the same as one that was not.
+that advances it. No folders here: `runs.recorder` writes down what the events bring. Whatever is random in step n comes
+from generators seeded by (seed, n), so that a training that was stopped and resumed is the same as one that was not.
 
 Under `torchrun`, every process draws the whole batch's order and noise and works on its own slice: the gradients
 are those of one process with the whole batch.
 """
 
 import copy
-import json
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from sd_core.data import PictureSet
@@ -24,16 +21,16 @@ from sd_core.data.pairs import CleanPictures
 from sd_core.device import autocast, compile_pays
 from sd_core.errors import TrainingFailed
 from sd_core.models.denoiser import Denoiser
+from sd_core.training import state
 from sd_core.training.config import TrainingConfig
-from sd_core.training.distributed import Peers, _gradients_exchanged
+from sd_core.training.distributed import Peers, gradients_exchanged
 from sd_core.training.events import Event, Finished, Progress, Samples, Sampling, Saved, Split
+from sd_core.training.meter import Meter, Reading
 from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.optimizers import make_optimizers
 from sd_core.training.setup import new_objective
 
 WHAT_TO_TRY = "Resume from the last save with a lower learning rate."
-LOG_SECONDS = 1.0  # a point on the loss curve about this often, and at least every LOG_STEPS
-LOG_STEPS = 20
 SAMPLE_FIRST = 25  # steps: before, there is nothing but noise to see
 
 
@@ -46,7 +43,13 @@ class Trainer:
         config: how.
         device: where.
         peers: this process among several.
+
+    Attributes:
+        log_seconds, log_steps: a point on the loss curve comes about so often, and at least after so many steps.
     """
+
+    log_seconds = 1.0
+    log_steps = 20
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Trainer:
     ):
         self.peers = peers or Peers()
         if config.batch % (config.accumulate * self.peers.count):
-            raise ValueError(
+            raise TrainingFailed(
                 f"A batch of {config.batch} cannot be shared by {self.peers.count} processes. Choose a multiple."
             )
         self.model = model.joined(None).to(device).train().requires_grad_(True)
@@ -116,13 +119,13 @@ class Trainer:
         share = BatchSlice(first, first + per_process, config.accumulate)
         for i, microbatch in enumerate(self.objective.examples(self.step, share, self.device)):
             last = i == config.accumulate - 1
-            with autocast(self.device, config.bf16), _gradients_exchanged(self.compute_loss, last):
+            with autocast(self.device, config.bf16), gradients_exchanged(self.compute_loss, last):
                 loss = self.compute_loss(*microbatch) / config.accumulate
                 loss.backward()
             total += loss.detach()
         return total
 
-    def _advance(self) -> tuple[Tensor, Tensor] | None:
+    def advance(self) -> tuple[Tensor, Tensor] | None:
         """One step. Returns its loss and the norm of its gradient, still on the device; None if it must be tried again,
         with the batch in smaller parts."""
         loss = self._gradient()
@@ -152,65 +155,50 @@ class Trainer:
         Raises:
             TrainingFailed: the loss or its gradient is not a number, or exploded. What was last `Saved` is sound.
         """
-        losses, norms = [], []
-        since = time.perf_counter()
-        speed = 0.0
+        meter = Meter(self.peers)
         while self.step < self.config.steps:
-            while (advanced := self._advance()) is None:
+            while (advanced := self.advance()) is None:
                 yield Split(self.step, self.config.accumulate)
-            loss, norm = advanced
-            losses.append(loss)
-            norms.append(norm)
-            due_sample = self.is_sample_due()
-            due_save = self._due(self.config.save_every)
-            if len(losses) >= LOG_STEPS or self._is_time_to_log(since) or due_save or due_sample or self.step == 1:
-                mean_loss, mean_norm = self._mean(losses), float(torch.stack(norms).mean())
-                self._check(mean_loss, mean_norm)
-                seconds = time.perf_counter() - since
-                recent = len(losses) * self.config.batch / seconds
-                speed = recent if not speed else 0.8 * speed + 0.2 * recent
-                yield self._progress(mean_loss, mean_norm, recent, speed)
-                losses, norms, since = [], [], time.perf_counter()
-            if due_save:
+            meter.add(*advanced)
+            is_save_due, is_sample_due = self._is_due(self.config.save_every), self.is_sample_due()
+            is_marked = is_save_due or is_sample_due or self.step == 1
+            if is_marked or meter.is_due(self.log_steps, self.log_seconds):
+                yield self._progress(meter.read(self.config.batch))
+                meter.start_clock()
+            if is_save_due:
                 yield Saved(self.step)
-            if due_sample:
+            if is_sample_due:
                 yield from self.sampling()
-            if due_save or due_sample:
-                since = time.perf_counter()
+            if is_save_due or is_sample_due:
+                meter.start_clock()
         yield Finished(self.step)
 
-    def _is_time_to_log(self, since: float) -> bool:
-        # Processes that train together must log at the same steps, which their clocks cannot tell them.
-        return self.peers.count == 1 and time.perf_counter() - since >= LOG_SECONDS
-
-    def _due(self, every: int) -> bool:
+    def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
     def is_sample_due(self) -> bool:
         """Whether a grid belongs to this step: every `sample_every`, more often at first, and at the end."""
         every = self.config.sample_every
         early = (every >> k for k in range(1, every.bit_length()))
-        return self._due(every) or any(self.step == step >= SAMPLE_FIRST for step in early)
+        return self._is_due(every) or any(self.step == step >= SAMPLE_FIRST for step in early)
 
-    def _mean(self, losses: list[Tensor]) -> float:
-        mean = torch.stack(losses).mean()
-        if self.peers.count > 1:
-            dist.all_reduce(mean)
-            mean /= self.peers.count
-        return float(mean)
-
-    def _check(self, loss: float, norm: float) -> None:
+    def _progress(self, now: Reading) -> Progress:
         # An infinite gradient beside a finite loss has already spoilt the weights.
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        if not (math.isfinite(now.loss) and math.isfinite(now.gradient_norm)):
             raise TrainingFailed(f"The loss is not a number any more at step {self.step}. {WHAT_TO_TRY}")
-        if loss > self.objective.exploded:
-            raise TrainingFailed(f"The loss exploded to {loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
-
-    def _progress(self, loss: float, norm: float, recent: float, speed: float) -> Progress:
-        left = (self.config.steps - self.step) * self.config.batch / speed
-        seen = self.step * self.config.batch
-        rate = self.learning_rate(self.step - 1)
-        return Progress(self.step, self.config.steps, seen, loss, rate, norm, recent, left)
+        if now.loss > self.objective.exploded:
+            raise TrainingFailed(f"The loss exploded to {now.loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
+        batch, steps = self.config.batch, self.config.steps
+        return Progress(
+            step=self.step,
+            steps=steps,
+            pictures_seen=self.step * batch,
+            loss=now.loss,
+            learning_rate=self.learning_rate(self.step - 1),
+            gradient_norm=now.gradient_norm,
+            pictures_per_second=now.pictures_per_second,
+            seconds_left=(steps - self.step) * batch / now.usual_speed,
+        )
 
     def samples(self) -> Samples:
         """Pictures from the averaged weights, for the same questions every time."""
@@ -233,35 +221,12 @@ class Trainer:
     # State
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Everything needed to go on exactly: tensors by name, and texts for a file's metadata.
-
-        The tensors are copies on the CPU, contiguous as safetensors wants them, which training on does not change.
-        """
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for optimizer in self.optimizers:
-            for parameter, slots in optimizer.state.items():
-                for slot, value in slots.items():
-                    tensors[f"optimizer.{slot}.{names[id(parameter)]}"] = value
-        copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-        texts = {"step": str(self.step), "model": json.dumps(asdict(self.model.config))}
-        if self.model.vocabulary:
-            texts["vocabulary"] = self.model.vocabulary.to_json()
-        return copies, texts
+        """Everything needed to go on exactly: tensors by name, and texts for a file's metadata."""
+        return state.packed(self.model, self.ema, self.optimizers, self.step)
 
     def load_state(self, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
         """Takes up where `state` was called."""
-        for prefix, module in (("model.", self.model), ("ema.", self.ema)):
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        parameters = dict(self.model.named_parameters())
-        owner = {id(p): o for o in self.optimizers for group in o.param_groups for p in group["params"]}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, slot, name = key.split(".", 2)
-                parameter = parameters[name]
-                like = parameter if value.ndim else value  # in the parameter's memory format, if it is shaped like it
-                owner[id(parameter)].state[parameter][slot] = torch.empty_like(like, device=self.device).copy_(value)
+        state.unpack(tensors, self.model, self.ema, self.optimizers)
         self.step = int(texts["step"])
 
     def extended(self, steps: int) -> None:

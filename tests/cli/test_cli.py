@@ -179,7 +179,7 @@ def test_time_left_is_told_from_the_steps_taken_since_a_resume(run, tmp_path, mo
             bars.append(self)
 
     monkeypatch.setattr(train, "tqdm", Bar)
-    monkeypatch.setattr("sd_core.runs.worker.TELL_SECONDS", -1.0)  # every report is passed on
+    monkeypatch.setattr("sd_core.runs.recorder.TELL_SECONDS", -1.0)  # every report is passed on
     words = ["--data", str(pictures(tmp_path / "in")), "--size", "tiny", "--resolution", "8", "--batch", "2"]
     told = run("train", *words, "--steps", 3, "--name", "mine").output
     Run(tmp_path / "runs" / "mine").wish("run", steps=6)

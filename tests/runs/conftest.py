@@ -9,6 +9,7 @@ from sd_core.data import pack
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run
 from sd_core.training.config import TrainingConfig
+from sd_core.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def surroundings(tmp_path, monkeypatch):
         ("OMP_NUM_THREADS", "1"),
     ):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sd_core.training.trainer.LOG_SECONDS", 0.0)  # every step is logged
+    monkeypatch.setattr(Trainer, "log_seconds", 0.0)  # every step is logged
 
 
 @pytest.fixture

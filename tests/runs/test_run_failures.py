@@ -20,7 +20,7 @@ from sd_core.runs.run import Run, Status
 from sd_core.runs.worker import work
 from sd_core.training.config import TrainingConfig
 from sd_core.training.events import Progress, Saved
-from sd_core.training.objectives.denoising import GeneratorObjective
+from sd_core.training.objectives.denoising import DenoisingLoss
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
         save_file(tensors, path, metadata=metadata)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
-        patch.setattr("sd_core.runs.worker.save_file", save)
+        patch.setattr("sd_core.runs.recorder.save_file", save)
         finish(run)
     assert run.status().state == "failed"
     assert "disk is full" in run.status().reason
@@ -51,7 +51,7 @@ def test_a_full_disk_fails_the_run_with_the_last_save_intact(make, error):
 
 def test_too_little_memory_splits_the_batch_and_says_so(make, monkeypatch):
     plain = finish(make("plain"))
-    forward, seen = GeneratorObjective.forward, []
+    forward, seen = DenoisingLoss.forward, []
 
     def small(self, x0, *rest):
         seen.append(len(x0))
@@ -59,7 +59,7 @@ def test_too_little_memory_splits_the_batch_and_says_so(make, monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         return forward(self, x0, *rest)
 
-    monkeypatch.setattr(GeneratorObjective, "forward", small)
+    monkeypatch.setattr(DenoisingLoss, "forward", small)
     run = finish(make("split"))
     assert run.status().state == "finished"
     assert "in 2 parts of 2" in run.log()
@@ -72,7 +72,7 @@ def test_too_little_memory_for_a_single_picture_fails_in_one_sentence(make, monk
     def none(self, *batch):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(GeneratorObjective, "forward", none)
+    monkeypatch.setattr(DenoisingLoss, "forward", none)
     run = make()
     with pytest.raises(torch.OutOfMemoryError):
         finish(run)
@@ -242,7 +242,7 @@ def test_a_disk_that_is_full_wherever_it_is_written_to_leaves_the_last_save_inta
 
 
 def test_a_loss_that_is_not_a_number_fails_the_run_with_the_last_save_intact(make):
-    forward, run = GeneratorObjective.forward, make()
+    forward, run = DenoisingLoss.forward, make()
 
     def spoilt(self, *batch):
         return forward(self, *batch) * float("nan")
@@ -250,7 +250,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_with_the_last_save_intact(mak
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingFailed):
         for event in work(run):
             if isinstance(event, Saved):
-                patch.setattr(GeneratorObjective, "forward", spoilt)
+                patch.setattr(DenoisingLoss, "forward", spoilt)
     assert run.status().state == "failed" and "not a number" in run.status().reason
     assert all(value.isfinite().all() for value in weights(run).values())
     assert all(value.isfinite().all() for value in checkpoint.load(run.checkpoint).state_dict().values())

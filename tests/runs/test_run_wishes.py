@@ -133,7 +133,7 @@ def test_a_run_with_a_time_limit_ends_saved_and_says_so(make):
 
 
 def test_the_time_that_pictures_take_counts(make, monkeypatch):
-    monkeypatch.setattr("sd_core.runs.worker.TELL_SECONDS", -1.0)
+    monkeypatch.setattr("sd_core.runs.recorder.TELL_SECONDS", -1.0)
     run = make(minutes=1e-9)
     with pytest.raises(DataError, match="before its pictures were ready"):
         finish(run)
@@ -149,7 +149,7 @@ def test_the_time_left_is_not_more_than_what_it_was_given(make):
 
 
 def test_a_step_is_saved_once_though_two_rules_ask_for_it(make, monkeypatch):
-    monkeypatch.setattr("sd_core.runs.worker.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sd_core.runs.recorder.SAVE_SECONDS", 0.0)
     run = finish(make())
     saves = [line.split("Saved at ")[1] for line in run.log().splitlines() if "Saved at " in line]
     assert saves == [f"step {step}." for step in range(1, STEPS + 1)]

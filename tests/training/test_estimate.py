@@ -7,8 +7,8 @@ import pytest
 from sd_core.errors import ProbeFailed
 from sd_core.training import estimate
 from sd_core.training.estimate import Estimate, grid_answers, measure
-from sd_core.training.objectives.denoising import SAMPLE_STEPS
-from sd_core.training.objectives.restoration import SAMPLE_PAIRS, SAMPLE_SIDE
+from sd_core.training.objectives.denoising import TextToImageObjective
+from sd_core.training.objectives.restoration import RestorationObjective
 
 ESTIMATE = Estimate(parameters=1, memory=1, step=0.5, grid=10.0, device="CPU")
 
@@ -20,9 +20,11 @@ def test_time_is_that_of_the_steps_and_of_the_grids():
 
 
 def test_a_restorers_grid_is_answered_at_once_and_a_generators_step_by_step():
-    assert grid_answers("generator", 64) == grid_answers("generator", 32) == estimate.GRID * SAMPLE_STEPS * 2
-    assert grid_answers("restorer", SAMPLE_SIDE) == SAMPLE_PAIRS
-    assert grid_answers("restorer", SAMPLE_SIDE // 2) == 4 * SAMPLE_PAIRS, "counted in smaller pictures"
+    guided = estimate.GRID * TextToImageObjective.sample_steps * 2
+    assert grid_answers("generator", 64) == grid_answers("generator", 32) == guided
+    pairs, side = RestorationObjective.sample_pairs, RestorationObjective.sample_side
+    assert grid_answers("restorer", side) == pairs
+    assert grid_answers("restorer", side // 2) == 4 * pairs, "counted in smaller pictures"
 
 
 @pytest.mark.parametrize("kind", ["generator", "restorer"])

@@ -5,13 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sd_core.data import pairs
-from sd_core.data.pairs import CleanPictures
+from sd_core.data.pairs import CleanPictures, Pair, crop
 from sd_core.diffusion.noise import SIGMA_MAX, SigmaDistribution
 from sd_core.errors import TrainingFailed
 from sd_core.training.config import TrainingConfig
 from sd_core.training.events import Samples
-from sd_core.training.objectives import restoration
 from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.objectives.restoration import RestorationLoss, RestorationObjective
 from sd_core.training.setup import new_generator, new_restorer
@@ -27,15 +25,11 @@ def clean() -> CleanPictures:
     return CleanPictures("colours", tuple(np.asarray(picture) for picture in made))
 
 
-@pytest.fixture(autouse=True)
-def quick_samples(monkeypatch) -> None:
-    monkeypatch.setattr(restoration, "SAMPLE_PAIRS", 2)
-    monkeypatch.setattr(restoration, "SAMPLE_SIDE", 32)
-
-
 def new_trainer(clean: CleanPictures, model_seed: int = 0, **options) -> Trainer:
     config = TrainingConfig(**{"steps": 6, "batch": 4, "warmup": 0, "save_every": 3, "sample_every": 100, **options})
-    return Trainer(new_restorer("tiny", 32, model_seed), clean, config, CPU)
+    trainer = Trainer(new_restorer("tiny", 32, model_seed), clean, config, CPU)
+    trainer.objective.sample_pairs, trainer.objective.sample_side = 2, 32
+    return trainer
 
 
 def new_restoration_objective(clean: CleanPictures, one_step_share: float = 0.5) -> RestorationObjective:
@@ -49,13 +43,18 @@ def shown(taught: RestorationObjective, share: BatchSlice) -> list[torch.Tensor]
     return [torch.cat(part) for part in zip(*taught.examples(3, share, CPU), strict=True)]
 
 
-def test_a_restorer_learns_to_repair(clean, monkeypatch):
-    def faded(picture: torch.Tensor, *_) -> pairs.Pair:
-        nothing = torch.zeros_like(picture[:1])
-        return pairs.Pair(picture, picture / 2, nothing, nothing, None)
+class FadedPictures(CleanPictures):
+    """Whose damage is of one kind, soon learnt."""
 
-    monkeypatch.setattr(pairs, "damaged_pair", faded)
-    trainer = new_trainer(clean, steps=60, batch=8, learning_rate=5e-3, warmup=5, one_step_share=1.0)
+    def pair(self, side: int, generator: torch.Generator, *_) -> Pair:
+        clean = crop(self.pictures[0], side, generator)
+        nothing = torch.zeros_like(clean[:1])
+        return Pair(clean, clean / 2, nothing, nothing, None)
+
+
+def test_a_restorer_learns_to_repair(clean):
+    faded = FadedPictures("faded", clean.pictures)
+    trainer = new_trainer(faded, steps=60, batch=8, learning_rate=5e-3, warmup=5, one_step_share=1.0)
 
     def loss() -> float:
         with torch.no_grad():

@@ -11,28 +11,27 @@ from small_trainings import CPU, assert_same, finish, new_trainer, weights
 from torch import Tensor
 
 from sd_core.data import PictureSet
-from sd_core.errors import TrainingFailed
+from sd_core.errors import TrainingFailed, UserError
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Finished, Progress, Saved
-from sd_core.training.objectives import denoising
 from sd_core.training.trainer import Trainer
 
 # Learning
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_the_loss_falls(pictures, no_clock, optimizer):
+def test_the_loss_falls(pictures, optimizer):
     trainer = new_trainer(pictures, steps=40, batch=8, optimizer=optimizer, save_every=20)
     losses = [event.loss for event in finish(trainer) if isinstance(event, Progress)]
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_trained_generator_paints_what_the_prompt_says(pictures, monkeypatch):
-    monkeypatch.setattr(denoising, "SAMPLE_STEPS", 8)
+def test_a_trained_generator_paints_what_the_prompt_says(pictures):
     prompts = ("a red square", "a green square", "a blue square")
     trainer = new_trainer(pictures, steps=80, batch=8, sample_prompts=prompts)
+    trainer.objective.sample_steps = 8
     *_, samples, _ = finish(trainer)
     red, green, blue = samples.pictures.mean((2, 3))
     assert red.argmax() == 0
@@ -40,7 +39,7 @@ def test_a_trained_generator_paints_what_the_prompt_says(pictures, monkeypatch):
     assert blue.argmax() == 2
 
 
-def test_an_untrained_network_has_a_loss_of_about_one(no_clock):
+def test_an_untrained_network_has_a_loss_of_about_one():
     spread = np.random.default_rng(0).choice([64, 191], (64, 8, 8, 3)).astype(np.uint8)  # standard deviation 0.5
     pictures = PictureSet("noise", spread, ("",) * 64, True)
     first = next(new_trainer(pictures, batch=64).run())
@@ -175,16 +174,18 @@ def assert_can_go_on(pictures: PictureSet, tensors: dict[str, Tensor], texts: di
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"steps": 0}, "steps must be above 0, not 0"),
-        ({"learning_rate": -1.0}, "learning_rate must be above 0, not -1.0"),
+        ({"steps": 0}, "Steps must be a whole number above 0, not 0"),
+        ({"steps": "many"}, "Steps must be a whole number above 0, not 'many'"),
+        ({"learning_rate": -1.0}, "Learning rate must be above 0, not -1.0"),
+        ({"learning_rate": float("nan")}, "Learning rate must be above 0, not nan"),
         ({"batch": 10, "accumulate": 3}, "A batch of 10 cannot be split into 3 equal parts"),
-        ({"optimizer": "lion"}, "The optimizer is muon or adamw, not 'lion'"),
-        ({"caption_dropout": 1.5}, "caption_dropout is a share between 0 and 1, not 1.5"),
+        ({"optimizer": "lion"}, "Optimizer must be muon or adamw, not 'lion'"),
+        ({"caption_dropout": 1.5}, "Caption dropout must be between 0 and 1, not 1.5"),
         ({"sigma_std": 0.0}, "must be above 0, not 0.0"),
     ],
 )
 def test_an_impossible_configuration_is_refused_in_a_sentence(wrong, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         TrainingConfig(**wrong)
 
 
@@ -194,5 +195,5 @@ def test_a_training_that_cannot_work_is_refused_in_a_sentence(pictures, generato
         Trainer(generator, nothing, TrainingConfig(), CPU)
     with pytest.raises(ValueError, match="Only a generator learns from captions"):
         Trainer(Denoiser(ModelConfig("restorer", "tiny", 8, 1)), pictures, TrainingConfig(), CPU)
-    with pytest.raises(ValueError, match="A batch of 64 cannot be shared by 3 processes"):
+    with pytest.raises(TrainingFailed, match="A batch of 64 cannot be shared by 3 processes"):
         Trainer(generator, pictures, TrainingConfig(batch=64), CPU, Peers(0, 3))

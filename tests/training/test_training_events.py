@@ -5,11 +5,10 @@ from dataclasses import replace
 import torch
 from small_trainings import Watcher, finish, new_trainer
 
-from sd_core.training import trainer as training
 from sd_core.training.events import Finished, Progress, Samples, Sampling, Saved
 
 
-def test_events_come_in_order(pictures, no_clock):
+def test_events_come_in_order(pictures):
     trainer = new_trainer(pictures, steps=5, save_every=2, sample_every=3)
     Watcher(trainer)
     events = [(type(event), event.step) for event in trainer.run() if not isinstance(event, Sampling)]
@@ -28,9 +27,9 @@ def test_events_come_in_order(pictures, no_clock):
     ]
 
 
-def test_the_loss_curve_gets_a_point_often_enough_without_a_clock(pictures, no_clock, monkeypatch):
-    monkeypatch.setattr(training, "LOG_STEPS", 3)
+def test_the_loss_curve_gets_a_point_often_enough_without_a_clock(pictures):
     trainer = new_trainer(pictures, steps=9, batch=2)
+    trainer.log_steps = 3
     Watcher(trainer)
     assert [event.step for event in trainer.run() if isinstance(event, Progress)] == [1, 4, 7, 9]
 

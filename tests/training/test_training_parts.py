@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from small_trainings import CPU, assert_same, finish, new_trainer, weights, with_plain_gradients
 from torch import Tensor
 
-from sd_core import device
 from sd_core.training.distributed import Peers
 
 HERE = Path(__file__).parent.parent
@@ -21,9 +20,15 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("parts", [2, 8])
-def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, parts, monkeypatch):
-    monkeypatch.setattr(device, "has_fast_bf16", lambda _: False)
-    options = {"batch": 8, "steps": 3, "learning_rate": 0.01, "caption_dropout": 0.5, "gradient_clip": 1e6}
+def test_accumulated_gradients_are_those_of_the_whole_batch(pictures, parts):
+    options = {
+        "batch": 8,
+        "steps": 3,
+        "bf16": False,
+        "learning_rate": 0.01,
+        "caption_dropout": 0.5,
+        "gradient_clip": 1e6,
+    }
     start = weights(new_trainer(pictures, **options))
     whole, split = (with_plain_gradients(new_trainer(pictures, **options, accumulate=n)) for n in (1, parts))
     finish(whole)
@@ -53,7 +58,6 @@ def ended(folder: Path, kind: str, rank: int) -> dict[str, Tensor]:
 def alone(monkeypatch):
     """What one process with the whole batch ends with: a function from the kind of training."""
     monkeypatch.syspath_prepend(HERE)
-    monkeypatch.setattr(device, "has_fast_bf16", lambda _: False)
     import train_under_torchrun
 
     def train(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor], list[float]]:

@@ -68,7 +68,7 @@ def test_pictures_are_shown_at_the_configured_noise_levels(pictures):
 # Learning rate and averaged weights
 
 
-def test_the_learning_rate_warms_up_stays_and_cools_down(pictures, no_clock):
+def test_the_learning_rate_warms_up_stays_and_cools_down(pictures):
     trainer = new_trainer(pictures, steps=10, batch=1, learning_rate=0.01, warmup=4, cooldown=3, save_every=1)
     rates = [event.learning_rate for event in finish(trainer) if isinstance(event, Progress)]
     assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01, 0.01, 0.02 / 3, 0.01 / 3])

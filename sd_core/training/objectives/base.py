@@ -70,9 +70,3 @@ class Objective(ABC):
     @abstractmethod
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         """Pictures that show what `model` has learnt, always for the same questions, drawn step by step."""
-
-
-# A generator's
-
-
-# A restorer's

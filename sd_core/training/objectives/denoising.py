@@ -16,7 +16,6 @@ from sd_core.models.text import Vocabulary
 from sd_core.pictures.pixels import to_float
 from sd_core.training.objectives.base import BatchSlice, Objective, SampleProgress
 
-SAMPLE_STEPS = 20
 SAMPLE_GUIDANCE = 2.0
 
 
@@ -66,6 +65,7 @@ class TextToImageObjective(Objective):
     """
 
     exploded = 10.0  # times the loss of an untrained network
+    sample_steps = 20  # of the samples' denoising
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class TextToImageObjective(Objective):
 
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         prompts, resolution = self.sample_prompts(), model.config.resolution
-        sigmas = karras_sigmas(SAMPLE_STEPS)
+        sigmas = karras_sigmas(self.sample_steps)
         generators = picture_generators(list(range(len(prompts))))
         noise = partial(draw_noise, generators, (3, resolution, resolution), model.device)
         guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)

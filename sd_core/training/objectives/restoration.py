@@ -13,8 +13,6 @@ from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import Denoiser
 from sd_core.training.objectives.base import BatchSlice, Objective, SampleProgress
 
-SAMPLE_PAIRS = 12
-SAMPLE_SIDE = 128  # pixels of a restorer's samples: larger crops than it is trained on, as in use
 CLOSE = 4 * 2 / 255  # four steps of 8 bits: what brings a crop closer to the truth than that counts for little
 LOST_WEIGHT = 1.0  # of crops with lost places; see benchmarks/LOG.md
 LEAST_SIGMA = 0.01  # noise level that a restorer learns at
@@ -63,6 +61,8 @@ class RestorationObjective(Objective):
     """
 
     exploded = 5.0  # a logarithm: an error of more than twice the range of pictures
+    sample_pairs = 12
+    sample_side = 128  # pixels: larger crops than it is trained on, as in use
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class RestorationObjective(Objective):
 
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         """Damaged, restored in one step and clean, side by side."""
-        pairs = [self._pair(SAMPLE_SIDE, self.generator(4, i)) for i in range(SAMPLE_PAIRS)]
+        pairs = [self._pair(self.sample_side, self.generator(4, i)) for i in range(self.sample_pairs)]
         x0, damaged, told, level, _ = stacked(pairs)
         conditioning = Conditioning(*(t.to(model.device) for t in (damaged, told, level)))
         restored, _ = model.at_once(conditioning)
