@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import sd_core  # noqa: F401  before torch, for whose threads it sets the environment
 from tabs.common.hosting import is_zero_gpu
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: no outside connections

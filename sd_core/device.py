@@ -24,9 +24,12 @@ def best_device() -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there: on a CPU only if it has tile units (AMX); others emulate it."""
-    if device.type == "cpu":
-        return torch.cpu._is_amx_tile_supported()  # torch has no public name for it
+    """Whether bfloat16 is faster than float32 there: on a CPU only if it multiplies such numbers itself, in tiles (AMX)
+    or in vectors (AVX-512); others emulate it.
+
+    Asked of the processor, not of a clock: a run must go on after a pause as it began, however busy the machine is."""
+    if device.type == "cpu":  # for which torch has no public name in all its versions
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

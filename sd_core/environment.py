@@ -1,4 +1,5 @@
-"""Where this machine keeps what it makes: training runs, and prepared pictures."""
+"""What is read from this process's environment, and what is set in it: where this machine keeps what it makes, how many
+runs work at a time, and how threads wait."""
 
 import os
 from pathlib import Path
@@ -6,6 +7,14 @@ from pathlib import Path
 from sd_core.errors import RunError
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+
+# How long OpenMP's threads wait for one another awake before they sleep: long enough for the gaps between two layers,
+# too short to hold a processor that somebody else needs. Measured in benchmarks/LOG.md.
+SPINS = {
+    "GOMP_SPINCOUNT": "1000",  # of GNU's OpenMP, in torch for Linux: turns of a loop; 300,000 if unset
+    "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's, in torch for macOS and Windows: milliseconds; 200 if unset
+}
+CHOSEN = ("OMP_WAIT_POLICY", *SPINS)
 
 
 def runs_folder() -> Path:
@@ -33,3 +42,10 @@ def runs_at_once() -> int:
     if not (said.isascii() and said.isdigit() and int(said)):
         raise RunError(f"SD_CORE_RUNS_AT_ONCE is {said!r}, but must be a whole number above 0.")
     return int(said)
+
+
+def limit_spinning() -> None:
+    """Lets threads that wait sleep soon, so that the program stays fast beside others. OpenMP reads this as torch loads
+    it. Nothing changes where the user has set how threads wait."""
+    if not any(name in os.environ for name in CHOSEN):
+        os.environ |= SPINS
