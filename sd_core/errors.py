@@ -1,8 +1,14 @@
 """What can go wrong, as exceptions.
 
 A `UserError` is something a user can cause; its message is shown to them as it is. Anything else that is raised is a
-bug: it is logged, and never shown as the user's mistake.
+bug: it is logged with its traceback under a reference, which is what the user is told, and never shown as the user's
+mistake.
 """
+
+import logging
+import secrets
+
+log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
@@ -31,3 +37,17 @@ class TrainingFailed(UserError):
 
 class ProbeFailed(UserError):
     """Nothing could be measured."""
+
+
+def logged(error: BaseException) -> str:
+    """Logs a bug with its traceback, and returns the reference, six hex digits, under which the log has it."""
+    reference = secrets.token_hex(3)
+    log.error("A bug, reference %s:", reference, exc_info=error)
+    return reference
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, of the machine or of an accelerator."""
+    words = str(error).lower()
+    said = any(part in words for part in ("out of memory", "not enough memory", "allocate memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and said)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sd_core.errors import UserError
+
 LEVELS = 127.5  # steps of 8 bits in one unit of the range [-1, 1]
 
 SIGMA_MIN = 0.002  # EDM table 1: invisible in 8 bits (1/255 of the range [-1, 1] is 0.0078)
@@ -33,9 +35,9 @@ def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 
 
 def check_seed(seed: int) -> None:
-    """Raises ValueError if it is no seed."""
+    """Raises UserError if it is no seed."""
     if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+        raise UserError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
 
 
 def picture_generators(seeds: list[int]) -> list[torch.Generator]:

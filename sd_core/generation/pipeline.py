@@ -13,6 +13,7 @@ from sd_core.device import inference_autocast
 from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.noise import add_noise
 from sd_core.diffusion.sampling import D, Step
+from sd_core.errors import UserError
 from sd_core.generation.request import SAMPLERS, GenerationRequest
 from sd_core.generation.seeds import Noise
 from sd_core.models.denoiser import Denoiser
@@ -37,10 +38,10 @@ def walk_noises(request: GenerationRequest, to_seed: int, frames: int) -> list[N
     """What the frames of a walk from `request.seed` to `to_seed` start from.
 
     Raises:
-        ValueError: too few or too many frames, or no seed.
+        UserError: too few or too many frames, or no seed.
     """
     if not isinstance(frames, int) or not 2 <= frames <= MAX_FRAMES:
-        raise ValueError(f"A walk has from 2 to {MAX_FRAMES} frames, not {frames}.")
+        raise UserError(f"A walk has from 2 to {MAX_FRAMES} frames, not {frames}.")
     return [Noise(request.seed).varied(to_seed, i / (frames - 1)) for i in range(frames)]
 
 

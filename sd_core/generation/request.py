@@ -9,6 +9,7 @@ from sd_core.diffusion import sampling
 from sd_core.diffusion.noise import check_seed
 from sd_core.diffusion.sampling import Step
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.errors import UserError
 from sd_core.generation.seeds import Noise, seed_after
 
 DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
@@ -67,7 +68,7 @@ class GenerationRequest:
         variation_strength: with `variation_of`, the share of new noise in each picture, from 0 to 1.
 
     Raises:
-        ValueError: one of them is out of its range; the message is one sentence.
+        UserError: one of them is out of its range; the message is one sentence.
     """
 
     prompt: str = ""
@@ -84,20 +85,20 @@ class GenerationRequest:
 
     def __post_init__(self):
         if not isinstance(self.count, int) or not 1 <= self.count <= MAX_COUNT:
-            raise ValueError(f"The number of pictures must be a whole number from 1 to {MAX_COUNT}, not {self.count}.")
+            raise UserError(f"The number of pictures must be a whole number from 1 to {MAX_COUNT}, not {self.count}.")
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
+            raise UserError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
         if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_STEPS:
-            raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
+            raise UserError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise ValueError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
+            raise UserError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
         check_seed(self.seed)
         if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
-            raise ValueError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
+            raise UserError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
         if not 0 < self.strength <= 1:
-            raise ValueError(f"The strength of image to image must be above 0 and at most 1, not {self.strength}.")
+            raise UserError(f"The strength of image to image must be above 0 and at most 1, not {self.strength}.")
         if not 0 <= self.variation_strength <= 1:
-            raise ValueError(f"The strength of a variation must be between 0 and 1, not {self.variation_strength}.")
+            raise UserError(f"The strength of a variation must be between 0 and 1, not {self.variation_strength}.")
         if self.start is not None and (self.start.ndim != 3 or self.start.shape[0] != 3):
             raise ValueError("The picture to start from must have three colour channels.")
 
