@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.components.api_component import Api
+from gradio.i18n import I18nData
 from PIL import Image
 
 from sd_core.errors import UserError
@@ -72,16 +73,18 @@ def checked(fn, values: object, visitor: Visitor | None) -> list:
     of_the_page = fn.api_visibility == "private" and not getattr(visitor, "session_hash", None)
     if of_the_page or not isinstance(values, list) or len(values) < len(fn.inputs):
         raise UserError(say(visitor, "no_request"))
-    return [
-        None if part.stateful else _checked(part, value, _name(part), visitor)
-        for part, value in zip(fn.inputs, values, strict=False)
-    ]
+    found = []
+    for part, value in zip(fn.inputs, values, strict=False):
+        if value is None and fn.api_visibility == "public":
+            value = part.value  # programs that leave something out mean what is usual
+        found.append(None if part.stateful else _checked(part, value, _name(part, visitor), visitor))
+    return found
 
 
-def _name(part) -> str:
-    """What a component is called in a sentence: as programs call it, or as the page's own code does."""
-    label = getattr(part, "label", None)
-    return label if isinstance(label, str) else (part.elem_id or type(part).__name__)
+def _name(part, visitor: Visitor | None) -> str:
+    """What a component is called in a sentence."""
+    label = getattr(part, "label", None) or part.elem_id or type(part).__name__
+    return say(visitor, label.key) if isinstance(label, I18nData) else label
 
 
 def _refused(key: str, name: str, value: object, visitor: Visitor | None) -> UserError:
@@ -96,10 +99,12 @@ def _checked(part, value: object, name: str, visitor: Visitor | None) -> object:
 
 @_checked.register(gr.Textbox)
 @_checked.register(gr.BrowserState)
-def _text(part, value: object, name: str, visitor: Visitor | None) -> str | None:
-    if value is not None and not isinstance(value, str):
+def _text(part, value: object, name: str, visitor: Visitor | None) -> str:
+    """None is what comes from a box that was not shown yet."""
+    value = "" if value is None else value
+    if not isinstance(value, str):
         raise _refused("no_text", name, value, visitor)
-    if value and len(value) > MOST_TEXT:
+    if len(value) > MOST_TEXT:
         raise UserError(say(visitor, "long_text", name=name, most=MOST_TEXT))
     return value
 
@@ -107,17 +112,18 @@ def _text(part, value: object, name: str, visitor: Visitor | None) -> str | None
 @_checked.register(gr.Number)
 @_checked.register(gr.Slider)
 def _number(part, value: object, name: str, visitor: Visitor | None) -> float | None:
+    """None is an empty box, which a slider has not."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST  # no NaN is
-    if value is not None and not number:
+    if not number and (value is not None or isinstance(part, gr.Slider)):
         raise _refused("no_number", name, value, visitor)
     return value
 
 
 @_checked.register(gr.Checkbox)
-def _switch(part, value: object, name: str, visitor: Visitor | None) -> bool | None:
+def _switch(part, value: object, name: str, visitor: Visitor | None) -> bool:
     if value is not None and not isinstance(value, bool):
         raise _refused("no_switch", name, value, visitor)
-    return value
+    return bool(value)
 
 
 @_checked.register(gr.Radio)
@@ -134,7 +140,7 @@ def _choice(part, value: object, name: str, visitor: Visitor | None) -> object:
     for choice in choices:
         if isinstance(choice, int | float):
             _number(part, choice, name, visitor) if not isinstance(choice, bool) else None
-        elif choice is not None:
+        else:
             _text(part, choice, name, visitor)
     if isinstance(part, gr.Dataset) and not isinstance(value, int):
         raise _refused("no_choice", name, value, visitor)

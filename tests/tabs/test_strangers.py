@@ -124,9 +124,7 @@ NONSENSE = [12345, -1, True, "\0", "../" * 3000, {"a": []}, [[[]]], 1e300, float
 
 def is_refused(answer: dict) -> bool:
     """Whether it is an error, told in a sentence or not at all, but none of the program's own."""
-    said = answer.get("error")
-    assert said is None or "reference" not in said, f"A bug: {said}"
-    return said is not None
+    return answer.get("error") is not None
 
 
 def harmless(event, values: list) -> list:
@@ -140,7 +138,7 @@ def harmless(event, values: list) -> list:
 def test_no_event_takes_a_file_that_is_not_the_visitors(stranger, foreign, uploads):
     secrets = [noise(1).tobytes(), noise(2).tobytes()]
     before = {path for path in uploads.rglob("*") if path.is_file()}
-    accepted, tried = [], 0
+    accepted, bugs, tried = [], [], 0
     for event in stranger.events:
         for position in event.positions():
             for value in disguises(foreign):
@@ -149,12 +147,15 @@ def test_no_event_takes_a_file_that_is_not_the_visitors(stranger, foreign, uploa
                 _opened.clear()
                 answer = stranger.send(event, values)
                 tried += 1
+                if "reference" in str(answer.get("error")):
+                    bugs.append((event.name, position, json.dumps(value)[:60]))
                 if not is_refused(answer) and event.inputs[position]["type"] in FILES or _opened:
                     accepted.append((event.name, position, json.dumps(value)[:60], list(_opened)[:1]))
                 for path in files_in(answer.get("data")):
                     assert Path(path).read_bytes() and is_none_of(path, secrets), (event.name, path)
     print(f"{len(stranger.events)} events, {tried} requests, {len(accepted)} accepted")
     assert not accepted, "\n".join(map(str, accepted))
+    assert not bugs, "\n".join(map(str, bugs))
     for path in {path for path in uploads.rglob("*") if path.is_file()} - before:
         assert is_none_of(path, secrets), path
     assert stranger.web.get("").status_code == 200
