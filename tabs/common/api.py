@@ -5,10 +5,18 @@ from typing import TypeVar
 
 import gradio as gr
 
+from sd_core.errors import UserError
 from tabs.common.errors import plain_error
+from tabs.common.forms import whole
 from tabs.common.sessions import SESSIONS, Caller
+from tabs.common.words import add_words, say
 
 T = TypeVar("T")
+SHOWN_VALUE = 40  # characters of what is no number
+
+add_words({
+    "no_number": ("“{name}” must be a number, not {value}.", "“{name}”必须是数字，而不是 {value}。"),
+})  # fmt: skip
 
 
 def last(items: Iterator[T]) -> Generator[T, None, T | None]:
@@ -41,3 +49,18 @@ def answered(request: gr.Request, job: Callable[[Caller], Generator[object, None
                     return
     except Exception as error:
         raise plain_error(error, request) from error
+
+
+def finished(result: T | None, caller: Caller) -> T:
+    """The result of a job. Raises UserError where there is none, since it was stopped."""
+    if result is None:
+        raise UserError(say(caller, "job_stopped"))
+    return result
+
+
+def numbers(caller: Caller, **values: object) -> list[float]:
+    """The values, whole ones as int. A program may send anything: Gradio does not look at it."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(say(caller, "no_number", name=name, value=repr(value)[:SHOWN_VALUE]))
+    return [whole(value) for value in values.values()]

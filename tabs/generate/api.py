@@ -1,9 +1,11 @@
 """The Generate tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 
+from sd_core.errors import UserError
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
@@ -15,41 +17,25 @@ from sd_core.generation.request import (
 )
 from sd_core.generation.seeds import Noise
 from sd_core.models.registry import ModelRegistry
-from sd_core.pictures.decoding import fit_picture, open_picture
-from sd_core.pictures.pixels import to_float
-from tabs.common.api import answered, last
-from tabs.common.errors import plain_error
+from tabs.common.api import answered, finished, last
+from tabs.common.errors import told
 from tabs.common.forms import whole
 from tabs.common.sessions import Caller
-from tabs.common.words import say
 from tabs.generate.job import Walk, draw
-from tabs.generate.settings import known_words
+from tabs.generate.settings import known_words, start_picture
 
 STRIP_FRAMES = 24
 Drawing = Generator[object, None, list[str]]
 
 
-def build_api(registry: ModelRegistry) -> None:
-    """Adds the endpoints /generate, /image_to_image, /variations, /walk, /models and /words, with nothing to see."""
+@dataclass(frozen=True)
+class GenerateAPI:
+    """The endpoints. Each answers in a session of its own; errors are told in one sentence."""
 
-    def drawn(caller: Caller, model: str, wanted: GenerationRequest, walk: Walk | None = None) -> Drawing:
-        shown = yield from last(draw(caller, registry, model, wanted, walk))
-        if shown.batch is None:
-            raise ValueError(say(caller, "job_stopped"))
-        return [str(path) for path in shown.batch.paths]
-
-    def asked(prompt, negative, count, sampler, steps, guidance, seed, **more) -> GenerationRequest:
-        """The request, whatever kind of number stands for a whole one."""
-        how = (sampler, whole(steps), guidance, whole(seed))
-        return GenerationRequest(prompt, negative, whole(count), *how, **more)
-
-    def chosen(model: str) -> str:
-        names = registry.names()
-        if not names:
-            raise ValueError("There is no model yet; train one first.")
-        return model or names[0]
+    registry: ModelRegistry
 
     def generate(
+        self,
         prompt: str,
         negative_prompt: str = "",
         count: float = 4,
@@ -78,11 +64,12 @@ def build_api(registry: ModelRegistry) -> None:
 
         def job(caller: Caller) -> Drawing:
             wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed)
-            return (yield from drawn(caller, chosen(model), wanted))
+            return (yield from self._drawn(caller, self._chosen(model), wanted))
 
         yield from answered(request, job)
 
     def image_to_image(
+        self,
         picture: str,
         prompt: str,
         strength: float = DEFAULT_STRENGTH,
@@ -114,15 +101,16 @@ def build_api(registry: ModelRegistry) -> None:
         """
 
         def job(caller: Caller) -> Drawing:
-            name = chosen(model)
-            start = to_float(fit_picture(open_picture(picture), registry.describe(name).model.resolution))
+            name = self._chosen(model)
+            start = start_picture(picture, self.registry.describe(name).model.resolution)
             more = dict(start=start, strength=strength)
             wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed, **more)
-            return (yield from drawn(caller, name, wanted))
+            return (yield from self._drawn(caller, name, wanted))
 
         yield from answered(request, job)
 
     def variations(
+        self,
         variation_of: str,
         prompt: str,
         strength: float = DEFAULT_VARIATION,
@@ -157,11 +145,12 @@ def build_api(registry: ModelRegistry) -> None:
         def job(caller: Caller) -> Drawing:
             more = dict(variation_of=Noise.parse(variation_of or ""), variation_strength=strength)
             wanted = asked(prompt, negative_prompt, count, sampler, steps, guidance, seed, **more)
-            return (yield from drawn(caller, chosen(model), wanted))
+            return (yield from self._drawn(caller, self._chosen(model), wanted))
 
         yield from answered(request, job)
 
     def walk(
+        self,
         prompt: str,
         from_seed: float = 0,
         to_seed: float = 1,
@@ -192,19 +181,20 @@ def build_api(registry: ModelRegistry) -> None:
 
         def job(caller: Caller) -> Drawing:
             wanted = asked(prompt, negative_prompt, 1, sampler, steps, guidance, from_seed)
-            return (yield from drawn(caller, chosen(model), wanted, Walk(whole(to_seed), whole(frames))))
+            return (yield from self._drawn(caller, self._chosen(model), wanted, Walk(whole(to_seed), whole(frames))))
 
         yield from answered(request, job)
 
-    def models() -> list[str]:
+    def models(self) -> list[str]:
         """The names of the models that can draw.
 
         Returns:
             Their names, the default one first.
         """
-        return registry.names()
+        return self.registry.names()
 
-    def words(model: str = "") -> list[str]:
+    @told
+    def words(self, model: str = "") -> list[str]:
         """The words a model knows in prompts.
 
         Args:
@@ -213,11 +203,27 @@ def build_api(registry: ModelRegistry) -> None:
         Returns:
             The words, in alphabetical order.
         """
-        try:
-            return [word for (word,) in known_words(registry, chosen(model))]
-        except ValueError as error:
-            raise plain_error(error) from error
+        return [word for (word,) in known_words(self.registry, self._chosen(model))]
 
+    def _drawn(self, caller: Caller, model: str, wanted: GenerationRequest, walk: Walk | None = None) -> Drawing:
+        shown = yield from last(draw(caller, self.registry, model, wanted, walk))
+        return [str(path) for path in finished(shown.batch, caller).paths]
+
+    def _chosen(self, model: str) -> str:
+        names = self.registry.names()
+        if not names:
+            raise UserError("There is no model yet; train one first.")
+        return model or names[0]
+
+
+def asked(prompt, negative, count, sampler, steps, guidance, seed, **more) -> GenerationRequest:
+    """The request, whatever kind of number stands for a whole one."""
+    return GenerationRequest(prompt, negative, whole(count), sampler, whole(steps), guidance, whole(seed), **more)
+
+
+def build_api(registry: ModelRegistry) -> None:
+    """Adds the endpoints /generate, /image_to_image, /variations, /walk, /models and /words, with nothing to see."""
+    api = GenerateAPI(registry)
     with gr.Group(visible=False):
         pictures = gr.Gallery(label="Pictures", type="filepath")
         prompt, negative = gr.Textbox(label="Prompt"), gr.Textbox("", label="Negative prompt")
@@ -228,18 +234,17 @@ def build_api(registry: ModelRegistry) -> None:
         variation_of = gr.Textbox(label="Variation of")
         variation = gr.Number(DEFAULT_VARIATION, label="Variation strength")
         seed, to_seed = gr.Number(0, label="Seed"), gr.Number(1, label="To seed")
-        frames = gr.Number(STRIP_FRAMES, label="Frames")
-        model = gr.Textbox("", label="Model")
+        frames, model = gr.Number(STRIP_FRAMES, label="Frames"), gr.Textbox("", label="Model")
         picture = gr.Image(type="filepath", image_mode=None, label="Picture")
         hidden = gr.Button()
         settings = [negative, sampler, steps, guidance]
         inputs = {
-            generate: [prompt, negative, count, sampler, steps, guidance, seed, model],
-            image_to_image: [picture, prompt, strength, count, seed, model, *settings],
-            variations: [variation_of, prompt, variation, count, seed, model, *settings],
-            walk: [prompt, seed, to_seed, frames, model, *settings],
+            api.generate: [prompt, negative, count, sampler, steps, guidance, seed, model],
+            api.image_to_image: [picture, prompt, strength, count, seed, model, *settings],
+            api.variations: [variation_of, prompt, variation, count, seed, model, *settings],
+            api.walk: [prompt, seed, to_seed, frames, model, *settings],
         }
         for job, taken in inputs.items():
             hidden.click(job, taken, pictures, api_name=job.__name__, concurrency_limit=None)
-    gr.api(models, api_name="models")
-    gr.api(words, api_name="words")
+    gr.api(api.models, api_name="models")
+    gr.api(api.words, api_name="words")

@@ -4,6 +4,7 @@ There is a place for it, and what is dropped elsewhere onto the tab comes here b
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -15,31 +16,37 @@ from tabs.common.words import T, say
 from tabs.generate.settings import Controls
 
 
-def build_png_settings(registry: ModelRegistry, controls: Controls) -> None:
-    """Draws the place to drop a picture on, and wires it."""
-    taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
-    with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
-        place = gr.File(height=120, elem_id="png-drop", **taken)
-    page = gr.File(visible="hidden", elem_id="page-drop", **taken)  # the other one is not there while its box is closed
-    emptied = {place: None, page: None}  # ready for the next one
+@dataclass(frozen=True, eq=False)
+class InfotextDrop:
+    """The places for a picture, one to see and one for what is dropped elsewhere, and the settings that it brings."""
 
-    restored = [getattr(controls, name) for name in (
-        "model", "prompt", "negative", "count", "sampler", "steps", "guidance", "seed", "new_seed",
-        "variation_of", "variation_strength", "strength",
-    )]  # fmt: skip
+    registry: ModelRegistry
+    controls: Controls
+    place: gr.File
+    page: gr.File
 
-    def on_settings(path: str, model: str | None, request: gr.Request):
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What a picture may change."""
+        names = (
+            "model", "prompt", "negative", "count", "sampler", "steps", "guidance", "seed", "new_seed",
+            "variation_of", "variation_strength", "strength",
+        )  # fmt: skip
+        return [self.place, self.page, *(getattr(self.controls, name) for name in names)]
+
+    def on_settings(self, path: str, model: str | None, request: gr.Request):
+        """Sets the tab as the picture says, and makes room for the next one."""
+        emptied = {self.place: None, self.page: None}
         try:
             settings = read_parameters(path)
         except ValueError as error:
             gr.Warning(plain_error(error, request).message)
             return emptied
         again, wrong = request_again(settings)
-        names = registry.names()  # a run may have made one since the page was drawn
+        names = self.registry.names()  # a run may have made one since the page was drawn
         for remark in _remarks(settings, wrong, names, request):
             gr.Warning(remark)
         gr.Info(say(request, "settings_restored"))
-        varied = again.variation_of
+        controls, varied = self.controls, again.variation_of
         chosen = next((name for name in (settings.model, model, *names) if name in names), None)
         return emptied | {
             controls.model: gr.Dropdown(choices=names, value=chosen),
@@ -56,14 +63,19 @@ def build_png_settings(registry: ModelRegistry, controls: Controls) -> None:
             controls.strength: max(again.strength, controls.strength.minimum),
         }
 
+
+def build_png_settings(registry: ModelRegistry, controls: Controls) -> InfotextDrop:
+    """Draws the place to drop a picture on, and wires it."""
+    taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
+    with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
+        place = gr.File(height=120, elem_id="png-drop", **taken)
+    page = gr.File(visible="hidden", elem_id="page-drop", **taken)  # the other one is not there while its box is closed
+    drop = InfotextDrop(registry, controls, place, page)
     for file in (place, page):
         file.upload(
-            on_settings,
-            [file, controls.model],
-            [place, page, *restored],
-            show_progress="hidden",
-            api_visibility="private",
+            drop.on_settings, [file, controls.model], drop.outputs(), show_progress="hidden", api_visibility="private"
         )
+    return drop
 
 
 def _remarks(settings: Parameters, wrong: Sequence[str], models: Sequence[str], request: gr.Request) -> Iterator[str]:

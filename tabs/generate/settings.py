@@ -2,9 +2,10 @@
 
 import html
 import secrets
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import gradio as gr
+from torch import Tensor
 
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
@@ -33,7 +34,7 @@ WORDS_PER_PAGE = 80
 
 @dataclass
 class Controls:
-    """The components whose values make a request, in the order in which handlers take them."""
+    """The components whose values make a request."""
 
     model: gr.Dropdown
     prompt: gr.Textbox
@@ -49,8 +50,12 @@ class Controls:
     start: gr.Image
     strength: gr.Slider
 
-    def inputs(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in fields(self)]
+    def inputs(self) -> set[gr.components.Component]:
+        return set(vars(self).values())
+
+    def chosen(self, values: dict) -> "Values":
+        """What they hold, of the `values` of some components."""
+        return Values(**{name: values[component] for name, component in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,6 @@ class Values:
 
     def request(self, registry: ModelRegistry, **changed) -> GenerationRequest:
         """The request they make. Raises ValueError with one sentence."""
-        picture = self.start and open_picture(self.start)
         resolution = registry.describe(self.model).model.resolution
         values = dict(
             prompt=self.prompt or "",
@@ -83,12 +87,17 @@ class Values:
             steps=whole(self.steps),
             guidance=self.guidance,
             seed=secrets.randbelow(2**31) if self.new_seed or self.seed is None else whole(self.seed),
-            start=to_float(fit_picture(picture, resolution)) if picture else None,
+            start=start_picture(self.start, resolution) if self.start else None,
             strength=self.strength,
             variation_of=Noise.parse(self.variation_of) if (self.variation_of or "").strip() else None,
             variation_strength=self.variation_strength,
         )
         return GenerationRequest(**(values | changed))
+
+
+def start_picture(path: str, resolution: int) -> Tensor:
+    """The picture to start from, [3, resolution, resolution] in [-1, 1]: its middle. Raises PictureError."""
+    return to_float(fit_picture(open_picture(path), resolution))
 
 
 def prompt_box() -> gr.Textbox:

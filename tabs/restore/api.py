@@ -1,25 +1,22 @@
 """The Restore tab for programs: named endpoints for `gradio_client`, HTTP and MCP."""
 
 from collections.abc import Generator, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
 
+from sd_core.errors import UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import read_mask, save_mask
 from sd_core.pictures.original import open_original
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
-from tabs.common.api import answered, last
-from tabs.common.forms import whole
+from tabs.common.api import answered, finished, last, numbers
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS, Caller
 from tabs.common.words import add_words, say
 from tabs.restore.job import RestoreJobRequest, clean_small, propose, repair
-
-T = TypeVar("T")
-SHOWN_VALUE = 40  # characters of what is no number
 
 add_words({
     "takes_restorer": (
@@ -30,51 +27,17 @@ add_words({
         "{model} repairs pictures and does not draw them; this takes a generator: {names}.",
         "{model} 是修复模型，不能生成图片；这里需要生成模型：{names}。",
     ),
-    "no_number": ("“{name}” must be a number, not {value}.", "“{name}”必须是数字，而不是 {value}。"),
 })  # fmt: skip
 
 
-def build_api(registry: ModelRegistry) -> None:
-    """Adds the endpoints /restore, /draw_missing, /find_damage and /remove_noise, without anything to see."""
+@dataclass(frozen=True)
+class RestoreAPI:
+    """The endpoints. Each answers in a session of its own; errors are told in one sentence."""
 
-    def chosen(model: str, kind: str, caller: Caller) -> str:
-        names = registry.names(kind)
-        if not (model or names):
-            raise ValueError(say(caller, "no_restorer" if kind == "restorer" else "no_model"))
-        name = str(model or names[0])
-        if registry.describe(name).model.kind != kind:
-            raise ValueError(say(caller, f"takes_{kind}", model=name, names=", ".join(names) or "-"))
-        return name
-
-    def numbers(caller: Caller, **values: object) -> list[float]:
-        """The values, whole ones as int. A program may send anything: Gradio does not look at it."""
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(say(caller, "no_number", name=name, value=repr(value)[:SHOWN_VALUE]))
-        return [whole(value) for value in values.values()]
-
-    def path_of(upload: dict | None, caller: Caller) -> str:
-        """The file as it was sent: Gradio itself would fail at one that is no picture, and not say why."""
-        if not upload:
-            raise ValueError(say(caller, "no_upload"))
-        return upload["path"]
-
-    def found_in(picture: str, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
-        found = yield from last(propose(caller, registry, model, open_original(picture)))
-        return finished(None if isinstance(found, Waiting) else found, caller)
-
-    def marked(picture: str, mask: dict | None, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
-        """What the mask marks, or else the restorer of that name finds."""
-        if mask:
-            return read_mask(mask["path"], open_original(picture).size)
-        return (yield from found_in(picture, chosen(model, "restorer", caller), caller))
-
-    def finished(result: T | None, caller: Caller) -> T:
-        if result is None:
-            raise ValueError(say(caller, "job_stopped"))
-        return result
+    registry: ModelRegistry
 
     def restore(
+        self,
         picture: str,
         mask: str | None = None,
         mode: str = "marked",
@@ -109,22 +72,23 @@ def build_api(registry: ModelRegistry) -> None:
 
         def job(caller: Caller) -> Generator[object, None, list[str]]:
             if mode not in ("marked", "whole"):
-                raise ValueError(f'The mode must be "marked" or "whole", not "{mode}".')
-            path, name = path_of(picture, caller), chosen(model, "restorer", caller)
+                raise UserError(f'The mode must be "marked" or "whole", not "{mode}".')
+            path, name = path_of(picture, caller), self._chosen(model, "restorer", caller)
             power, level, *others = numbers(
                 caller, strength=strength, noise_level=noise_level, upscale=upscale, steps=steps, candidates=candidates,
                 seed=seed,
             )  # fmt: skip
-            marks = (yield from marked(path, mask, name, caller)) if mask or mode == "marked" else None
+            marks = (yield from self._marked(path, mask, name, caller)) if mask or mode == "marked" else None
             wanted = RestoreJobRequest(
                 path, name, marks, mode == "whole", power, level or None, *others, fill_transparent
             )
-            shown = yield from last(repair(caller, registry, wanted))
+            shown = yield from last(repair(caller, self.registry, wanted))
             return list(finished(shown.repaired, caller).paths)
 
         yield from answered(request, job)
 
     def draw_missing(
+        self,
         picture: str,
         mask: str | None = None,
         prompt: str = "",
@@ -152,19 +116,19 @@ def build_api(registry: ModelRegistry) -> None:
         """
 
         def job(caller: Caller) -> Generator[object, None, list[str]]:
-            path, name = path_of(picture, caller), chosen(model, "generator", caller)
+            path, name = path_of(picture, caller), self._chosen(model, "generator", caller)
             count, answers, first = numbers(caller, steps=steps, candidates=candidates, seed=seed)
-            marks = yield from marked(path, mask, "", caller)
+            marks = yield from self._marked(path, mask, "", caller)
             wanted = RestoreJobRequest(
                 path, name, marks, steps=count, candidates=answers, seed=first, fill=fill_transparent,
                 prompt=str(prompt or ""), square=CropBox.around(marks),
             )  # fmt: skip
-            shown = yield from last(repair(caller, registry, wanted))
+            shown = yield from last(repair(caller, self.registry, wanted))
             return list(finished(shown.repaired, caller).paths)
 
         yield from answered(request, job)
 
-    def find_damage(picture: str, model: str = "", request: gr.Request = None) -> Iterator[str]:
+    def find_damage(self, picture: str, model: str = "", request: gr.Request = None) -> Iterator[str]:
         """Finds where a picture is scratched, scribbled over or missing.
 
         Args:
@@ -176,7 +140,7 @@ def build_api(registry: ModelRegistry) -> None:
         """
 
         def job(caller: Caller) -> Generator[object, None, str]:
-            mask = yield from found_in(path_of(picture, caller), chosen(model, "restorer", caller), caller)
+            mask = yield from self._found_in(path_of(picture, caller), self._chosen(model, "restorer", caller), caller)
             path = SESSIONS.of(caller).new_folder() / "mask.png"
             save_mask(mask, path)
             return str(path)
@@ -184,6 +148,7 @@ def build_api(registry: ModelRegistry) -> None:
         yield from answered(request, job)
 
     def remove_noise(
+        self,
         picture: str,
         sigma: float = 0,
         steps: float = 1,
@@ -207,15 +172,47 @@ def build_api(registry: ModelRegistry) -> None:
         """
 
         def job(caller: Caller) -> Generator[object, None, str]:
-            path, name = path_of(picture, caller), chosen(model, "generator", caller)
+            path, name = path_of(picture, caller), self._chosen(model, "generator", caller)
             level, count, first = numbers(caller, sigma=sigma, steps=steps, seed=seed)
             wanted = RestoreJobRequest(
                 path, name, whole=True, sigma=level or None, prompt=str(prompt or ""), steps=count, seed=first
             )  # fmt: skip
-            return str(finished((yield from last(clean_small(caller, registry, wanted))), caller))
+            return str(finished((yield from last(clean_small(caller, self.registry, wanted))), caller))
 
         yield from answered(request, job)
 
+    def _chosen(self, model: str, kind: str, caller: Caller) -> str:
+        names = self.registry.names(kind)
+        if not (model or names):
+            raise UserError(say(caller, "no_restorer" if kind == "restorer" else "no_model"))
+        name = str(model or names[0])
+        if self.registry.describe(name).model.kind != kind:
+            raise UserError(say(caller, f"takes_{kind}", model=name, names=", ".join(names) or "-"))
+        return name
+
+    def _found_in(self, picture: str, model: str, caller: Caller) -> Generator[object, None, np.ndarray]:
+        found = yield from last(propose(caller, self.registry, model, open_original(picture)))
+        return finished(None if isinstance(found, Waiting) else found, caller)
+
+    def _marked(
+        self, picture: str, mask: dict | None, model: str, caller: Caller
+    ) -> Generator[object, None, np.ndarray]:
+        """What the mask marks, or else the restorer of that name finds."""
+        if mask:
+            return read_mask(mask["path"], open_original(picture).size)
+        return (yield from self._found_in(picture, self._chosen(model, "restorer", caller), caller))
+
+
+def path_of(upload: dict | None, caller: Caller) -> str:
+    """The file as it was sent: Gradio itself would fail at one that is no picture, and not say why."""
+    if not upload:
+        raise UserError(say(caller, "no_upload"))
+    return upload["path"]
+
+
+def build_api(registry: ModelRegistry) -> None:
+    """Adds the endpoints /restore, /draw_missing, /find_damage and /remove_noise, without anything to see."""
+    api = RestoreAPI(registry)
     with gr.Group(visible=False):
         picture, mask = (
             gr.Image(type="filepath", image_mode=None, format="png", label=label) for label in ("Picture", "Mask")
@@ -230,15 +227,10 @@ def build_api(registry: ModelRegistry) -> None:
         result = gr.Image(label="Result", type="filepath")
         hidden = gr.Button()
         free = dict(concurrency_limit=None, preprocess=False)
-        hidden.click(
-            restore, [picture, mask, mode, strength, sigma, upscale, fill, steps, candidates, seed, model], pictures,
-            api_name="restore", **free,
-        )  # fmt: skip
-        hidden.click(
-            draw_missing, [picture, mask, prompt, fill, drawn_steps, candidates, seed, model], pictures,
-            api_name="draw_missing", **free,
-        )  # fmt: skip
-        hidden.click(find_damage, [picture, model], result, api_name="find_damage", **free)
-        hidden.click(
-            remove_noise, [picture, sigma, steps, prompt, seed, model], result, api_name="remove_noise", **free
-        )
+        taken = [picture, mask, mode, strength, sigma, upscale, fill, steps, candidates, seed, model]
+        hidden.click(api.restore, taken, pictures, api_name="restore", **free)
+        taken = [picture, mask, prompt, fill, drawn_steps, candidates, seed, model]
+        hidden.click(api.draw_missing, taken, pictures, api_name="draw_missing", **free)
+        hidden.click(api.find_damage, [picture, model], result, api_name="find_damage", **free)
+        taken = [picture, sigma, steps, prompt, seed, model]
+        hidden.click(api.remove_noise, taken, result, api_name="remove_noise", **free)

@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from sd_core.errors import UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import MARKED_SIDE, full_mask, holes, proxy_mask, read_mask, save_mask
 from sd_core.pictures.original import open_original
@@ -157,65 +158,77 @@ def keep_mask(mask: np.ndarray, folder: Path, name: str = "mask.png") -> str:
     return str(path)
 
 
-def wire_marking(
-    parts: Marking, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox
-) -> None:
-    """What the buttons do. `opened` holds an `Opened`."""
+@dataclass(frozen=True)
+class DamageFinder:
+    """Looks for damage; `fill` is ticked where the picture has holes."""
 
-    def on_find(current: Opened, model: str | None, editor: dict, exact: str | None, request: gr.Request):
+    parts: Marking
+    registry: ModelRegistry
+    fill: gr.Checkbox
+
+    def on_find(self, current: Opened, model: str | None, editor: dict, exact: str | None, request: gr.Request):
         """Adds what the model finds to what is marked already."""
-        yield {parts.note: note(say(request, "finding")), parts.find: gr.Button(interactive=False)}
+        yield {self.parts.note: note(say(request, "finding")), self.parts.find: gr.Button(interactive=False)}
         try:
             original = open_original(current.path)
             mask = marked(editor, current.size, exact)
-            finder = model if model in registry.names("restorer") else next(iter(registry.names("restorer")), None)
-            if finder is None:
-                raise ValueError(say(request, "no_restorer"))
+            restorers = self.registry.names("restorer")
+            restorer = model if model in restorers else next(iter(restorers), None)
+            if restorer is None:
+                raise UserError(say(request, "no_restorer"))
             found = None
-            for item in propose(request, registry, finder, original):
+            for item in propose(request, self.registry, restorer, original):
                 found = found if isinstance(item, Waiting) else item
             if found is None:  # something else was begun meanwhile
-                yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}
+                yield {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
                 return
             words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
             folder = SESSIONS.of(request).new_folder()
             changes = {
-                parts.editor: canvas(current.copied(), folder, mask | found),
-                parts.exact: keep_mask(mask | found, folder),
-                parts.note: note(words),
+                self.parts.editor: canvas(current.copied(), folder, mask | found),
+                self.parts.exact: keep_mask(mask | found, folder),
+                self.parts.note: note(words),
             }
             if holes(original).any():
-                changes[fill] = True
+                changes[self.fill] = True
         except Exception as error:  # told in one sentence
-            yield {parts.find: gr.Button(interactive=True), parts.note: note(say(request, "mark_info"))}
+            yield {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
             raise plain_error(error, request) from error
-        yield changes | {parts.find: gr.Button(interactive=True)}
+        yield changes | {self.parts.find: gr.Button(interactive=True)}
 
-    @told
-    def on_clear(current: Opened, request: gr.Request):
-        empty = canvas(current.copied(), SESSIONS.of(request).new_folder())
-        return empty, None, note(say(request, "mark_info"))
 
-    @told
-    def on_mask(current: Opened, file: dict, request: gr.Request):
-        """An uploaded mask takes the place of what is marked."""
-        mask = read_mask(file["path"], current.size)
-        folder = SESSIONS.of(request).new_folder()
-        words = note(say(request, "mask_read", share=100 * mask.mean()))
-        return canvas(current.copied(), folder, mask), keep_mask(mask, folder), words
+@told
+def on_clear(current: Opened, request: gr.Request):
+    empty = canvas(current.copied(), SESSIONS.of(request).new_folder())
+    return empty, None, note(say(request, "mark_info"))
 
-    @told
-    def on_mask_file(current: Opened, editor: dict, exact: str | None, request: gr.Request):
-        return keep_mask(marked(editor, current.size, exact), SESSIONS.of(request).new_folder())
 
+@told
+def on_mask(current: Opened, file: dict, request: gr.Request):
+    """An uploaded mask takes the place of what is marked."""
+    mask = read_mask(file["path"], current.size)
+    folder = SESSIONS.of(request).new_folder()
+    words = note(say(request, "mask_read", share=100 * mask.mean()))
+    return canvas(current.copied(), folder, mask), keep_mask(mask, folder), words
+
+
+@told
+def on_mask_file(current: Opened, editor: dict, exact: str | None, request: gr.Request):
+    return keep_mask(marked(editor, current.size, exact), SESSIONS.of(request).new_folder())
+
+
+def wire_marking(
+    parts: Marking, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox
+) -> None:
+    """What the buttons do. `opened` holds an `Opened`."""
     marks = [opened, parts.editor, parts.exact]
     shown = [parts.editor, parts.exact, parts.note]
     # Gradio tells whatever it has ever shown progress on of each step of any job, and an editor, or what it lies in,
     # answers by sending its whole canvas: a page that hangs. So no event shows its progress there.
     aside = dict(show_progress_on=parts.note, **QUIET)
-    parts.find.click(
-        on_find, [opened, model, parts.editor, parts.exact], [*shown, parts.find, fill], concurrency_limit=None, **aside
-    )
+    finder = DamageFinder(parts, registry, fill)
+    looked_at = [opened, model, parts.editor, parts.exact]
+    parts.find.click(finder.on_find, looked_at, [*shown, parts.find, fill], concurrency_limit=None, **aside)
     # The editor's own way to clear it takes the picture away, too.
     gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **aside)
     parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **aside)

@@ -1,25 +1,21 @@
 """How a picture is to be repaired: the model, the kind of repair, and its settings."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from sd_core.diffusion.noise import MAX_SEED
 from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
-from sd_core.pictures.masks import proxy_size
-from sd_core.pictures.previews import outlined
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
-from tabs.common.errors import told
 from tabs.common.forms import whole
-from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, add_words, say
 from tabs.restore.job import RestoreJobRequest
 from tabs.restore.picture import Opened
+from tabs.restore.region import Region, build_region, wire_region
 
 MAX_LEVEL = 150  # of the noise slider, on the scale 0-255
 QUIET = dict(show_progress="hidden", api_visibility="private")
@@ -47,20 +43,12 @@ add_words({
     "candidates": ("Candidates", "候选数量"),
     "candidates_info": ("Different answers to choose from, from 2 steps on", "可供选择的不同结果，2 步起有效"),
     "restore_seed_info": ("Another seed, other details; without effect at 1 step", "不同种子，不同细节；1 步时无影响"),
-    "prompt_optional": ("What it shows (optional)", "画面内容（可选）"),
-    "square_about": (
-        "This model works on one square of the picture. Click where it should be.",
-        "该模型只处理图片中的一个方块。点击图片选择位置。",
-    ),
-    "square_size": ("Size of the square, % of the shorter side", "方块大小（短边的 %）"),
-    "square_across": ("From the left, %", "距左侧 %"),
-    "square_down": ("From the top, %", "距顶部 %"),
 })  # fmt: skip
 
 
 @dataclass
 class Choices:
-    """The components whose values make a request, in the order in which handlers take them."""
+    """The components whose values make a request."""
 
     model: gr.Dropdown
     what: gr.Radio
@@ -76,8 +64,12 @@ class Choices:
     down: gr.Slider
     share: gr.Slider
 
-    def inputs(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in fields(self)]
+    def inputs(self) -> set[gr.components.Component]:
+        return set(vars(self).values())
+
+    def chosen(self, values: dict) -> "Chosen":
+        """What they hold, of the `values` of some components."""
+        return Chosen(**{name: values[component] for name, component in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -126,11 +118,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Boxes:
-    """What is shown or hidden as the choices ask for it, and the picture with the square."""
+    """What is shown or hidden as the choices ask for it."""
 
     whole: gr.Column
-    square: gr.Column
-    shown: gr.Image
+    region: Region
 
 
 def build_choices(registry: ModelRegistry) -> tuple[Choices, Boxes]:
@@ -149,16 +140,7 @@ def build_choices(registry: ModelRegistry) -> tuple[Choices, Boxes]:
         0, MAX_LEVEL, 0, step=0.5, label=T("noise_level_label"), info=T("noise_level_info"), visible=False,
         elem_id="level",
     )  # fmt: skip
-    with gr.Column(visible=False) as square_box:
-        gr.HTML(f'<div class="sd-note">{T("square_about")}</div>')
-        shown = gr.Image(
-            show_label=False, type="filepath", interactive=False, height=260, buttons=[], elem_id="square-shown"
-        )
-        share = gr.Slider(5, 100, 100, step=1, label=T("square_size"), elem_id="square-share")
-        with gr.Row():
-            across = gr.Slider(0, 100, 50, step=1, label=T("square_across"), min_width=120, elem_id="square-across")
-            down = gr.Slider(0, 100, 50, step=1, label=T("square_down"), min_width=120, elem_id="square-down")
-        prompt = gr.Textbox(label=T("prompt_optional"), elem_id="restore-prompt")
+    region = build_region()
     steps = gr.Slider(
         1, MAX_STEPS, 1, step=1, label=T("faithful_detailed"), info=T("faithful_detailed_info"), elem_id="detail"
     )
@@ -171,8 +153,11 @@ def build_choices(registry: ModelRegistry) -> tuple[Choices, Boxes]:
             0, label=T("seed"), info=T("restore_seed_info"), precision=0, minimum=0, maximum=MAX_SEED, min_width=120,
             elem_id="restore-seed",
         )  # fmt: skip
-    choices = Choices(model, what, fill, strength, sigma, upscale, steps, candidates, seed, prompt, across, down, share)
-    return choices, Boxes(whole_box, square_box, shown)
+    choices = Choices(
+        model, what, fill, strength, sigma, upscale, steps, candidates, seed, region.prompt, region.across, region.down,
+        region.share,
+    )  # fmt: skip
+    return choices, Boxes(whole_box, region)
 
 
 def model_choices(registry: ModelRegistry, request: gr.Request | None = None) -> list[tuple[str, str]]:
@@ -194,6 +179,11 @@ def is_generator(registry: ModelRegistry, model: str | None) -> bool:
         return False
 
 
+def arrangeable(choices: Choices, boxes: Boxes) -> list[gr.blocks.Block]:
+    """What `arranged` may change."""
+    return [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.region.box]
+
+
 def arranged(
     choices: Choices, boxes: Boxes, generator: bool, what: str, has_alpha: bool, fill: bool | None = None
 ) -> dict:
@@ -205,25 +195,8 @@ def arranged(
         choices.fill: gr.Checkbox(visible=not whole and has_alpha, **value),
         choices.sigma: gr.Slider(visible=whole),
         boxes.whole: gr.Column(visible=whole and not generator),
-        boxes.square: gr.Column(visible=generator),
+        boxes.region.box: gr.Column(visible=generator),
     }
-
-
-def moved(clicked_at: tuple[int, int], size: tuple[int, int], share: float) -> tuple[int, ...]:
-    """Where a square of `share` % lies, in % as the sliders say it, once its middle is moved to a click on a picture of
-    (width, height)."""
-    side = min(size) * share / 100
-    places = []
-    for clicked, length in zip(clicked_at, size, strict=True):
-        room = length - side
-        places.append(round(min(max((clicked - side / 2) / room, 0), 1) * 100) if room > 0 else 50)
-    return tuple(places)
-
-
-def square_on(picture: Image.Image, across: float, down: float, share: float) -> Image.Image:
-    """The picture with the square that is worked on."""
-    square = CropBox.within(picture.size, across / 100, down / 100, share / 100)
-    return outlined(picture, square.left, square.top, square.side)
 
 
 def wire_choices(choices: Choices, boxes: Boxes, registry: ModelRegistry, opened: gr.State) -> None:
@@ -236,28 +209,7 @@ def wire_choices(choices: Choices, boxes: Boxes, registry: ModelRegistry, opened
         """Another kind of repair is chosen: the steps that it usually takes."""
         return FILL_STEPS if what == "marked" and is_generator(registry, model) else 1
 
-    @told
-    def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
-        if current is None:
-            return None
-        return str(SESSIONS.of(request).preview(square_on(current.copied(), across, down, share)))
-
-    def on_square_click(current: Opened, share: float, event: gr.SelectData):
-        return moved(event.index, proxy_size(current.size), share)
-
-    settings = [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.square]
-    gr.on(
-        [choices.model.change, choices.what.change],
-        on_arrange,
-        [choices.model, choices.what, opened],
-        settings,
-        **QUIET,
-    )
     kind = [choices.model, choices.what]
+    gr.on([part.change for part in kind], on_arrange, [*kind, opened], arrangeable(choices, boxes), **QUIET)
     gr.on([part.input for part in kind], on_other, kind, choices.steps, **QUIET)  # not when the page itself sets them
-    place = [choices.across, choices.down, choices.share]
-    gr.on(
-        [opened.change, *(slider.change for slider in place)], on_square, [opened, *place], boxes.shown,
-        trigger_mode="always_last", **QUIET,
-    )  # fmt: skip
-    boxes.shown.select(on_square_click, [opened, choices.share], place[:2], **QUIET)
+    wire_region(boxes.region, opened)

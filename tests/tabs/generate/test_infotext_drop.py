@@ -5,33 +5,34 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sd_core.generation.infotext import Parameters
 from sd_core.models import checkpoint
 from sd_core.models.registry import ModelRegistry
-from tabs.generate import infotext_drop
 from tabs.generate.infotext_drop import build_png_settings
 from tabs.generate.settings import build_controls, prompt_box
 
 
 @pytest.fixture
-def restore(checkpoints, tmp_path, monkeypatch):
+def restore(checkpoints, tmp_path, recwarn):
     """Drops a picture with these settings: gives what becomes of the controls, by name, and the warnings."""
-    registry, warnings = ModelRegistry(checkpoints, tmp_path / "runs"), []
-    monkeypatch.setattr(infotext_drop.gr, "Warning", warnings.append)
-    monkeypatch.setattr(infotext_drop.gr, "Info", lambda text: None)
-    with gr.Blocks() as page:
-        controls, *_ = build_controls(registry, prompt_box())
-        build_png_settings(registry, controls)
-    on_settings = next(fn.fn for fn in page.fns.values() if fn.name == "on_settings")
+    with gr.Blocks():
+        controls, *_ = build_controls(ModelRegistry(checkpoints, tmp_path / "runs"), prompt_box())
+        drop = build_png_settings(ModelRegistry(checkpoints, tmp_path / "runs"), controls)
 
-    def drop(settings: Parameters, language: str = "en"):
-        monkeypatch.setattr(infotext_drop, "read_parameters", lambda path: settings)
+    def restored(settings: Parameters | str, language: str = "en"):
+        text = PngInfo()
+        text.add_text("parameters", settings if isinstance(settings, str) else settings.text())
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=text)
         request = gr.Request(SimpleNamespace(headers={"accept-language": language}))
-        update = on_settings("a.png", "characters", request)
-        return {name: update[part] for name, part in vars(controls).items() if part in update}, warnings
+        recwarn.clear()
+        update = drop.on_settings(str(tmp_path / "a.png"), "characters", request)
+        told = [str(warning.message) for warning in recwarn]  # where there is no page, Gradio warns so
+        return {name: update[part] for name, part in vars(controls).items() if part in update}, told
 
-    return drop
+    return restored
 
 
 def test_the_model_of_a_run_that_appeared_meanwhile_can_be_chosen(restore, checkpoints, tmp_path):
@@ -56,8 +57,7 @@ def test_what_is_out_of_range_is_named_and_the_rest_restored(restore):
 
 
 def test_what_is_no_number_is_named(restore):
-    text = "hair\nSteps: many, Sampler: Heun, Seed: 4, CFG scale: 3, Variation seed: x"
-    values, (warning,) = restore(Parameters.parse(text))
+    values, (warning,) = restore("hair\nSteps: many, Sampler: Heun, Seed: 4, CFG scale: 3, Variation seed: x")
     assert "Steps" in warning and "Variation of" in warning
     assert (values["seed"], values["guidance"], values["variation_of"]) == (4, 3.0, "")
 

@@ -10,8 +10,8 @@ from sd_core.generation.seeds import Noise
 from sd_core.models.registry import ModelRegistry
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import line
+from tabs.generate.events import on_last_seed, on_step
 from tabs.generate.job import draw
-from tabs.generate.tab import _last_seed, _show_step
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ def wanted(**changed):
 
 
 def test_a_stopped_batch_can_be_begun_again(registry, visitor):
-    assert _last_seed(visitor)[1] is False
+    assert on_last_seed(visitor)[1] is False
     list(draw(visitor, registry, "characters", wanted(seed=5)))
     for _ in draw(visitor, registry, "characters", wanted(seed=9, steps=100)):
         SESSIONS.of(visitor).stop()
     assert SESSIONS.of(visitor).batch.request.seed == 5
-    assert _last_seed(visitor) == (9, False, "", wanted().variation_strength)
+    assert on_last_seed(visitor) == (9, False, "", wanted().variation_strength)
 
 
 def test_variations_can_be_drawn_again(registry, visitor):
     varied = wanted(seed=9, variation_of=Noise(5).varied(6, 0.5), variation_strength=0.2)
     list(draw(visitor, registry, "characters", varied))
-    seed, new, of, strength = _last_seed(visitor)
+    seed, new, of, strength = on_last_seed(visitor)
     assert (seed, new, strength) == (9, False, 0.2)
     assert Noise.parse(of) == varied.variation_of
 
@@ -54,7 +54,7 @@ def test_the_steps_of_the_last_batch_stay_until_there_are_new_ones(registry, vis
     try:
         for _ in itertools.islice(drawing, 2):
             assert SESSIONS.of(visitor).trajectory is before
-            _show_step(2, "guess", visitor)
+            on_step(2, "guess", visitor)
     finally:
         device.leave(other)
     list(drawing)

@@ -23,7 +23,8 @@ from tabs.restore.degrade import make_damaged
 from tabs.restore.job import RestoreJobRequest, clean_small, compared, measured, propose, repair
 from tabs.restore.mask_editor import canvas, marked
 from tabs.restore.picture import Opened, digest
-from tabs.restore.settings import Chosen, model_choices, moved
+from tabs.restore.region import moved
+from tabs.restore.settings import Chosen, model_choices
 
 VISITOR = SimpleNamespace(session_hash="tests of repairing", headers={})
 

@@ -1,0 +1,91 @@
+"""Where a generator works: one square of the picture, placed by a click or by sliders."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+from PIL import Image
+
+from sd_core.pictures.masks import proxy_size
+from sd_core.pictures.previews import outlined
+from sd_core.restoration.region import CropBox
+from tabs.common.errors import told
+from tabs.common.sessions import SESSIONS
+from tabs.common.words import T, add_words
+from tabs.restore.picture import Opened
+
+QUIET = dict(show_progress="hidden", api_visibility="private")
+
+add_words({
+    "prompt_optional": ("What it shows (optional)", "画面内容（可选）"),
+    "square_about": (
+        "This model works on one square of the picture. Click where it should be.",
+        "该模型只处理图片中的一个方块。点击图片选择位置。",
+    ),
+    "square_size": ("Size of the square, % of the shorter side", "方块大小（短边的 %）"),
+    "square_across": ("From the left, %", "距左侧 %"),
+    "square_down": ("From the top, %", "距顶部 %"),
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Region:
+    """The components: their box, the picture with the square, where that is and how large, and what it shows."""
+
+    box: gr.Column
+    shown: gr.Image
+    across: gr.Slider
+    down: gr.Slider
+    share: gr.Slider
+    prompt: gr.Textbox
+
+
+def build_region() -> Region:
+    with gr.Column(visible=False) as box:
+        gr.HTML(f'<div class="sd-note">{T("square_about")}</div>')
+        shown = gr.Image(
+            show_label=False, type="filepath", interactive=False, height=260, buttons=[], elem_id="square-shown"
+        )
+        share = gr.Slider(5, 100, 100, step=1, label=T("square_size"), elem_id="square-share")
+        with gr.Row():
+            across = gr.Slider(0, 100, 50, step=1, label=T("square_across"), min_width=120, elem_id="square-across")
+            down = gr.Slider(0, 100, 50, step=1, label=T("square_down"), min_width=120, elem_id="square-down")
+        prompt = gr.Textbox(label=T("prompt_optional"), elem_id="restore-prompt")
+    return Region(box, shown, across, down, share, prompt)
+
+
+def wire_region(region: Region, opened: gr.State) -> None:
+    """Shows the square, and lets a click move it. `opened` holds an `Opened`."""
+    place = [region.across, region.down, region.share]
+    gr.on(
+        [opened.change, *(slider.change for slider in place)], on_square, [opened, *place], region.shown,
+        trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
+    region.shown.select(on_square_click, [opened, region.share], place[:2], **QUIET)
+
+
+@told
+def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
+    if current is None:
+        return None
+    return str(SESSIONS.of(request).preview(square_on(current.copied(), across, down, share)))
+
+
+def on_square_click(current: Opened, share: float, event: gr.SelectData):
+    return moved(event.index, proxy_size(current.size), share)
+
+
+def square_on(picture: Image.Image, across: float, down: float, share: float) -> Image.Image:
+    """The picture with the square that is worked on."""
+    square = CropBox.within(picture.size, across / 100, down / 100, share / 100)
+    return outlined(picture, square.left, square.top, square.side)
+
+
+def moved(clicked_at: tuple[int, int], size: tuple[int, int], share: float) -> tuple[int, ...]:
+    """Where a square of `share` % lies, in % as the sliders say it, once its middle is moved to a click on a picture of
+    (width, height)."""
+    side = min(size) * share / 100
+    places = []
+    for clicked, length in zip(clicked_at, size, strict=True):
+        room = length - side
+        places.append(round(min(max((clicked - side / 2) / room, 0), 1) * 100) if room > 0 else 50)
+    return tuple(places)
