@@ -18,7 +18,6 @@ if is_zero_gpu():
     with suppress(ImportError):
         import spaces  # noqa: F401  before torch, in which it changes how CUDA is found
 
-MAX_UPLOAD = "4gb"  # of one's own pictures, where the owner of the page sets no other limit
 MAX_WAITING = 64  # jobs in the queue
 CLEAN_EVERY, KEEP_FOR = 600, 4 * 3600  # seconds, for uploaded and generated files
 
@@ -27,6 +26,7 @@ def build():
     """The whole page as `gr.Blocks`."""
     import gradio as gr
 
+    from tabs.common.inputs import Page
     from tabs.common.sessions import SESSIONS
     from tabs.common.words import T
     from tabs.common.zero_gpu import new_registry
@@ -35,7 +35,7 @@ def build():
     from tabs.train import tab as train
 
     registry = new_registry()
-    with gr.Blocks(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
+    with Page(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
         gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
         gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
         with gr.Tabs() as tabs:
@@ -67,6 +67,7 @@ def launch_options() -> dict:
     """What `launch` is told."""
     import gradio as gr
 
+    from tabs.common.uploads import MAX_UPLOAD_BYTES
     from tabs.common.words import I18N
     from tabs.train.limits import Limits
 
@@ -99,7 +100,7 @@ def launch_options() -> dict:
         css_paths=tabs / "common" / "style.css",
         head=f"<script>{(tabs / 'generate' / 'drop.js').read_text('utf-8')}</script>",
         i18n=I18N,
-        max_file_size=f"{megabytes}mb" if megabytes else MAX_UPLOAD,
+        max_file_size=megabytes * 2**20 if megabytes else MAX_UPLOAD_BYTES,
         run_history=False,
         mcp_server=importlib.util.find_spec("mcp") is not None,
     )

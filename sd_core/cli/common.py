@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sd_core.data.characters.styles import TRAINING_LOOKS
+from sd_core.errors import UserError
 
 if TYPE_CHECKING:
     from sd_core.models.denoiser import Denoiser
@@ -13,7 +14,7 @@ STYLE_HELP = f"A character style; may be given several times: {', '.join(look.st
 
 def check_there(picture: Path | None) -> None:
     if picture is not None and not picture.is_file():
-        raise ValueError(f"There is no picture {picture}.")
+        raise UserError(f"There is no picture {picture}.")
 
 
 def load_model(model: str, kinds: tuple[str, ...] = ("generator",)) -> "Denoiser":

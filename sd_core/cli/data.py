@@ -8,6 +8,7 @@ import typer
 from tqdm import tqdm
 
 from sd_core.cli.common import STYLE_HELP
+from sd_core.errors import UserError
 
 
 def pack(
@@ -23,7 +24,7 @@ def pack(
     from sd_core.data.sources import open_data
 
     if out.suffix != ".zip":
-        raise ValueError(f"The packed set is a .zip; {out} does not end in .zip.")
+        raise UserError(f"The packed set is a .zip; {out} does not end in .zip.")
     with tqdm(unit="picture", disable=None) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from sd_core.cli.common import check_there, load_model
+from sd_core.errors import UserError
 from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
 
 
@@ -39,7 +40,7 @@ def generate(
     from sd_core.pictures.pixels import to_float
 
     if out.is_file():
-        raise ValueError(f"{out} is a file; the pictures need a folder.")
+        raise UserError(f"{out} is a file; the pictures need a folder.")
     check_there(start)
     loaded = load_model(model)
     if unknown := loaded.vocabulary.read(prompt + " " + negative).unknown:

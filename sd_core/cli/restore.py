@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from sd_core.cli.common import check_there, load_model
+from sd_core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,14 +74,14 @@ def restore(
     finder = loaded
     if loaded.config.kind == "generator":
         if whole or strength != 1 or upscale != 1:
-            raise ValueError("Strength, enlarging and --whole are for restorers; this model is a generator.")
+            raise UserError("Strength, enlarging and --whole are for restorers; this model is a generator.")
         finder = load_model("restorer", ("restorer",)) if find else None
         repair = SquareRepairer(loaded, square and CropBox(*square), prompt, sigma, steps, seed, finder, fill)
     else:
         if square or prompt:
-            raise ValueError("A square and a prompt are for generators; this model is a restorer.")
+            raise UserError("A square and a prompt are for generators; this model is a restorer.")
         if (mask or find) and not whole and (sigma is not None or strength != 1):
-            raise ValueError("A noise level and a strength are for cleaning the whole picture; add --whole.")
+            raise UserError("A noise level and a strength are for cleaning the whole picture; add --whole.")
         request = RestoreRequest(
             whole=whole or (mask is None and not find),
             sigma=sigma,
@@ -125,7 +126,7 @@ def _tell(outcomes: "Iterator[Outcome]", out: Path) -> None:
             bar.update()
     if failed:
         pictures = "picture" if failed == 1 else "pictures"
-        raise ValueError(f"{failed} {pictures} could not be repaired; the others are in {out}.")
+        raise UserError(f"{failed} {pictures} could not be repaired; the others are in {out}.")
 
 
 def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
@@ -134,9 +135,9 @@ def _check_target(picture: Path, out: Path, mask: Path | None = None) -> None:
     check_there(picture)
     check_there(mask)
     if out.is_dir():
-        raise ValueError(f"{out} is a folder; name the file to write, such as {out / picture.stem}.png.")
+        raise UserError(f"{out} is a folder; name the file to write, such as {out / picture.stem}.png.")
     check_parents(out)
     if out.suffix.lower() != ".png":
-        raise ValueError(f"The repaired picture is a PNG; {out} does not end in .png.")
+        raise UserError(f"The repaired picture is a PNG; {out} does not end in .png.")
     if any(out.exists() and given and out.samefile(given) for given in (picture, mask)):
-        raise ValueError("The repaired picture would replace the damaged one or its mask; choose another --out.")
+        raise UserError("The repaired picture would replace the damaged one or its mask; choose another --out.")

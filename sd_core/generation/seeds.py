@@ -10,8 +10,10 @@ from torch import Tensor
 from sd_core.diffusion.noise import MAX_SEED, check_seed
 from sd_core.errors import UserError
 
-_SEED = r"\d{1,20}"
-_BLENDED = _SEED + r":(\d{0,20}\.)?\d{1,20}(e-\d{1,3})?"  # numbers of few digits, so that no text takes long to read
+MAX_BLENDED = 32  # seeds in one noise
+_SEED = r"\d{1,10}"
+_SHARE = re.compile(rf"({_SEED}):(\d{{0,20}}\.?\d{{1,20}}(?:e-\d{{1,4}})?)")
+_SHOWN = 60  # characters of a text that is none
 
 
 def seed_after(seed: int, by: int = 1) -> int:
@@ -28,6 +30,8 @@ class Noise:
 
     def __post_init__(self):
         check_seed(self.seed)
+        if len(self.blended) > MAX_BLENDED:
+            raise UserError(f"Noise is blended of up to {MAX_BLENDED} seeds; begin again from one.")
         for seed, share in self.blended:
             check_seed(seed)
             if not 0 <= share <= 1:
@@ -42,14 +46,19 @@ class Noise:
 
     @classmethod
     def parse(cls, text: str) -> "Noise":
-        """The inverse of `str`: "12", or "12 7:0.3" for seed 12 with 0.3 of seed 7."""
-        first, *rest = text.replace(",", " ").split() or [""]
-        if not re.fullmatch(_SEED, first) or not all(re.fullmatch(_BLENDED, part) for part in rest):
+        """The inverse of `str`: "12", or "12 7:0.3" for seed 12 with 0.3 of seed 7.
+
+        Raises:
+            UserError: it is neither, or of more than `MAX_BLENDED` seeds.
+        """
+        first, *rest = text.replace(",", " ").split(maxsplit=MAX_BLENDED) or [""]
+        shares = [_SHARE.fullmatch(part) for part in rest]
+        if not re.fullmatch(_SEED, first) or not all(shares):
+            shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
             raise UserError(
-                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text[:80]!r}.'
+                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {shown!r}.'
             )
-        blended = tuple((int(seed), float(share)) for seed, share in (part.split(":") for part in rest))
-        return cls(int(first), blended)
+        return cls(int(first), tuple((int(found[1]), float(found[2])) for found in shares))
 
     def source(self, shape: tuple[int, ...]) -> Callable[[], Tensor]:
         """A function that gives the next standard normal noise of `shape` at each call, always in the same order."""

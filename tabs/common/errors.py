@@ -1,6 +1,9 @@
-"""How errors reach people: as one plain sentence, in their language, and without a server's paths."""
+"""How errors reach people: as one plain sentence, in their language, and without a server's paths.
 
-import logging
+What a user can cause is a `UserError`, and told as it is. Anything else is a bug: it is logged with its traceback under
+a reference, and the page shows that reference too, so that whoever reads the log finds what a visitor saw.
+"""
+
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -8,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import gradio as gr
 
-from sd_core.errors import PictureError
+from sd_core.errors import PictureError, UserError, is_out_of_memory, logged
 from tabs.common.translations import in_their_language
 from tabs.common.words import add_words, say
 
@@ -25,26 +28,45 @@ add_words({
         "该图片的文件已被清理，请重新打开或生成图片。",
     ),
     "went_wrong": (
-        "Something went wrong inside the program; its log says more.",
-        "程序内部出错，详情见日志。",
+        "Something went wrong inside the program (reference {reference}); its log says more.",
+        "程序内部出错（编号 {reference}），详情见日志。",
     ),
     "job_stopped": ("The job was stopped before its end.", "任务在完成前被停止。"),
 })  # fmt: skip
 
-log = logging.getLogger(__name__)
+MOST_SHOWN = 2000  # characters of a sentence: more is nothing to read, and may be somebody's file
 
-# Folders may have spaces in their names; names outside quotes are taken to have none.
-_QUOTED_PATH = re.compile(r"""(['"])(?:/|[A-Za-z]:\\)[^'"\n]*?([^/\\'"\n]+)[/\\]?\1""")
-_PATH = re.compile(r"""(?<![\w/:.'"])(?:/|[A-Za-z]:\\)(?:[^'"/\\\n:;,]+[/\\])+([^\s'"/\\]*[^\s'"/\\.,:;])""")
+# Folders may have spaces in their names; names outside quotes are taken to have none. Each pattern takes whatever may
+# belong to a path at one go, and never goes back over it: a hostile text must not cost more than its length.
+_QUOTED_PATH = re.compile(r"""(['"])(?:/|[A-Za-z]:\\)([^'"\n]*)\1""")
+_PATH = re.compile(r"""(?<![\w/:.'"])(?:/|[A-Za-z]:\\)([^'"\n:;,]*)""")
+_NAME = re.compile(r"[^\s/\\]+")
 
 
 def without_paths(text: str) -> str:
     """The text with the names of files and folders instead of where they are on this machine."""
-    return _PATH.sub(r"\1", _QUOTED_PATH.sub(r"\1\2\1", text))
+    return _PATH.sub(_name_first, _QUOTED_PATH.sub(_quoted_name, text))
+
+
+def _quoted_name(found: re.Match) -> str:
+    """The last part of a path between quotes, which may have spaces; a quoted "/" stays."""
+    name = re.split(r"[/\\]", found[2].rstrip("/\\"))[-1]
+    return f"{found[1]}{name}{found[1]}" if name else found[0]
+
+
+def _name_first(found: re.Match) -> str:
+    """What follows a path's last folder: its name, and the words after it. A path of one part alone stays."""
+    parts = re.split(r"[/\\]", found[1])
+    for place in range(len(parts) - 1, 0, -1):
+        name = _NAME.match(parts[place])
+        if name and name[0].strip("."):
+            return "/".join(parts[place:])
+    return found[0]
 
 
 def sentence_for(visitor: gr.Request | None, text: str) -> str:
     """A sentence of the library as the page tells it: without paths, in the visitor's language."""
+    text = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
     return in_their_language(without_paths(text), visitor)
 
 
@@ -56,12 +78,11 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
         isinstance(error, PictureError) and isinstance(error.__cause__, FileNotFoundError)
     ):
         return _said(say(visitor, "files_gone"))
-    if isinstance(error, ValueError):  # the library's own errors all are
+    if isinstance(error, UserError):
         return _said(sentence_for(visitor, str(error)))
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+    if is_out_of_memory(error):
         return _said(say(visitor, "no_memory"))
-    log.error("A job failed.", exc_info=error)
-    return _said(say(visitor, "went_wrong"))
+    return _said(say(visitor, "went_wrong", reference=logged(error)))
 
 
 def _said(sentence: str) -> gr.Error:

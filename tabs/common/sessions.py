@@ -122,6 +122,11 @@ class Sessions:
             self._tidy()
             return session
 
+    def folder_of(self, request: Visitor | None) -> Path | None:
+        """The folder of a visitor who has a session of his own; None for anybody else."""
+        session = self._sessions.get(getattr(request, "session_hash", None) or "")
+        return session and session.folder
+
     @contextmanager
     def call(self, request: gr.Request | None) -> Iterator[Caller]:
         """A visitor who stays for one job, which ends, and whose files go, with the context.

@@ -10,6 +10,8 @@ import gradio as gr
 from sd_core.pictures.decoding import NO_PICTURE
 from tabs.common.words import reads_chinese
 
+LONGEST = 400  # characters: a pattern with several gaps takes far longer on a long text than it is worth
+
 # {} stands for whatever is in its place; a translation takes it as it comes, or by {0}, {1} what it needs.
 SENTENCES = {
     # pictures
@@ -111,7 +113,7 @@ NAMES = {  # of numbers inside those sentences
 
 def in_their_language(sentence: str, visitor: gr.Request | None) -> str:
     """A sentence of the library as `visitor` reads it; in English where no other is known."""
-    if reads_chinese(visitor):
+    if reads_chinese(visitor) and len(sentence) <= LONGEST:
         for pattern, chinese in _patterns():
             if found := pattern.fullmatch(sentence):
                 return chinese.format(*(NAMES.get(part, part) for part in found.groups()))

@@ -1,0 +1,170 @@
+"""What strangers get who send the page's events something else than the page does: nothing of what is not theirs, a
+plain answer, soon, and the page goes on for everybody else."""
+
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+from stranger import MARKED, Stranger, files_in
+
+from tabs.common.sessions import SESSIONS
+
+FILES = ("image", "file", "uploadbutton", "imageeditor")  # kinds of components that hold them
+_watched: set[str] = set()
+_opened: list[str] = []
+
+
+def _watch(event: str, arguments: tuple) -> None:
+    """Notes whatever this process, which also serves the page, opens in folders that are watched."""
+    if event in ("open", "os.listdir", "os.scandir") and _watched and isinstance(arguments[0], str | os.PathLike):
+        path = os.path.realpath(arguments[0])
+        if any(path == folder or path.startswith(folder + os.sep) for folder in _watched):
+            _opened.append(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watching():
+    sys.addaudithook(_watch)
+    yield
+    _watched.clear()
+
+
+def noise(seed: int) -> Image.Image:
+    """A picture that is like no other."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8))
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory, checkpoints):
+    """A folder that is nobody's business: a picture, a model, a run."""
+    folder = tmp_path_factory.mktemp("private")
+    noise(1).save(folder / "picture.png")
+    shutil.copytree(checkpoints / "characters", folder / "model")
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uploads():
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+@pytest.fixture(scope="module")
+def somebody_else():
+    """A picture in the session of another visitor."""
+    folder = SESSIONS.of(gr.Request(session_hash="somebody else")).new_folder()
+    noise(2).save(folder / "theirs.png")
+    return folder / "theirs.png"
+
+
+@pytest.fixture(scope="module")
+def stranger(served):
+    """One who has a picture of his own open in the Restore tab, so that the events behind it can be reached."""
+    one = Stranger(served)
+    mine = one.upload("mine.png", png(noise(3)))
+    one.files = {"image": mine, "file": mine, "uploadbutton": mine, "imageeditor": None}
+    assert "data" in one.send(one.named("on_picture"), [mine, None, "marked", "restorer"])
+    return one
+
+
+@pytest.fixture(params=["outside", "upwards", "link", "device", "another session", "model", "run"])
+def foreign(request, private, uploads, somebody_else, tmp_path):
+    """A path that no request may name, of several kinds."""
+    link = uploads / "link.png"
+    link.unlink(missing_ok=True)
+    link.symlink_to(private / "picture.png")
+    path = {
+        "outside": str(private / "picture.png"),
+        "upwards": str(uploads / os.path.relpath(private / "picture.png", uploads)),
+        "link": str(link),
+        "device": "/dev/zero",
+        "another session": str(somebody_else),
+        "model": os.path.relpath(private / "model", os.environ.get("SD_CORE_CHECKPOINTS", uploads)),
+        "run": "runs/" + os.path.relpath(private / "run", uploads),
+    }[request.param]
+    _opened.clear()
+    _watched.update((str(private), str(somebody_else.parent), "/dev/zero"))
+    yield path
+    _watched.clear()
+    link.unlink()
+
+
+def disguises(path: str) -> list:
+    """The ways to send a path."""
+    return [
+        path,
+        {"path": path},
+        {"path": path, "meta": MARKED},
+        {"path": path, "orig_name": "x.svg", "mime_type": "image/png", "is_stream": True},
+        [path],
+        [{"path": path, "meta": MARKED}],
+        {"path": None, "url": f"file://{path}"},
+        {"background": {"path": path}, "layers": [{"path": path}], "composite": None},
+        {"background": None, "layers": [{"path": path, "meta": MARKED}], "composite": None, "id": None},
+        {"value": {"path": path, "meta": MARKED}, "__type__": "update"},
+    ]
+
+
+NONSENSE = [12345, -1, True, "\0", "../" * 3000, {"a": []}, [[[]]], 1e300, float("nan"), 10**400, {"path": 5}]
+
+
+def is_refused(answer: dict) -> bool:
+    """Whether it is an error, told in a sentence or not at all, but none of the program's own."""
+    return answer.get("error") is not None
+
+
+def harmless(event, values: list) -> list:
+    """The same, but no training is begun by it."""
+    for i, part in enumerate(event.inputs):
+        if part["props"].get("elem_id") == "run-name":
+            values[i] = "../stranger"
+    return values
+
+
+def test_no_event_takes_a_file_that_is_not_the_visitors(stranger, foreign, uploads):
+    secrets = [noise(1).tobytes(), noise(2).tobytes()]
+    before = {path for path in uploads.rglob("*") if path.is_file()}
+    accepted, bugs, tried = [], [], 0
+    for event in stranger.events:
+        for position in event.positions():
+            for value in disguises(foreign):
+                values = harmless(event, stranger.usual(event, stranger.files))
+                values[position] = value
+                _opened.clear()
+                answer = stranger.send(event, values)
+                tried += 1
+                if "reference" in str(answer.get("error")):
+                    bugs.append((event.name, position, json.dumps(value)[:60]))
+                if not is_refused(answer) and event.inputs[position]["type"] in FILES or _opened:
+                    accepted.append((event.name, position, json.dumps(value)[:60], list(_opened)[:1]))
+                for path in files_in(answer.get("data")):
+                    assert Path(path).read_bytes() and is_none_of(path, secrets), (event.name, path)
+    print(f"{len(stranger.events)} events, {tried} requests, {len(accepted)} accepted")
+    assert not accepted, "\n".join(map(str, accepted))
+    assert not bugs, "\n".join(map(str, bugs))
+    for path in {path for path in uploads.rglob("*") if path.is_file()} - before:
+        assert is_none_of(path, secrets), path
+    assert stranger.web.get("").status_code == 200
+
+
+def is_none_of(path: str | Path, secrets: list[bytes]) -> bool:
+    """Whether a file is no picture with these pixels."""
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB").tobytes() not in secrets
+    except OSError:
+        return True
