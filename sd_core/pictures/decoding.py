@@ -29,7 +29,7 @@ SUFFIXES = frozenset(
 # Named, because Pillow also knows formats that run other programs (EPS) or fetch more than a picture.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
 MIN_SIDE = 8  # pixels; less is an icon or a tracking dot, not a picture to learn from
-MAX_PIXELS = 100_000_000  # a picture is 3 bytes a pixel in memory, for each thread
+MAX_TRAINING_PIXELS = 100_000_000  # a picture is 3 bytes a pixel in memory, for each thread
 
 
 class Unusable(ValueError):
@@ -44,8 +44,8 @@ def decode(data: bytes, resolution: int) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise Unusable(f"larger than {MAX_PIXELS // 1_000_000} megapixels")
+            if picture.width * picture.height > MAX_TRAINING_PIXELS:
+                raise Unusable(f"larger than {MAX_TRAINING_PIXELS // 1_000_000} megapixels")
             if min(picture.size) < MIN_SIDE:
                 raise Unusable(f"smaller than {MIN_SIDE} pixels")
             picture.draft(None, (2 * resolution, 2 * resolution))
@@ -53,7 +53,7 @@ def decode(data: bytes, resolution: int) -> Image.Image:
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(f"larger than {MAX_PIXELS // 1_000_000} megapixels") from error
+        raise Unusable(f"larger than {MAX_TRAINING_PIXELS // 1_000_000} megapixels") from error
     except Exception as error:  # decoders raise whatever comes to their mind at broken files
         raise Unusable("not readable as a picture") from error
 
