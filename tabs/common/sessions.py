@@ -104,9 +104,18 @@ class Session:
 
 
 class Sessions:
-    """Everybody's session, by Gradio's session hash."""
+    """Everybody's session, by Gradio's session hash.
 
-    def __init__(self):
+    Args:
+        most: sessions; more push out the longest unused of those that do nothing.
+        film_bytes: of all films together.
+        grace_seconds: how long a session is kept after its page was closed.
+    """
+
+    def __init__(
+        self, most: int = MAX_SESSIONS, film_bytes: int = MAX_FILM_BYTES, grace_seconds: float = GRACE_SECONDS
+    ):
+        self._most, self._film_bytes, self._grace_seconds = most, film_bytes, grace_seconds
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -151,9 +160,9 @@ class Sessions:
 
     def _tidy(self) -> None:
         now = time.monotonic()
-        gone = [k for k, s in self._sessions.items() if s.left is not None and now - s.left > GRACE_SECONDS]
+        gone = [k for k, s in self._sessions.items() if s.left is not None and now - s.left > self._grace_seconds]
         idle = [k for k, s in list(self._sessions.items())[:-1] if k not in gone and not s.busy]
-        gone += idle[: max(0, len(self._sessions) - len(gone) - MAX_SESSIONS)]
+        gone += idle[: max(0, len(self._sessions) - len(gone) - self._most)]
         for key in gone:
             self._drop(key)
         self._drop_films()
@@ -167,7 +176,7 @@ class Sessions:
         """Forgets the longest unused films while all together are too large; never the newest."""
         total = sum(session.trajectory.bytes for session in self._sessions.values())
         for session in list(self._sessions.values())[:-1]:
-            if total <= MAX_FILM_BYTES:
+            if total <= self._film_bytes:
                 return
             total -= session.trajectory.bytes
             session.trajectory = Trajectory()

@@ -1,6 +1,5 @@
 """Whatever is uploaded, the answer is a picture or one sentence, and it comes soon."""
 
-import importlib
 import io
 import random
 import struct
@@ -16,11 +15,13 @@ from colour_profiles import ADOBE_RGB, rgb_profile
 from PIL import Image
 
 from sd_core.errors import PictureError
+from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import MAX_PIXELS
 from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import open_original
 from tabs.common.sessions import SESSIONS
 from tabs.restore.picture import Opened
+from tabs.restore.tab import build
 
 VARIANTS = 2400  # of all formats together
 UPLOADED = 7  # of each kind, one of each corruption, that also go through the page
@@ -197,19 +198,17 @@ def test_at_least_2000_variants_are_tried():
 
 
 @pytest.fixture(scope="module")
-def on_picture(tmp_path_factory):
-    """What the Restore page calls with an upload."""
+def tab(tmp_path_factory):
+    """The Restore tab, without models."""
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SD_CORE_CHECKPOINTS", "SD_CORE_RUNS", "GRADIO_TEMP_DIR"):
-            patch.setenv(name, str(folder / name))
-        patch.setenv("SD_CORE_DEVICE", "cpu")
-        page = importlib.import_module("app").build()
-        yield next(each.fn for each in page.fns.values() if each.fn and each.fn.__name__ == "on_picture")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
+        with gr.Blocks(), gr.Tab() as around:
+            yield build(ModelRegistry(folder / "checkpoints", folder / "runs", "cpu"), around)
     SESSIONS.close()
 
 
-def check_upload(on_picture, path, said):
+def check_upload(tab, path, said):
     """Opens a file in the page. True if it is open then; if not, one sentence must have been `said`."""
     visitor = gr.Request(SimpleNamespace(headers={}), session_hash="a fuzzer")
     said.clear()
@@ -218,7 +217,7 @@ def check_upload(on_picture, path, said):
         began = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            changes = on_picture({"path": upload}, known, "marked", None, visitor)
+            changes = tab.on_picture({"path": upload}, known, "marked", None, visitor)
         assert time.process_time() - began < SECONDS
         if any(isinstance(value, Opened) for value in changes.values()):
             assert not said
@@ -232,15 +231,15 @@ def check_upload(on_picture, path, said):
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_the_page_opens_an_upload_or_says_one_sentence(kind, on_picture, tmp_path, monkeypatch):
+def test_the_page_opens_an_upload_or_says_one_sentence(kind, tab, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(gr, "Warning", said.append)
     path = tmp_path / f"upload.{kind.split('-')[0]}"
     path.write_bytes(WHOLE[kind])
-    assert check_upload(on_picture, path, said)
+    assert check_upload(tab, path, said)
     for number in range(UPLOADED):
         path.write_bytes(variant(kind, number))
-        assert check_upload(on_picture, path, said) == check(path)
+        assert check_upload(tab, path, said) == check(path)
 
 
 def png(width, height, depth=8, colour=2, data=b"\0" * 1000, before=b""):

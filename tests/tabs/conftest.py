@@ -1,6 +1,8 @@
 """What tests of the page share: the page itself, served with an untrained model."""
 
 import importlib
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +36,14 @@ def own_uploads(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         yield
+
+
+@pytest.fixture(scope="session")
+def own_files(tmp_path_factory):
+    """The folder in which this process makes visitors' folders from now on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("visitors")))
+        yield Path(tempfile.tempdir)
 
 
 @pytest.fixture(scope="session")

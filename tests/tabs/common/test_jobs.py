@@ -72,12 +72,22 @@ def test_stop_ends_a_job_within_a_step():
 
 
 def test_closing_the_page_ends_the_job_without_waiting_for_it():
-    work = Counting(pause=2)
+    go_on, closed = threading.Event(), threading.Event()
+
+    def work():
+        try:
+            yield 1
+            go_on.wait(PATIENCE)  # a step that takes long
+            yield 2
+        finally:
+            closed.set()
+
     iterator = iter(Stream(work, Line()))
     wait_until(lambda: not isinstance(next(iterator), Waiting))
     iterator.close()
-    assert not work.closed
-    wait_until(lambda: work.closed)
+    assert not closed.is_set()
+    go_on.set()
+    assert closed.wait(PATIENCE)
 
 
 def test_two_jobs_never_work_at_the_same_time():

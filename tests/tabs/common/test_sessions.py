@@ -7,8 +7,7 @@ from PIL import Image
 
 from sd_core.diffusion.sampling import Step
 from sd_core.generation.trajectory import Trajectory
-from tabs.common import sessions
-from tabs.common.sessions import Sessions
+from tabs.common.sessions import PREVIEWS, Sessions
 
 
 def visitor(name):
@@ -16,10 +15,22 @@ def visitor(name):
 
 
 @pytest.fixture
-def everybody():
-    everybody = Sessions()
-    yield everybody
-    everybody.close()
+def sessions():
+    """Makes everybody's sessions, with limits as told."""
+    made = []
+
+    def make(**limits):
+        made.append(Sessions(**limits))
+        return made[-1]
+
+    yield make
+    for everybody in made:
+        everybody.close()
+
+
+@pytest.fixture
+def everybody(sessions):
+    return sessions()
 
 
 def job(running=True, stop=lambda: None):
@@ -38,13 +49,17 @@ def test_each_visitor_has_their_own_session(everybody):
     assert everybody.of(visitor("a")) is a
 
 
-def test_a_closed_page_ends_its_job_and_is_forgotten_after_a_while(everybody, monkeypatch):
+def test_a_closed_page_ends_its_job_and_comes_back_if_it_was_a_phone_locked_for_a_moment(everybody):
     stopped = []
     session = everybody.of(visitor("a"))
-    session.stream = job(stop=lambda: stopped.append(1))
+    session.start(job(stop=lambda: stopped.append(1)))
     everybody.leave(visitor("a"))
-    assert stopped and everybody.of(visitor("a")) is session, "a phone that was locked for a moment comes back"
-    monkeypatch.setattr(sessions, "GRACE_SECONDS", -1)
+    assert stopped and everybody.of(visitor("a")) is session and session.folder.exists()
+
+
+def test_a_closed_page_is_forgotten_after_a_while(sessions):
+    everybody = sessions(grace_seconds=-1)
+    session = everybody.of(visitor("a"))
     everybody.leave(visitor("a"))
     assert not session.folder.exists()
     assert everybody.of(visitor("a")) is not session
@@ -58,9 +73,8 @@ def test_a_new_job_ends_the_one_before_it(everybody):
     assert stopped == [1]
 
 
-def test_memory_and_disk_stay_bounded_with_many_visitors(everybody, monkeypatch):
-    monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
-    monkeypatch.setattr(sessions, "MAX_FILM_BYTES", 2 * trajectory().bytes)
+def test_memory_and_disk_stay_bounded_with_many_visitors(sessions):
+    everybody = sessions(most=3, film_bytes=2 * trajectory().bytes)
     everyone = [everybody.of(visitor(str(i))) for i in range(5)]
     assert [s.folder.exists() for s in everyone] == [False, False, True, True, True]
     for i in (2, 3, 4):
@@ -71,12 +85,12 @@ def test_memory_and_disk_stay_bounded_with_many_visitors(everybody, monkeypatch)
 
 def test_previews_are_few_files(everybody):
     session = everybody.of(visitor("a"))
-    paths = {session.preview(Image.new("RGB", (8, 8))) for _ in range(3 * sessions.PREVIEWS)}
-    assert len(paths) == sessions.PREVIEWS and all(path.exists() for path in paths)
+    paths = {session.preview(Image.new("RGB", (8, 8))) for _ in range(3 * PREVIEWS)}
+    assert len(paths) == PREVIEWS and all(path.exists() for path in paths)
 
 
-def test_a_session_with_a_job_under_way_is_kept_however_old(everybody, monkeypatch):
-    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+def test_a_session_with_a_job_under_way_is_kept_however_old(sessions):
+    everybody = sessions(most=2)
     everyone = [everybody.of(visitor(str(i))) for i in range(2)]
     everyone[0].start(job())
     everyone[1].start(job(running=False))

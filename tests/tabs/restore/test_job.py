@@ -12,12 +12,12 @@ from PIL import Image
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.original import Original, open_original
 from sd_core.pictures.previews import proxy
-from sd_core.restoration.detection import find_damage
-from sd_core.restoration.pipeline import VIEWED, work
+from sd_core.restoration.pipeline import work
 from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import RestoreRequest
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
+from tabs.common.zero_gpu import line
 from tabs.restore import job
 from tabs.restore.degrade import make_damaged
 from tabs.restore.job import RestoreJobRequest, clean_small, compared, measured, propose, repair
@@ -162,43 +162,65 @@ def test_an_abandoned_repair_says_nothing_more(registry, picture):
     assert not list(shown)
 
 
-def test_an_abandoned_search_says_nothing_more(registry, picture, monkeypatch):
+def test_an_abandoned_search_says_nothing_more(checkpoints, tmp_path, picture):
+    class Slow(ModelRegistry):
+        def load(self, name):
+            assert abandoned.wait(60)
+            return super().load(name)
+
     abandoned = threading.Event()
-    find = find_damage
-    monkeypatch.setattr(job, "find_damage", lambda *args: abandoned.wait(60) and find(*args))
-    found = propose(VISITOR, registry, "restorer", open_original(picture))
+    slow = Slow(checkpoints, tmp_path / "runs", torch.device("cpu"))
+    found = propose(VISITOR, slow, "restorer", open_original(picture))
     assert isinstance(next(found), Waiting)
     SESSIONS.of(VISITOR).abandon()
     abandoned.set()
     assert not list(found)
 
 
-def test_a_public_space_limits_the_work_of_one_repair(registry, picture, monkeypatch):
-    monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * 3)
-    wanted = RestoreJobRequest(picture, "restorer", whole=True, steps=3, candidates=2)
-    assert last(repair(VISITOR, registry, wanted)).repaired, "one's own machine has no limit"
+@pytest.fixture
+def begin(registry):
+    """Has a repair begun, which waits for its turn, and ended again; or it is refused."""
+    device, other = line(registry), object()
+    device.join(other)
+
+    def begin(wanted, visitor=VISITOR):
+        shown = repair(visitor, registry, wanted)
+        next(shown)
+        shown.close()
+
+    yield begin
+    device.leave(other)
+
+
+def test_a_public_space_limits_the_work_of_one_repair(begin, tmp_path, monkeypatch):
+    Image.new("RGB", (2000, 1600), "grey").save(tmp_path / "large.png")
+    wanted = RestoreJobRequest(str(tmp_path / "large.png"), "restorer", whole=True, steps=50, candidates=8)
+
+    def times(**how):
+        return work((1600, 2000), RestoreRequest(whole=True, **how)) / job.MOST_PIXELS
+
+    begin(wanted)  # one's own machine has no limit
     monkeypatch.setenv("SPACE_ID", "me/space")
-    with pytest.raises(ValueError, match="2.0 times the work that is allowed here: lower the steps, the candidates"):
-        last(repair(VISITOR, registry, wanted))
-    with pytest.raises(ValueError, match="9.3 times"):
-        last(repair(VISITOR, registry, replace(wanted, candidates=1, steps=6, upscale=2)))
-    with pytest.raises(ValueError, match="2.0 倍"):
-        last(repair(SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}), registry, wanted))
-    assert last(repair(VISITOR, registry, replace(wanted, candidates=1))).repaired
-    monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * VIEWED[0][0])
-    assert last(repair(VISITOR, registry, replace(wanted, steps=1))).repaired, "one step has one answer"
-    monkeypatch.setattr(job, "MOST_PIXELS", 40 * 56 * 3)
-    marked_only = replace(wanted, whole=False, mask=a_mask(), candidates=1)
-    assert last(repair(VISITOR, registry, marked_only)).repaired
+    share = times(steps=50, candidates=8)
+    assert share > 1.1
+    with pytest.raises(ValueError, match=f"{share:.1f} times the work that is allowed here: lower the steps, the cand"):
+        begin(wanted)
+    with pytest.raises(ValueError, match=f"{times(steps=50, upscale=2):.1f} times"):
+        begin(replace(wanted, candidates=1, upscale=2))
+    with pytest.raises(ValueError, match=f"{share:.1f} 倍"):
+        begin(wanted, SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}))
+    begin(replace(wanted, candidates=3))
+    begin(replace(wanted, steps=1))  # one step has one answer
+    begin(replace(wanted, whole=False, mask=a_mask(1600, 2000)))
     monkeypatch.setenv("SD_CORE_RESTORE", "free")
-    assert last(repair(VISITOR, registry, wanted)).repaired
+    begin(wanted)
     monkeypatch.delenv("SPACE_ID")
     monkeypatch.setenv("SD_CORE_RESTORE", "limited")
     with pytest.raises(ValueError, match="allowed here"):
-        last(repair(VISITOR, registry, wanted))
+        begin(wanted)
     monkeypatch.setenv("SD_CORE_RESTORE", "maybe")
     with pytest.raises(ValueError, match="must be limited or free"):
-        last(repair(VISITOR, registry, wanted))
+        begin(wanted)
 
 
 def test_the_limit_lets_through_what_is_usual_and_refuses_hours_of_work():

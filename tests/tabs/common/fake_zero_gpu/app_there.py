@@ -15,7 +15,7 @@ from sd_core.generation.request import GenerationRequest
 from sd_core.pictures.original import open_original
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
-from tabs.common.zero_gpu import new_registry
+from tabs.common.zero_gpu import PIXELS_PER_SECOND, compute, new_registry
 from tabs.generate.job import Walk, draw
 from tabs.restore.job import RestoreJobRequest, propose, repair
 
@@ -36,6 +36,10 @@ def last(shown):
     return newest
 
 
+def nothing(registry):
+    yield 0
+
+
 def error_of(shown):
     try:
         last(shown)
@@ -45,7 +49,7 @@ def error_of(shown):
 
 request = GenerationRequest("red hair", count=2, steps=3, seed=5, start=torch.zeros(3, 16, 16))
 said["drawn"] = [str(path) for path in last(draw(visitor, registry, "characters", request)).batch.paths]
-said["frames"] = len(SESSIONS.of(visitor).film.frames)
+said["frames"] = len(SESSIONS.of(visitor).trajectory.frames)
 walked = draw(visitor, registry, "characters", GenerationRequest("hair", steps=2), Walk(3, 4))
 said["walked"] = len(last(walked).batch.paths)
 wanted = RestoreJobRequest(picture, "restorer", mask, steps=2, candidates=3)
@@ -63,4 +67,6 @@ for item in shown:
         break
 SESSIONS.of(visitor).stop()
 said["stopped"] = last(shown).status
+for pixels in (10 * PIXELS_PER_SECOND, 10**12):
+    list(compute(registry, nothing, (), pixels))
 (folder / "said.json").write_text(json.dumps(said))
