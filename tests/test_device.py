@@ -1,6 +1,7 @@
 """Which accelerator is used, and that a CPU is left as it is."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from sd_core import device
 
 CPU = torch.device("cpu")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def test_the_environment_chooses_the_device(monkeypatch):
@@ -36,13 +38,20 @@ def test_without_an_accelerator_the_cpu_is_used(monkeypatch):
     assert device.best_device() == CPU
 
 
-@pytest.mark.parametrize("tiles", [True, False])
-def test_a_cpu_trains_in_bfloat16_if_it_has_units_for_it_and_draws_in_float32(monkeypatch, tiles):
+@pytest.mark.parametrize(("tiles", "vectors"), [(False, False), (True, False), (False, True), (True, True)])
+def test_a_cpu_trains_in_bfloat16_if_it_has_units_for_it_and_draws_in_float32(monkeypatch, tiles, vectors):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
     with device.autocast(CPU):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if tiles else torch.float32)
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if tiles or vectors else torch.float32)
     with device.inference_autocast(CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.skipif(not CPU_INFO.exists(), reason="the system does not name the processor's flags there")
+def test_units_for_bfloat16_are_those_that_the_processor_names():
+    named = set(CPU_INFO.read_text("utf-8").split())
+    assert device.has_fast_bf16(CPU) == bool(named & {"amx_tile", "avx512_bf16"})
 
 
 def test_a_cpu_is_not_compiled_for():
