@@ -140,7 +140,7 @@ def _check(run: Run) -> None:
             picture.load()
     if (run.folder / "state.safetensors").exists():
         load_file(run.folder / "state.safetensors")
-    if run.checkpoint.exists() or (run.folder / ".checkpoint.old").exists():
+    if (run.checkpoint / checkpoint.WEIGHTS).exists():
         checkpoint.load(run.checkpoint)
 
 

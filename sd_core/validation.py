@@ -12,7 +12,7 @@ validator or `__post_init__` says by raising ValueError with a sentence of its o
 
 import typing
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from sd_core.errors import UserError
 
 T = TypeVar("T")
+_adapter = cache(TypeAdapter)
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _NAMES = {str: "text", bool: "true or false", tuple: "a list", list: "a list", dict: "an object"}
 _MOST_SHOWN = 60  # characters of a wrong value that a sentence repeats
@@ -62,7 +63,7 @@ def checked(
 
 def from_json(cls: type[T], text: str | bytes) -> T:
     """The value of a `checked` class that `text` holds. Raises what creating one raises."""
-    return _in_a_sentence(cls, lambda: TypeAdapter(cls).validate_json(text))
+    return _in_a_sentence(cls, lambda: _adapter(cls).validate_json(text))
 
 
 def _in_a_sentence(cls: type, make: Callable[[], T]) -> T:

@@ -1,17 +1,15 @@
 """Models as folders: save and load them, and exchange them with the Hugging Face Hub.
 
 A folder holds `model.safetensors` (fp16 weights), `config.json`, `tokenizer.json` for a generator, and `README.md`, its
-model card. Only safetensors and JSON are read: neither can run code.
+model card. Only safetensors and JSON are read: neither can run code. The weights' file holds the two JSON files too, in
+its metadata, so that replacing it replaces the model; those beside it are for people and the Hub.
 """
 
 import json
-import os
+import re
 import shutil
-import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -20,16 +18,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from sd_core.atomic import remove_unfinished, replacing
 from sd_core.errors import CheckpointError
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
+from sd_core.validation import checked, from_json
 
 FORMAT = 1
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
-Result = TypeVar("Result")
+INSIDE = "sd_core"  # the key of the weights' metadata that holds the other files' texts
 
 
-@dataclass(frozen=True)
+@checked(error=CheckpointError, unknown="ignore")
 class Origin:
     """Where a model's knowledge comes from, for its card, and what a page should offer for it.
 
@@ -48,31 +48,49 @@ class Origin:
     examples: tuple[str, ...] = ()
 
 
+@checked(error=CheckpointError, unknown="ignore")
+class Description:
+    """What a model's configuration says, without its weights.
+
+    Attributes:
+        model: its shape.
+        origin: where its knowledge comes from.
+        words: those that a generator knows.
+    """
+
+    model: ModelConfig
+    origin: Origin
+    words: tuple[str, ...] = ()
+
+
 def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str = "") -> None:
     """Writes `model` to `folder`, replacing what is there.
 
-    A kill at any moment leaves the old model or the new one: the new folder is written beside it and takes its place at
-    the end. One process at a time may save to a folder; others may read it meanwhile.
+    A kill at any moment leaves the old model or the new one, since one file holds all that is needed to load it. One
+    process at a time may save to a folder; others may read it meanwhile.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _recover(folder)
-    new = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex[:8]}")
-    new.mkdir()
-    try:
-        weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
-        save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
-        config = {"format": FORMAT, "model": asdict(model.config), "origin": asdict(origin or Origin())}
-        if model.vocabulary:
-            config["words"] = sorted(model.vocabulary.words)
-            model.vocabulary.tokenizer.save(str(new / TOKENIZER))
-        (new / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
-        (new / CARD).write_text(card or _card(model, folder.name, origin or Origin()), "utf-8")
-        for file in new.iterdir():
-            _flush(file)
-        _replace(folder, new)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    folder, origin = Path(folder), origin or Origin()
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder, "*")
+    config = {"format": FORMAT, "model": asdict(model.config), "origin": asdict(origin)}
+    texts = {}
+    if model.vocabulary:
+        config["words"] = sorted(model.vocabulary.words)
+        texts[TOKENIZER] = model.vocabulary.tokenizer.to_str(pretty=True)
+    texts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False)
+    weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
+    with replacing(folder / WEIGHTS, durable=True) as new:
+        save_file(weights, new, metadata={INSIDE: json.dumps(texts)})
+    _write_beside(folder, texts | {CARD: card or _card(model, folder.name, origin)})
+
+
+def _write_beside(folder: Path, texts: dict[str, str]) -> None:
+    """Writes what a person and the Hub find beside the weights."""
+    for name, text in texts.items():
+        with replacing(folder / name, durable=True) as new:
+            new.write_text(text, "utf-8")
+    if TOKENIZER not in texts:  # of a generator that was here before
+        (folder / TOKENIZER).unlink(missing_ok=True)
 
 
 def _card(model: Denoiser, name: str, origin: Origin) -> str:
@@ -86,105 +104,50 @@ def _card(model: Denoiser, name: str, origin: Origin) -> str:
     )
 
 
-def _flush(file: Path) -> None:
-    """Forces a file to the disk, so that a power cut after a rename cannot find it empty."""
-    with open(file, "rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _replace(folder: Path, new: Path) -> None:
-    # A folder cannot be replaced in one step, so the old one is set aside first. If the process dies between the two
-    # renames, `_recover` and `_existing` find the old one under its other name.
-    old = _old(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _unfinished(folder: Path) -> str:
-    return f".{folder.name}.new-"
-
-
-def _recover(folder: Path) -> None:
-    """Tidies up after a save that was killed."""
-    if not folder.exists() and _old(folder).exists():
-        _old(folder).rename(folder)
-    for sibling in folder.parent.iterdir():
-        if sibling.name.startswith(_unfinished(folder)):
-            shutil.rmtree(sibling, ignore_errors=True)
-
-
-def _existing(folder: Path) -> Path:
-    return _old(folder) if not folder.exists() and _old(folder).exists() else folder
-
-
-def _read_whole(folder: Path, read: Callable[[Path], Result]) -> Result:
-    """What `read` makes of the folder, all of it from one save: read again if another process replaced it meanwhile."""
-    while True:
-        before = _identity(folder)
-        try:
-            result = read(_existing(folder))
-        except CheckpointError:
-            if _identity(folder) == before:
-                raise
-        else:
-            if _identity(folder) == before:
-                return result
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        stat = folder.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
-
-
-@dataclass(frozen=True)
-class Description:
-    """What `config.json` says, without loading weights."""
-
-    model: ModelConfig
-    origin: Origin
-    words: tuple[str, ...]
-
-
 def describe(folder: Path) -> Description:
-    """Reads a checkpoint's `config.json`.
+    """Reads a checkpoint's configuration.
 
     Raises:
         CheckpointError: there is none, or this program cannot use it.
     """
-    return _read_whole(Path(folder), _describe)
+    return _description(Path(folder), _read(Path(folder))[0])
 
 
-def _describe(folder: Path) -> Description:
-    file = folder / CONFIG
-    if not file.is_file():
+def _description(folder: Path, texts: dict[str, str]) -> Description:
+    if CONFIG not in texts:
         raise CheckpointError(f"{folder} is not a model: it has no {CONFIG}.")
     try:
-        config = json.loads(file.read_text("utf-8"))
-        version = config["format"]
-        if version != FORMAT:
-            raise CheckpointError(
-                f"{folder} is in format {version!r}, and this program reads format {FORMAT}. Update the program."
-            )
-        model = ModelConfig(**config["model"])
-        origin = {f.name: config["origin"][f.name] for f in fields(Origin) if f.name in config["origin"]}
-        origin["examples"] = tuple(origin.get("examples", ()))
-        return Description(model, Origin(**origin), tuple(config.get("words", ())))
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        version = json.loads(texts[CONFIG])["format"]
+        if version == FORMAT:
+            return from_json(Description, texts[CONFIG])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{file} is damaged or foreign ({_first_line(error)}). Download or train the model again."
+            f"{folder / CONFIG} is damaged or foreign ({_first_line(error)}). Download or train the model again."
         ) from error
+    raise CheckpointError(
+        f"{folder} is in format {version!r}, and this program reads format {FORMAT}. Update the program."
+    )
+
+
+def _read(folder: Path, weights_too: bool = False) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """The texts of `CONFIG` and, if there is one, `TOKENIZER`; and the weights, of the same save.
+
+    The texts inside the weights' file count. Checkpoints made before there were such have only those beside it.
+    """
+    texts, weights, file = {}, {}, folder / WEIGHTS
+    if file.is_file():
+        try:
+            with safe_open(file, "pt") as opened:
+                texts = dict(json.loads((opened.metadata() or {}).get(INSIDE, "{}")))
+                weights = {name: opened.get_tensor(name) for name in opened.keys() if weights_too}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{file} is truncated or not a safetensors file. Download or train the model again."
+            ) from error
+    if not texts:
+        beside = [folder / name for name in (CONFIG, TOKENIZER) if (folder / name).is_file()]
+        texts = {file.name: file.read_text("utf-8", "replace") for file in beside}
+    return texts, weights
 
 
 def size_line(model: Denoiser) -> str:
@@ -204,21 +167,16 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
         CheckpointError: it is missing, truncated, foreign, of a newer format or of another shape.
     """
     folder = Path(source)
-    here = _existing(folder).exists()
-    if not here and not folder.parent.is_dir() and str(source).count("/") == 1 and not str(source).startswith("."):
+    if not folder.exists() and not folder.parent.is_dir() and re.fullmatch(r"[^./][^/]*/[^/]+", str(source)):
         folder = fetch(str(source))
-    model = _read_whole(folder, _load)
-    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def _load(folder: Path) -> Denoiser:
-    description = _describe(folder)
-    vocabulary = _vocabulary(folder, description) if description.model.kind == "generator" else None
+    texts, weights = _read(folder, weights_too=True)
+    description = _description(folder, texts)
+    vocabulary = _vocabulary(folder, texts, description) if description.model.kind == "generator" else None
     with torch.device("meta"):
         model = Denoiser(description.model, vocabulary)
-    model = model.to_empty(device="cpu")
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    weights = _weights(folder / WEIGHTS)
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder / WEIGHTS} is missing. Download or train the model again.")
     if {name: value.shape for name, value in weights.items()} != shapes:
         wrong = sorted(
             n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n)
@@ -227,30 +185,17 @@ def _load(folder: Path) -> Denoiser:
             f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}; "
             "it may come from another version of the program."
         )
-    model.load_state_dict({name: value.float() for name, value in weights.items()})
-    return model
+    model.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
+    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _weights(file: Path) -> dict[str, torch.Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing. Download or train the model again.")
-    try:
-        with safe_open(file, "pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} is truncated or not a safetensors file. Download or train the model again."
-        ) from error
-
-
-def _vocabulary(folder: Path, description: Description) -> Vocabulary:
-    file = folder / TOKENIZER
-    if not file.is_file():
+def _vocabulary(folder: Path, texts: dict[str, str], description: Description) -> Vocabulary:
+    if TOKENIZER not in texts:
         raise CheckpointError(f"{folder} has no {TOKENIZER}, which a generator needs.")
     try:
-        return Vocabulary(Tokenizer.from_file(str(file)), description.words)
+        return Vocabulary(Tokenizer.from_str(texts[TOKENIZER]), description.words)
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointError(f"{file} is damaged: {error}.") from error
+        raise CheckpointError(f"{folder / TOKENIZER} is damaged: {_first_line(error)}.") from error
 
 
 def snapshot(folder: Path, target: Path) -> Path:
@@ -259,16 +204,15 @@ def snapshot(folder: Path, target: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-
-    def copy(source: Path) -> None:
-        _describe(source)
-        shutil.rmtree(target, ignore_errors=True)
-        try:
-            shutil.copytree(source, target)
-        except (OSError, shutil.Error) as error:
-            raise CheckpointError(f"{source} could not be copied: {_first_line(error)}") from error
-
-    _read_whole(Path(folder), copy)
+    describe(folder)
+    try:
+        target.mkdir(parents=True)
+        for name in (CARD, WEIGHTS, CONFIG, TOKENIZER):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, target / name)
+    except OSError as error:
+        raise CheckpointError(f"{folder} could not be copied: {_first_line(error)}.") from error
+    _write_beside(target, _read(target)[0])
     return target
 
 
@@ -293,4 +237,4 @@ def fetch(repository: str) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_checkpoints import ORIGIN, mark_of, marked
+from small_checkpoints import ORIGIN, mark_of, marked, strip
 from torch import nn
 
 from sd_core.errors import CheckpointError
@@ -43,7 +43,8 @@ def test_saving_a_loaded_model_changes_nothing(saved, tmp_path):
     before, after = load_file(saved / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (saved / "config.json").read_text() == (tmp_path / "again" / "config.json").read_text()
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (saved / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
 def test_a_loaded_model_is_frozen_and_in_float32(saved):
@@ -59,12 +60,39 @@ def test_a_folder_holds_what_a_checkpoint_needs_and_nothing_else(saved):
     assert [p.name for p in saved.parent.iterdir()] == ["squares"]
 
 
-def test_a_description_needs_no_weights(generator, saved):
-    (saved / "model.safetensors").unlink()
+def test_a_model_is_described(generator, saved):
     description = describe(saved)
     assert description.model == generator.config
     assert description.origin == ORIGIN
     assert set(description.words) == generator.vocabulary.words
+    assert describe(strip(saved)) == description
+
+
+def test_the_weights_file_is_all_that_is_needed(generator, saved):
+    for beside in ("config.json", "tokenizer.json", "README.md"):
+        (saved / beside).unlink()
+    assert load(saved).vocabulary.words == generator.vocabulary.words
+    assert describe(saved).origin == ORIGIN
+
+
+def test_the_weights_file_counts_where_the_files_beside_it_say_something_else(generator, saved):
+    rewrite_config(saved, words=["zebra"], model={"patch": 2})
+    (saved / "tokenizer.json").write_text("{}")
+    loaded = load(saved)
+    assert loaded.config == generator.config
+    assert loaded.vocabulary.words == generator.vocabulary.words
+
+
+def test_an_older_checkpoint_is_loaded_from_its_three_files(generator, saved):
+    loaded = load(strip(saved))
+    assert loaded.config == generator.config
+    assert loaded.vocabulary.words == generator.vocabulary.words
+
+
+def test_a_restorer_in_the_place_of_a_generator_leaves_no_tokenizer(restorer, saved):
+    save(restorer, saved)
+    assert load(saved).config.kind == "restorer"
+    assert not (saved / "tokenizer.json").exists()
 
 
 def test_the_card_names_the_data_and_the_training(generator, saved):
@@ -110,13 +138,14 @@ def test_truncated_weights_are_refused_in_a_sentence(saved, length):
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 @pytest.mark.parametrize("length", [0, 1, 60, -3])
 def test_truncated_json_is_refused_in_a_sentence(saved, file, length):
+    strip(saved)
     (saved / file).write_bytes((saved / file).read_bytes()[:length])
     refused(saved, f"{file} is damaged")
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(saved, missing):
-    (saved / missing).unlink()
+    (strip(saved) / missing).unlink()
     refused(saved, re.escape(missing))
 
 
@@ -138,7 +167,7 @@ def test_a_missing_file_is_named(saved, missing):
     ],
 )
 def test_a_foreign_configuration_is_refused_in_a_sentence(saved, content):
-    (saved / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    (strip(saved) / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     refused(saved, "config.json is damaged or foreign")
 
 
@@ -149,13 +178,13 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 
 def test_a_newer_format_asks_for_a_newer_program(saved):
-    rewrite_config(saved, format=2)
+    rewrite_config(strip(saved), format=2)
     refused(saved, "is in format 2, and this program reads format 1. Update the program")
 
 
 @pytest.mark.parametrize("change", [{"size": "small"}, {"patch": 2}, {"kind": "restorer"}])
 def test_weights_of_another_shape_are_refused_in_a_sentence(saved, change):
-    rewrite_config(saved, model=change)
+    rewrite_config(strip(saved), model=change)
     refused(saved, "model.safetensors does not fit its config.json, beginning with")
 
 
@@ -172,8 +201,18 @@ def test_missing_and_surplus_weights_are_named(saved):
 def test_a_tokenizer_of_another_model_is_refused_in_a_sentence(saved):
     from tokenizers import Tokenizer, models
 
-    Tokenizer(models.BPE()).save(str(saved / "tokenizer.json"))
+    Tokenizer(models.BPE()).save(str(strip(saved) / "tokenizer.json"))
     refused(saved, "tokenizer.json is damaged: The tokenizer lacks the tokens")
+
+
+@pytest.mark.parametrize("inside", ["", "3", "[]", "{}", '{"config.json": 3}', '{"config.json": "{}"}', "[" * 100_000])
+def test_foreign_texts_inside_the_weights_are_refused_in_a_sentence(restorer, saved, inside):
+    file = saved / "model.safetensors"
+    save_file(load_file(file), file, metadata={"sd_core": inside})
+    (saved / "config.json").unlink()
+    with pytest.raises(CheckpointError) as error:
+        load(saved)
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
 
 
 class Trap:

@@ -75,8 +75,8 @@ def test_a_token_is_used_and_not_kept(saved, hub, tmp_path):
 
 
 def test_only_a_sound_description_is_pushed(saved, hub):
-    (saved / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="is not a model"):
+    (saved / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(CheckpointError, match="truncated or not a safetensors file"):
         push(saved, "somebody/squares", TOKEN)
     assert not hub.root.exists()
 

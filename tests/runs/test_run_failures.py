@@ -105,7 +105,7 @@ def test_random_kills_lose_nothing_that_was_saved(make):
         time.sleep(random.uniform(0, 0.5))
         process.kill()
         process.wait()
-        if (killed.folder / "checkpoint").exists():
+        if (killed.checkpoint / "model.safetensors").exists():
             checkpoint.load(killed.checkpoint)
     finish(killed)
     expected, found = weights(whole), weights(killed)
@@ -269,8 +269,7 @@ def test_a_machine_that_went_down_leaves_a_failed_run_that_goes_on_exactly(make)
     (run.folder / ".reserve").write_bytes(bytes(100))
     (run.folder / "state.new").write_bytes(b"half of it")
     (run.folder / "samples" / "000006.new").write_bytes(b"half of it")
-    run.checkpoint.rename(run.folder / ".checkpoint.old")
-    (run.folder / ".checkpoint.new-01234567").mkdir()
+    (run.checkpoint / ".model.safetensors-0123456789ab.new").write_bytes(b"half of it")
     with open(run.folder / "metrics.jsonl", "a") as metrics:
         metrics.write('{"step": 6, "lo')
     assert run.status().state == "failed" and "resumed" in run.status().reason
@@ -279,7 +278,7 @@ def test_a_machine_that_went_down_leaves_a_failed_run_that_goes_on_exactly(make)
     expected, found = weights(whole), weights(run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert checkpoint.describe(run.checkpoint).origin.steps == STEPS
-    assert not [path.name for path in run.folder.rglob("*") if ".new" in path.name or ".old" in path.name]
+    assert not [path.name for path in run.folder.rglob("*") if path.suffix == ".new"]
 
 
 def test_a_model_that_is_newer_than_the_state_is_no_reason_not_to_save(make):
