@@ -1,4 +1,4 @@
-"""A stranger: whoever sends requests to the page without opening it. What the page tells anybody (`/config`), he knows."""
+"""A stranger: whoever sends requests to the page without opening it. He knows what `/config` tells anybody."""
 
 import itertools
 import json
