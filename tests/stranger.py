@@ -1,4 +1,4 @@
-"""A stranger: whoever sends requests to the page without opening it. He knows what the page tells anybody, `/config`."""
+"""A stranger: whoever sends requests to the page without opening it. He knows what it tells anybody in `/config`."""
 
 import itertools
 import json

@@ -25,6 +25,7 @@ MOST_TEXT = 20_000  # characters
 MOST_CHOSEN = 200  # of a list
 MOST_FILES = 20_000
 MOST_LAYERS = 4  # of a canvas
+CANVAS = {"background", "layers", "composite", "id"}  # of which the last stands for a way to send that is not used here
 MOST_PICTURE_BYTES = 2**30
 LARGEST = 2.0**53  # above this, floats are no longer exact
 SHOWN = 40  # characters of a wrong value
@@ -166,7 +167,8 @@ def _canvas(part, value: object, name: str, visitor: Visitor | None) -> dict | N
     """Its pictures are all of the canvas's size, which is known, so that none can be a surprise when it is decoded."""
     if value is None:
         return None
-    layers = value.get("layers") or [] if isinstance(value, dict) else None
+    fits = isinstance(value, dict) and value.keys() <= CANVAS and value.get("id") is None
+    layers = value.get("layers") or [] if fits else None
     if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
         raise UserError(say(visitor, "large_canvas"))
     sides = {side: _file(value.get(side), visitor, MOST_PICTURE_BYTES) for side in ("background", "composite")}
