@@ -159,7 +159,7 @@ def _files(part, value: object, name: str, visitor: Visitor | None) -> dict | li
     files = value if isinstance(value, list) else [value]
     if len(files) > MOST_FILES:
         raise UserError(say(visitor, "many_files", most=MOST_FILES))
-    return [_file(each, visitor) for each in files]
+    return [_file(each, visitor) for each in files if each is not None]
 
 
 @_checked.register(gr.ImageEditor)
