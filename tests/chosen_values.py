@@ -1,6 +1,6 @@
 """A choice of all settings of the Train tab, for its tests to vary."""
 
-from tabs.train.settings import Values
+from tabs.train.new_run import Values
 
 VALUES = Values(
     data="characters", styles=["adventurer"], count=50, files=None, fit="crop", template="{}", start="", size="tiny",

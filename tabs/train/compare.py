@@ -49,8 +49,20 @@ def build_comparison(registry: ModelRegistry, scale: gr.Radio) -> Comparison:
             visible=False, buttons=["download", "fullscreen"], elem_id="compare-grids",
         )  # fmt: skip
 
-    def on_pick(names: list[str], scale: str, visitor: gr.Request):
-        runs = [Run(registry.runs / name) for name in names or [] if (registry.runs / name).is_dir()][:MOST]
+    events = ComparisonEvents(registry)
+    picker.change(events.on_change, [picker, scale], [picked, chart, grids], **QUIET)
+    scale.input(events.on_pick, [picked, scale], [chart, grids], **QUIET)
+    return Comparison(picker, picked)
+
+
+@dataclass(frozen=True)
+class ComparisonEvents:
+    """Shows the runs that are picked."""
+
+    registry: ModelRegistry
+
+    def on_pick(self, names: list[str], scale: str, visitor: gr.Request):
+        runs = [Run(self.registry.runs / name) for name in names or [] if (self.registry.runs / name).is_dir()][:MOST]
         if not runs:
             return "", gr.Gallery(visible=False)
         curves = []
@@ -60,12 +72,8 @@ def build_comparison(registry: ModelRegistry, scale: gr.Radio) -> Comparison:
         chart = line_chart(curves, say(visitor, "compare_loss"), scale == "logarithmic")
         return chart, gr.Gallery(_grids(runs, visitor), columns=3 if len(runs) == 3 else 2, visible=True)
 
-    def on_change(names: list[str], scale: str, visitor: gr.Request):
-        return names, *on_pick(names, scale, visitor)
-
-    picker.change(on_change, [picker, scale], [picked, chart, grids], **QUIET)
-    scale.input(on_pick, [picked, scale], [chart, grids], **QUIET)
-    return Comparison(picker, picked)
+    def on_change(self, names: list[str], scale: str, visitor: gr.Request):
+        return names, *self.on_pick(names, scale, visitor)
 
 
 def news(comparison: Comparison, names: list[str], picked: list[str]) -> dict:

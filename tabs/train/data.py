@@ -114,15 +114,30 @@ def wire_data(
 ) -> None:
     """Shows what was dropped, as training from `start` will see it, whenever that changes."""
 
+    gr.on(
+        [data.files.change, data.fit.input, data.template.submit, data.template.blur, start.input, resolution.change],
+        DataEvents(registry, limits).on_files,
+        [data.files, data.fit, data.template, start, resolution], [data.look, data.examples],
+        trigger_mode="always_last", show_progress="minimal", show_progress_on=data.look, api_visibility="private",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataEvents:
+    """Looks at what was dropped."""
+
+    registry: ModelRegistry
+    limits: Limits
+
     def on_files(
-        paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
+        self, paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
     ):
         if not paths:
             return "", gr.Gallery(visible=False)
         try:
-            limits.check_allowed(visitor)
-            source = staged(paths, limits, visitor)
-            pixels, pairs = resolution_of(registry, start, resolution), kind_of(registry, start) == "restorer"
+            self.limits.check_allowed(visitor)
+            source = staged(paths, self.limits, visitor)
+            pixels, pairs = resolution_of(self.registry, start, resolution), kind_of(self.registry, start) == "restorer"
             if pairs:
                 found = preview_pairs(source, pixels)
             else:
@@ -131,12 +146,6 @@ def wire_data(
             raise plain_error(error, visitor) from error
         label = T("preview_pairs" if pairs else "preview_label")
         return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
-
-    gr.on(
-        [data.files.change, data.fit.input, data.template.submit, data.template.blur, start.input, resolution.change],
-        on_files, [data.files, data.fit, data.template, start, resolution], [data.look, data.examples],
-        trigger_mode="always_last", show_progress="minimal", show_progress_on=data.look, api_visibility="private",
-    )  # fmt: skip
 
 
 def staged(paths: list[str] | None, limits: Limits, visitor: gr.Request | None) -> Path:

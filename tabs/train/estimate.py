@@ -1,6 +1,7 @@
 """What the training that is chosen will take on this machine, measured by a few steps of it."""
 
 import html
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -42,13 +43,33 @@ def build_estimate(
     measure = gr.Button(T("estimate"), size="sm", interactive=not limits.refusal, elem_id="train-estimate")
     said = gr.HTML(elem_id="train-estimated")
 
+    asked = [start, size, resolution, steps, batch]
+    measured = measure.click(
+        Estimate(registry, limits).on_measure, asked, said, show_progress="minimal", show_progress_on=said,
+        api_visibility="private",
+    )  # fmt: skip
+    # What was measured is not true of other settings.
+    gr.on(
+        [setting.change for setting in asked], None, None, said, js="() => ''",
+        cancels=measured, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Has the steps measured."""
+
+    registry: ModelRegistry
+    limits: Limits
+
     def on_measure(
-        start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
+        self, start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
     ):
         try:
-            limits.check_allowed(visitor)
+            self.limits.check_allowed(visitor)
             steps = max(1, whole(steps or 1))
-            found = probe(kind_of(registry, start), size, resolution_of(registry, start, resolution), whole(batch))
+            kind, pixels = kind_of(self.registry, start), resolution_of(self.registry, start, resolution)
+            found = probe(kind, size, pixels, whole(batch))
         except (RunError, ProbeFailed, CheckpointError, OSError) as error:
             raise plain_error(error, visitor) from error
         seconds = found.seconds(steps, steps // sample_every(steps))
@@ -59,13 +80,3 @@ def build_estimate(
             found.device,
         )
         return f'<div class="sd-note">{html.escape(" · ".join(parts))}</div>'
-
-    asked = [start, size, resolution, steps, batch]
-    measured = measure.click(
-        on_measure, asked, said, show_progress="minimal", show_progress_on=said, api_visibility="private"
-    )
-    # What was measured is not true of other settings.
-    gr.on(
-        [setting.change for setting in asked], None, None, said, js="() => ''",
-        cancels=measured, show_progress="hidden", api_visibility="private",
-    )  # fmt: skip

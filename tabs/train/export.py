@@ -66,29 +66,38 @@ def build_after(registry: ModelRegistry, chosen: gr.State) -> After:
             push = gr.Button(T("hub_push"), size="sm", elem_id="hub-push")
         pushed = gr.HTML(elem_id="hub-pushed")
 
-    def saved(name: str, visitor: gr.Request) -> Path:
-        folder = Run(registry.runs / name).checkpoint
-        if not name or not folder.is_dir():
-            raise CheckpointError(say(visitor, "not_saved", name=name) if name else say(visitor, "no_run"))
-        return folder
+    export = ModelExport(registry)
+    make.click(export.on_make, chosen, download, **QUIET)
+    push.click(
+        export.on_push, [chosen, repository, token, private], [token, pushed], show_progress="minimal",
+        api_visibility="private",
+    )  # fmt: skip
+    return After(make, download, pushed)
 
-    def on_make(name: str, visitor: gr.Request):
+
+@dataclass(frozen=True)
+class ModelExport:
+    """Hands on the models of runs."""
+
+    registry: ModelRegistry
+
+    def on_make(self, name: str, visitor: gr.Request):
         try:
             folder = SESSIONS.of(visitor).new_folder()
-            copy = checkpoint.snapshot(saved(name, visitor), folder / name)
+            copy = checkpoint.snapshot(self._saved(name, visitor), folder / name)
             packed = make_zip(sorted(copy.iterdir()), folder / f"{name}.zip")
         except (ValueError, OSError) as error:
             raise plain_error(error, visitor) from error
         yield gr.DownloadButton(visible=True)  # a button that is still hidden when it gets its file never hears of it
         yield gr.DownloadButton(value=packed)
 
-    def on_push(name: str, repository: str, token: str, private: bool, visitor: gr.Request):
+    def on_push(self, name: str, repository: str, token: str, private: bool, visitor: gr.Request):
         """The token is used here and nowhere kept: not by the page, not in a message."""
         try:
             if not (repository or "").strip() or not (token or "").strip():
                 raise CheckpointError(say(visitor, "hub_needs"))
             with tempfile.TemporaryDirectory() as folder:
-                copy = checkpoint.snapshot(saved(name, visitor), Path(folder) / name)
+                copy = checkpoint.snapshot(self._saved(name, visitor), Path(folder) / name)
                 address = checkpoint.push(copy, repository.strip(), token.strip(), private)
         except Exception as error:  # told in one sentence, without the token whatever it says
             said = plain_error(error, visitor)
@@ -98,12 +107,11 @@ def build_after(registry: ModelRegistry, chosen: gr.State) -> After:
         words = say(visitor, "hub_done")
         return "", f'<div class="sd-note">{words} <a href="{link}" target="_blank">{link}</a></div>'
 
-    make.click(on_make, chosen, download, **QUIET)
-    push.click(
-        on_push, [chosen, repository, token, private], [token, pushed], show_progress="minimal",
-        api_visibility="private",
-    )  # fmt: skip
-    return After(make, download, pushed)
+    def _saved(self, name: str, visitor: gr.Request) -> Path:
+        folder = Run(self.registry.runs / name).checkpoint
+        if not name or not folder.is_dir():
+            raise CheckpointError(say(visitor, "not_saved", name=name) if name else say(visitor, "no_run"))
+        return folder
 
 
 def news(after: After) -> dict:

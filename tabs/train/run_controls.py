@@ -77,40 +77,31 @@ def build_steering() -> Steering:
     return Steering(pause, resume, stop, delete, more, longer, sure, question, asked, yes, no)
 
 
-def wire_steering(
-    steering: Steering, registry: ModelRegistry, limits: Limits, watched: list, outputs: list, look: Callable[..., dict]
-) -> None:
-    """Lets the buttons do their work. The first of `watched` is the chosen run's name, the last one the browser's; and
-    `look(visitor, *watched)` is what the page shows afterwards."""
+@dataclass(frozen=True)
+class RunActions:
+    """Does to a run what a browser asks for, where that browser may. Errors are told in one sentence."""
 
-    def act(visitor: gr.Request, browser: str, name: str, action: Callable[[Run], None]) -> None:
-        try:
-            if not name:
-                raise RunError(say(visitor, "no_run"))
-            run = Run(registry.runs / name)
-            limits.check_steer(run, browser, visitor)
-            action(run)
-        except (RunError, OSError) as error:
-            raise plain_error(error, visitor) from error
+    registry: ModelRegistry
+    limits: Limits
 
-    def on_wish(wish: str):
-        def handler(visitor: gr.Request, *watched):
-            act(visitor, watched[-1], watched[0], lambda run: ask(run, wish))
-            return look(visitor, *watched)
+    def wish(self, name: str, wish: str, browser: str, visitor: gr.Request) -> None:
+        """Asks the run to "pause" or to "stop"."""
+        self._act(name, browser, visitor, lambda run: ask(run, wish))
 
-        return handler
+    def resume(self, name: str, browser: str, visitor: gr.Request) -> None:
+        """Lets the run go on, when its turn comes."""
 
-    def on_resume(visitor: gr.Request, *watched):
         def resume(run: Run) -> None:
-            limits.check_resume(run, watched[-1], visitor)
+            self.limits.check_resume(run, browser, visitor)
             enqueue(run)
 
-        act(visitor, watched[-1], watched[0], resume)
-        return look(visitor, *watched)
+        self._act(name, browser, visitor, resume)
 
-    def on_longer(visitor: gr.Request, more: float | None, *watched):
+    def train_longer(self, name: str, more: float | None, browser: str, visitor: gr.Request) -> None:
+        """Lets the run go on for so many steps more."""
+
         def longer(run: Run) -> None:
-            limits.check_resume(run, watched[-1], visitor)
+            self.limits.check_resume(run, browser, visitor)
             steps = whole(more or 0)
             if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
                 raise RunError(say(visitor, "longer_bad", most=MOST_STEPS))
@@ -119,27 +110,20 @@ def wire_steering(
             base = run.control().steps if status.state in ("running", "queued") else status.step
             enqueue(run, base + steps)
 
-        act(visitor, watched[-1], watched[0], longer)
-        return look(visitor, *watched)
+        self._act(name, browser, visitor, longer)
 
-    def on_delete(name: str, visitor: gr.Request):
-        if not name:
-            return gr.skip(), gr.skip(), ""
-        return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>", name
+    def delete(self, name: str, browser: str, visitor: gr.Request) -> None:
+        self._act(name, browser, visitor, Run.delete)
 
-    def on_yes(visitor: gr.Request, asked: str, *watched):
-        act(visitor, watched[-1], asked, Run.delete)
-        gr.Info(say(visitor, "deleted", name=asked))
-        shown = "" if watched[0] == asked else watched[0]
-        return look(visitor, shown, *watched[1:]) | {steering.sure: gr.Group(visible=False)}
-
-    for button, wish in ((steering.pause, "pause"), (steering.stop, "stop")):
-        button.click(on_wish(wish), watched, outputs, **QUIET)
-    steering.resume.click(on_resume, watched, outputs, concurrency_id=ONE_BY_ONE, **QUIET)
-    steering.longer.click(on_longer, [steering.more, *watched], outputs, concurrency_id=ONE_BY_ONE, **QUIET)
-    steering.delete.click(on_delete, watched[0], [steering.sure, steering.question, steering.asked], **QUIET)
-    steering.yes.click(on_yes, [steering.asked, *watched], [*outputs, steering.sure], **QUIET)
-    steering.no.click(lambda: gr.Group(visible=False), None, steering.sure, **QUIET)
+    def _act(self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None]) -> None:
+        try:
+            if not name:
+                raise RunError(say(visitor, "no_run"))
+            run = Run(self.registry.runs / name)
+            self.limits.check_steer(run, browser, visitor)
+            action(run)
+        except (RunError, OSError) as error:
+            raise plain_error(error, visitor) from error
 
 
 def usable(standing: Standing | None, mine: bool) -> tuple[bool, ...]:

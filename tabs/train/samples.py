@@ -54,13 +54,27 @@ def build_samples() -> SamplesView:
 def wire_samples(view: SamplesView, registry: ModelRegistry, chosen: gr.State) -> None:
     """Lets the slider and the button do their work for the run `chosen`."""
 
-    def on_slide(name: str, position: float, visitor: gr.Request):
-        grids = Run(registry.runs / name).samples() if name else []
+    events = SampleEvents(registry)
+    view.position.input(
+        events.on_slide, [chosen, view.position], view.picture, trigger_mode="always_last", concurrency_limit=None,
+        **QUIET,
+    )  # fmt: skip
+    view.animate.click(events.on_animate, chosen, view.animation, show_progress="minimal", api_visibility="private")
+
+
+@dataclass(frozen=True)
+class SampleEvents:
+    """Looks back through the samples of a run."""
+
+    registry: ModelRegistry
+
+    def on_slide(self, name: str, position: float, visitor: gr.Request):
+        grids = Run(self.registry.runs / name).samples() if name else []
         return show(grids, int(position), visitor) if grids else gr.skip()
 
-    def on_animate(name: str, visitor: gr.Request):
+    def on_animate(self, name: str, visitor: gr.Request):
         try:
-            grids = Run(registry.runs / name).samples() if name else []
+            grids = Run(self.registry.runs / name).samples() if name else []
             if not grids:
                 raise ValueError(say(visitor, "samples_too_few"))
             target = SESSIONS.of(visitor).new_folder() / f"{name}.webp"
@@ -68,11 +82,6 @@ def wire_samples(view: SamplesView, registry: ModelRegistry, chosen: gr.State) -
         except (ValueError, OSError) as error:
             raise plain_error(error, visitor) from error
         return gr.Image(target, visible=True, label=name)
-
-    view.position.input(
-        on_slide, [chosen, view.position], view.picture, trigger_mode="always_last", concurrency_limit=None, **QUIET
-    )
-    view.animate.click(on_animate, chosen, view.animation, show_progress="minimal", api_visibility="private")
 
 
 def news(view: SamplesView, grids: list[Path], known: int, position: float, visitor: gr.Request, fresh: bool) -> dict:

@@ -1,28 +1,23 @@
-"""What to train and how: the settings of the Train tab, and the run they make."""
+"""What to train and how: the settings of the Train tab."""
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import gradio as gr
 
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
 from sd_core.data.pairs import MOST_DRAWN
-from sd_core.errors import CheckpointError, RunError
+from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
-from sd_core.runs.config import RunConfig
-from sd_core.runs.run import Run, new_name
-from sd_core.training.config import SIGMAS, TrainingConfig
+from sd_core.training.config import TrainingConfig
 from tabs.common.errors import plain_error
-from tabs.common.forms import whole
 from tabs.common.words import T, add_words
-from tabs.train.base_model import FRESH, RESOLUTION, kind_of, kind_shown, starts
+from tabs.train.base_model import FRESH, RESOLUTION, kind_shown, starts
 from tabs.train.data import DataControls, build_data, kinds_for, wire_data
-from tabs.train.estimate import SAMPLE_AT_MOST, build_estimate, sample_every
+from tabs.train.estimate import build_estimate
 from tabs.train.limits import Limits
+from tabs.train.new_run import MAX_STEPS, Values
 
 FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
-MAX_STEPS = 1_000_000
-MOST_PROMPTS = 16
 QUIET = dict(show_progress="hidden", api_visibility="private")
 
 
@@ -67,7 +62,7 @@ add_words({
 
 @dataclass
 class Settings:
-    """The components whose values make a run, in the order in which handlers take them."""
+    """The components whose values make a run."""
 
     data: gr.Radio
     styles: gr.CheckboxGroup
@@ -89,89 +84,12 @@ class Settings:
     flips: gr.Checkbox
     name: gr.Textbox
 
-    def inputs(self) -> list[gr.components.Component]:
-        return [getattr(self, f.name) for f in fields(self)]
+    def inputs(self) -> set[gr.components.Component]:
+        return set(vars(self).values())
 
-
-@dataclass(frozen=True)
-class Values:
-    """What `Settings` hold."""
-
-    data: str
-    styles: list[str]
-    count: float
-    files: list[str] | None
-    fit: str
-    template: str
-    start: str
-    size: str
-    resolution: int | None
-    steps: float | None
-    batch: float
-    learning_rate: float | None
-    ema: float
-    dropout: float
-    bf16: bool
-    prompts: str
-    seed: float | None
-    flips: bool
-    name: str
-
-    def create(self, registry: ModelRegistry, limits: Limits | None = None, pictures: Path | None = None) -> Run:
-        """The run they make, waiting. `pictures` are one's own, a folder or .zip. Raises ValueError with one
-        sentence."""
-        limits = limits or Limits()
-        steps = whole(self.steps or 0)
-        if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
-            raise RunError(f"The number of steps must be a whole number from 1 to {MAX_STEPS:,}.")
-        prompts = tuple(line.strip() for line in (self.prompts or "").splitlines() if line.strip())
-        if len(prompts) > MOST_PROMPTS:
-            raise RunError(f"A sample grid shows up to {MOST_PROMPTS} prompts, not {len(prompts)}.")
-        characters, own = self.data == "characters", self.data == "own"
-        kind = kind_of(registry, self.start)
-        sigma_mean, sigma_std = SIGMAS[kind]
-        config = RunConfig(
-            data=str(pictures) if own else self.data,
-            kind=kind,
-            styles=tuple(self.styles) if characters else None,
-            count=whole(self.count) if characters else None,
-            caption_template=(self.template or "").strip() or "{}",
-            fit=self.fit,
-            size=self.size,
-            resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
-            start=str(registry.folder(self.start)) if self.start not in FRESH else "",
-            minutes=limits.minutes,
-            training=TrainingConfig(
-                steps=steps,
-                batch=whole(self.batch),
-                learning_rate=self.learning_rate or 0,
-                sigma_mean=sigma_mean,
-                sigma_std=sigma_std,
-                ema_share=self.ema,
-                caption_dropout=self.dropout,
-                bf16=self.bf16,
-                sample_prompts=prompts,
-                flips=self.flips,
-                seed=whole(self.seed or 0),
-                sample_every=sample_every(steps),
-                save_every=SAMPLE_AT_MOST,
-            ),
-        ).settled()
-        _check(config, limits)
-        name = (self.name or "").strip() or new_name(config.data if not own else pictures.name, registry.runs)
-        return Run.create(name, config, registry.runs, pictures if own else None)
-
-
-def _check(config: RunConfig, limits: Limits) -> None:
-    """Raises RunError for what the page does not offer, which a program may ask for all the same."""
-    if config.size not in limits.sizes:
-        raise RunError(f"The size {config.size} is not allowed here; choose among {', '.join(limits.sizes)}.")
-    if limits.minutes and config.resolution > max(limits.resolutions):
-        raise RunError(f"Up to {max(limits.resolutions)}×{max(limits.resolutions)} pixels are allowed here.")
-    if config.training.batch > limits.batch:
-        raise RunError(f"Up to {limits.batch} pictures per step are allowed here, not {config.training.batch}.")
-    if config.count and config.count > limits.count:
-        raise RunError(f"Up to {limits.count:,} pictures are allowed here, not {config.count:,}.")
+    def chosen(self, values: dict) -> Values:
+        """What they hold, of the `values` of some components."""
+        return Values(**{name: values[component] for name, component in vars(self).items()})
 
 
 def build_settings(registry: ModelRegistry, limits: Limits) -> Settings:
@@ -213,39 +131,51 @@ def build_settings(registry: ModelRegistry, limits: Limits) -> Settings:
 
 def _follow(registry: ModelRegistry, data: DataControls, settings: Settings, preset: gr.Radio, limits: Limits) -> None:
     """Lets a choice bring what belongs to it."""
+    events = SettingsEvents(registry, limits)
     start, size, resolution = settings.start, settings.size, settings.resolution
+    data.kind.input(events.on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
+    preset.input(events.on_preset, [preset, start], [settings.steps, settings.batch, data.count, size], **QUIET)
+    start.input(events.on_start, start, [size, resolution, settings.learning_rate], **QUIET)
+    of_captions = [settings.fit, settings.template, settings.dropout, settings.prompts, settings.flips]
+    changed = [*of_captions, data.count, data.kind, data.characters, resolution]
+    start.change(events.on_kind, [start, data.count, data.kind], changed, **QUIET)
 
-    def on_data(kind: str, model: str):
+
+@dataclass(frozen=True)
+class SettingsEvents:
+    """What a choice brings with it, in the order in which `_follow` names it."""
+
+    registry: ModelRegistry
+    limits: Limits
+
+    def on_data(self, kind: str, model: str):
         """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
         visible = gr.Group(visible=kind == "characters"), gr.Column(visible=kind == "own")
         native = CIFAR_RESOLUTION if kind == "cifar10" else RESOLUTION
         return *visible, gr.skip() if model not in FRESH else native
 
-    def on_preset(key: str, model: str):
+    def on_preset(self, key: str, model: str):
         chosen = PRESETS[key]
-        count = min(chosen.count, _most_characters(kind_shown(registry, model), limits))
+        count = min(chosen.count, self._most_characters(kind_shown(self.registry, model)))
         return chosen.steps, chosen.batch, count, gr.skip() if model not in FRESH else chosen.size
 
-    def on_start(model: str, visitor: gr.Request):
+    def on_start(self, model: str, visitor: gr.Request):
         """A trained model has its own size and resolution."""
         if model in FRESH:
             return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
         try:
-            shape = registry.describe(model).model
+            shape = self.registry.describe(model).model
         except CheckpointError as error:
             raise plain_error(error, visitor) from error
-        offered = [value for _, value in resolution.choices]
-        return (
-            gr.Radio(value=shape.size, interactive=False),
-            gr.Radio(value=shape.resolution if shape.resolution in offered else None, interactive=False),
-            TUNED_RATE,
-        )
+        offered = shape.resolution if shape.resolution in self.limits.resolutions else None
+        return gr.Radio(value=shape.size, interactive=False), gr.Radio(value=offered, interactive=False), TUNED_RATE
 
-    def on_kind(model: str, count: float, pictures: str):
+    def on_kind(self, model: str, count: float, pictures: str):
         """A restorer is shown crops of large pictures, damaged and mirrored at random, and no captions."""
-        kind = kind_shown(registry, model)
-        most = _most_characters(kind, limits)
-        captioned = [type(each)(visible=kind == "generator") for each in of_captions]
+        kind = kind_shown(self.registry, model)
+        most = self._most_characters(kind)
+        of_captions = gr.Radio, gr.Textbox, gr.Slider, gr.Textbox, gr.Checkbox
+        captioned = [part(visible=kind == "generator") for part in of_captions]
         offered = kinds_for(kind)
         kept = pictures in [value for _, value in offered]
         pictures = pictures if kept else "characters"
@@ -253,18 +183,6 @@ def _follow(registry: ModelRegistry, data: DataControls, settings: Settings, pre
         native = gr.skip() if kept or model not in FRESH else RESOLUTION
         return *captioned, gr.Slider(maximum=most, value=min(count, most)), *shown, native
 
-    of_captions = [settings.fit, settings.template, settings.dropout, settings.prompts, settings.flips]
-    data.kind.input(on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
-    preset.input(on_preset, [preset, start], [settings.steps, settings.batch, data.count, size], **QUIET)
-    start.input(on_start, start, [size, resolution, settings.learning_rate], **QUIET)
-    start.change(
-        on_kind,
-        [start, data.count, data.kind],
-        [*of_captions, data.count, data.kind, data.characters, resolution],
-        **QUIET,
-    )
-
-
-def _most_characters(kind: str, limits: Limits) -> int:
-    """How many different ones may be asked for: a restorer's are large."""
-    return min(limits.count, MOST_DRAWN) if kind == "restorer" else limits.count
+    def _most_characters(self, kind: str) -> int:
+        """How many different ones may be asked for: a restorer's are large."""
+        return min(self.limits.count, MOST_DRAWN) if kind == "restorer" else self.limits.count

@@ -9,7 +9,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run
 from sd_core.training.config import TrainingConfig
-from tabs.train.export import build_after
+from tabs.train.export import ModelExport
 
 TOKEN = "hf_averysecrettoken"
 
@@ -23,11 +23,8 @@ def run(tmp_path, generator):
 
 
 @pytest.fixture
-def handlers(run, tmp_path):
-    """The functions behind the two buttons, by what they are named."""
-    with gr.Blocks() as page:
-        build_after(ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", "cpu"), gr.State(""))
-    return {function.fn.__name__: function.fn for function in page.fns.values()}
+def export(run, tmp_path):
+    return ModelExport(ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", "cpu"))
 
 
 def test_a_checkpoint_is_copied_whole(run, tmp_path):
@@ -37,28 +34,28 @@ def test_a_checkpoint_is_copied_whole(run, tmp_path):
         checkpoint.snapshot(tmp_path / "nothing", tmp_path / "other")
 
 
-def test_the_model_is_packed(handlers):
-    *_, last = handlers["on_make"]("mine", None)
+def test_the_model_is_packed(export):
+    *_, last = export.on_make("mine", None)
     assert last.value is not None
 
 
-def test_the_token_is_used_once_and_forgotten(handlers, monkeypatch):
+def test_the_token_is_used_once_and_forgotten(export, monkeypatch):
     used = []
     monkeypatch.setattr(
         checkpoint, "push", lambda folder, name, token, private: used.append((name, token)) or "https://hf.co/me/m"
     )
-    field, said = handlers["on_push"]("mine", " me/m ", TOKEN, True, None)
+    field, said = export.on_push("mine", " me/m ", TOKEN, True, None)
     assert used == [("me/m", TOKEN)]
     assert field == "" and "https://hf.co/me/m" in said and TOKEN not in said
 
 
-def test_the_token_is_in_no_message_and_no_log(handlers, monkeypatch, caplog):
+def test_the_token_is_in_no_message_and_no_log(export, monkeypatch, caplog):
     def refuse(folder, name, token, private):
         raise CheckpointError(f"The Hub did not take {token}.")
 
     monkeypatch.setattr(checkpoint, "push", refuse)
     with pytest.raises(gr.Error) as caught:
-        handlers["on_push"]("mine", "me/m", TOKEN, True, None)
+        export.on_push("mine", "me/m", TOKEN, True, None)
     assert TOKEN not in str(caught.value) and TOKEN not in caplog.text
     assert caught.value.__cause__ is None
 
@@ -66,6 +63,6 @@ def test_the_token_is_in_no_message_and_no_log(handlers, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("name", "repository", "token"), [("mine", "", TOKEN), ("mine", "me/m", ""), ("", "me/m", "t")]
 )
-def test_what_is_missing_is_named(handlers, name, repository, token):
+def test_what_is_missing_is_named(export, name, repository, token):
     with pytest.raises(gr.Error):
-        handlers["on_push"](name, repository, token, True, None)
+        export.on_push(name, repository, token, True, None)

@@ -1,0 +1,141 @@
+"""What the Train tab's events do: runs are started, looked at and steered."""
+
+from dataclasses import dataclass, replace
+
+import gradio as gr
+
+from sd_core.models.registry import ModelRegistry
+from sd_core.pictures.archive import open_files
+from sd_core.runs.queue import enqueue
+from sd_core.runs.run import Run
+from tabs.common.errors import plain_error
+from tabs.common.words import add_words, say
+from tabs.train.base_model import starts_of_today
+from tabs.train.data import staged
+from tabs.train.limits import Limits, new_browser, own
+from tabs.train.run_controls import RunActions
+from tabs.train.run_status import all_standings
+from tabs.train.settings import Settings
+from tabs.train.watch import Look, Seen, Watch, news, no_news
+
+add_words({
+    "run_started": (
+        "Started {name}. Its model joins the lists in Generate and Restore with its first save.",
+        "已开始 {name}。首次保存后，其模型会出现在“生成”和“修复”的列表中。",
+    ),
+    "run_queued": ("{name} is in the queue; {before} before it.", "{name} 已加入队列，前面还有 {before} 个训练。"),
+})  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrainTab:
+    """The tab's components, and what happens to them.
+
+    Attributes:
+        browser: holds a name of this browser, which it alone knows.
+    """
+
+    registry: ModelRegistry
+    limits: Limits
+    settings: Settings
+    go: gr.Button
+    watch: Watch
+    browser: gr.BrowserState
+
+    def looked_at(self) -> dict[str, gr.components.Component]:
+        """The components that a `Look` is made of, by its attributes."""
+        watch = self.watch
+        return dict(
+            name=watch.chosen, seen=watch.seen, position=watch.samples.position, scale=watch.scale,
+            compared=watch.comparison.picked, browser=self.browser,
+        )  # fmt: skip
+
+    def inputs(self) -> set[gr.components.Component]:
+        """What each look needs to know."""
+        return set(self.looked_at().values())
+
+    def on_look(self, values: dict, visitor: gr.Request) -> dict:
+        return self._news(self._look(values), visitor)
+
+    def on_choose(self, values: dict, event: gr.EventData, visitor: gr.Request) -> dict:
+        """Turns to the run whose card was clicked."""
+        changes = self._news(replace(self._look(values), name=event.run), visitor)
+        # Which is not what was asked for, if that is no run.
+        return changes | {self.watch.chosen: changes[self.watch.seen].run}
+
+    def _look(self, values: dict) -> Look:
+        return Look(**{name: values[component] for name, component in self.looked_at().items()})
+
+    def _news(self, look: Look, visitor: gr.Request) -> dict:
+        """What is new about the run that is looked at, or the newest one."""
+        runs = Run.all(self.registry.runs)
+        run = next((run for run in runs if run.name == look.name), runs[0] if runs else None)
+        if run is None:
+            return no_news(self.watch, look, visitor)
+        return news(self.watch, runs, run, look, self.limits.may_steer(run, look.browser), visitor)
+
+    def on_start(self, values: dict, visitor: gr.Request) -> dict:
+        """Makes a run of the settings, puts it into the queue, and turns to it."""
+        watch, browser = self.watch, values[self.browser] or new_browser()
+        try:
+            self.limits.check_start(browser, self.registry.runs, visitor)
+            wanted = self.settings.chosen(values)
+            pictures = None
+            if wanted.data == "own":
+                pictures = staged(wanted.files, self.limits, visitor)
+                open_files(pictures).close()  # refuses what is no .zip before a run is made of it
+            run = wanted.create(self.registry, self.limits, pictures)
+            own(run, browser, visitor)
+            enqueue(run)
+        except Exception as error:  # told in one sentence
+            raise plain_error(error, visitor) from error
+        look = Look(run.name, Seen(), 1, values[watch.scale], values[watch.comparison.picked], browser)
+        changes = self._news(look, visitor)
+        before = all_standings(Run.all(self.registry.runs))[run.name].before
+        words = say(visitor, "run_queued", name=run.name, before=before) if before else None
+        gr.Info(words or say(visitor, "run_started", name=run.name))
+        return changes | {self.settings.name: "", self.browser: browser, watch.chosen: run.name}
+
+    def on_pause(self, values: dict, visitor: gr.Request) -> dict:
+        look = self._look(values)
+        self._actions.wish(look.name, "pause", look.browser, visitor)
+        return self._news(look, visitor)
+
+    def on_stop(self, values: dict, visitor: gr.Request) -> dict:
+        look = self._look(values)
+        self._actions.wish(look.name, "stop", look.browser, visitor)
+        return self._news(look, visitor)
+
+    def on_resume(self, values: dict, visitor: gr.Request) -> dict:
+        look = self._look(values)
+        self._actions.resume(look.name, look.browser, visitor)
+        return self._news(look, visitor)
+
+    def on_longer(self, values: dict, visitor: gr.Request) -> dict:
+        look = self._look(values)
+        self._actions.train_longer(look.name, values[self.watch.steering.more], look.browser, visitor)
+        return self._news(look, visitor)
+
+    def on_delete(self, name: str, visitor: gr.Request):
+        """Asks whether that is meant."""
+        if not name:
+            return gr.skip(), gr.skip(), ""
+        return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>", name
+
+    def on_delete_yes(self, values: dict, visitor: gr.Request) -> dict:
+        look, asked = self._look(values), values[self.watch.steering.asked]
+        self._actions.delete(asked, look.browser, visitor)
+        gr.Info(say(visitor, "deleted", name=asked))
+        changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)
+        return changes | {self.watch.steering.sure: gr.Group(visible=False)}
+
+    @property
+    def _actions(self) -> RunActions:
+        return RunActions(self.registry, self.limits)
+
+    def on_start_choices(self, start: str):
+        """The models of today to start from."""
+        return starts_of_today(self.registry, start)
+
+    def on_note(self, visitor: gr.Request):
+        return self.limits.note(visitor)
