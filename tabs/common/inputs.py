@@ -6,11 +6,13 @@ number, a file is one that was uploaded. What the values mean is for those to ch
 them: it is kept on the server, and what a request sends in its place is thrown away.
 """
 
+import inspect
 from functools import singledispatch
 from pathlib import Path
 
 import gradio as gr
 from gradio.components.api_component import Api
+from gradio.exceptions import ComponentProcessingError
 from gradio.i18n import I18nData
 from PIL import Image
 
@@ -46,7 +48,7 @@ add_words({
 
 
 class Page(gr.Blocks):
-    """A page whose events get only what fits them."""
+    """A page whose events get only what fits them, and whose errors are all told in one sentence."""
 
     async def process_api(self, block_fn, inputs, state=None, request=None, iterator=None, **more):
         if iterator is None:  # otherwise it goes on with what was checked when it began
@@ -56,7 +58,12 @@ class Page(gr.Blocks):
                 _check_event(more.get("event_data"), request)
             except (UserError, OSError) as error:
                 raise plain_error(error, request) from error
-        return await super().process_api(block_fn, inputs, state, request, iterator, **more)
+        try:
+            return await super().process_api(block_fn, inputs, state, request, iterator, **more)
+        except ComponentProcessingError:  # Gradio could not read a file, which an event's `failure` is for
+            raise
+        except Exception as error:  # of an event that does not tell its errors itself
+            raise plain_error(error, request) from error
 
 
 def checked(fn, values: object, visitor: Visitor | None) -> list:
@@ -75,17 +82,19 @@ def checked(fn, values: object, visitor: Visitor | None) -> list:
     if of_the_page or not isinstance(values, list) or len(values) < len(fn.inputs):
         raise UserError(say(visitor, "no_request"))
     found = []
-    for part, value in zip(fn.inputs, values, strict=False):
-        if value is None and fn.api_visibility == "public":
-            value = part.value  # programs that leave something out mean what is usual
-        found.append(None if part.stateful else _checked(part, value, _name(part, visitor), visitor))
+    for part, value, name in zip(fn.inputs, values, _names(fn, visitor), strict=False):
+        if value is None and isinstance(part, gr.Number) and fn.api_visibility == "public":
+            raise _refused("no_number", name, value, visitor)  # only on the page it is a box left empty
+        found.append(None if part.stateful else _checked(part, value, name, visitor))
     return found
 
 
-def _name(part, visitor: Visitor | None) -> str:
-    """What a component is called in a sentence."""
-    label = getattr(part, "label", None) or part.elem_id or type(part).__name__
-    return say(visitor, label.key) if isinstance(label, I18nData) else label
+def _names(fn, visitor: Visitor | None) -> list[str]:
+    """What the inputs of an event are called in sentences: for programs, as they name them."""
+    if fn.api_visibility == "public":
+        return list(inspect.signature(fn.fn).parameters)
+    labels = [getattr(part, "label", None) or part.elem_id or type(part).__name__ for part in fn.inputs]
+    return [say(visitor, label.key) if isinstance(label, I18nData) else label for label in labels]
 
 
 def _refused(key: str, name: str, value: object, visitor: Visitor | None) -> UserError:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,9 +121,6 @@ def disguises(path: str, kind: str, part: str) -> list:
     return few + more if kind == "outside" else few
 
 
-NONSENSE = [12345, -1, True, "\0", "../" * 3000, {"a": []}, [[[]]], 1e300, float("nan"), 10**400, {"path": 5}]
-
-
 def is_refused(answer: dict) -> bool:
     """Whether it is an error, told in a sentence or not at all, but none of the program's own."""
     return answer.get("error") is not None
@@ -170,3 +168,61 @@ def is_none_of(path: str | Path, secrets: list[bytes]) -> bool:
             return picture.convert("RGB").tobytes() not in secrets
     except OSError:
         return True
+
+
+NONSENSE = [12345, "\0", "../" * 3000, {"a": []}, [[[]]], float("nan"), 10**400]
+
+
+def test_whoever_never_opened_the_page_is_answered_in_a_sentence_whatever_is_sent(served, caplog):
+    for turn, event in enumerate(Stranger(served).events):
+        one = Stranger(served)
+        files = {"image": None, "file": None, "uploadbutton": None, "imageeditor": None}
+        usual = harmless(event, one.usual(event, files))
+        clicks = [
+            {"index": 0, "value": "x"},
+            {"index": [5, 5], "value": 1},
+            {"index": 10**9, "value": 1},
+            {"run": "../.."},
+        ]
+        for told in (None, "x", {"index": {"a": 1}}, clicks[turn % len(clicks)]):
+            one.send(event, usual, told)
+        nonsense = NONSENSE[turn % len(NONSENSE)]
+        one.send(event, [nonsense] * len(usual))
+        one.send(event, nonsense if isinstance(nonsense, list) else [])
+        one.web.close()
+    assert not [record for record in caplog.records if "A bug" in record.message]
+    assert Stranger(served).web.get("").status_code == 200
+
+
+def test_no_component_takes_anything_besides_events(served):
+    """The editor of masks can be sent pictures as they are, to whatever place in its memory one names."""
+    one = Stranger(served)
+    for part in one.parts.values():
+        for name in part["props"].get("server_fns") or ["accept_blobs"]:
+            data = {"type": "layer", "index": "9", "id": "x"}
+            files = {"file": ("x.png", png(noise(3)))}
+            form = data | {"component_id": str(part["id"]), "fn_name": name, "session_hash": one.session}
+            assert one.web.post("gradio_api/component_server", data=form, files=files).status_code == 404
+
+
+def test_an_assistant_gets_no_file_of_the_server(served, private):
+    """Gradio's own server for assistants sends files on to the page, which it would take from the server's disk."""
+    pytest.importorskip("mcp")
+    path = str(private / "picture.png")
+    _opened.clear()
+    _watched.add(str(private))
+    for picture in (path, {"path": path, "meta": MARKED}, f"file://{path}", [{"path": path, "meta": MARKED}]):
+        for tool, given in (("restore", {"mode": "whole", "strength": 0}), ("find_damage", {}), ("generate", {})):
+            first = "prompt" if tool == "generate" else "picture"
+            answer = httpx.post(
+                f"{served}gradio_api/mcp/",
+                headers={"accept": "application/json, text/event-stream"},
+                json={
+                    "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                    "params": {"name": tool, "arguments": given | {first: picture}},
+                },
+                timeout=60,
+            )  # fmt: skip
+            assert answer.status_code < 500, answer.text
+    _watched.clear()
+    assert not _opened

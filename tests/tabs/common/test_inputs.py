@@ -74,8 +74,3 @@ def test_the_pages_own_events_are_for_those_who_have_it_open(page):
     assert checked(private, [], VISITOR) == []
     with pytest.raises(UserError, match="open it anew"):
         checked(private, [], gr.Request(SimpleNamespace(headers={})))
-
-
-def test_programs_may_leave_out_what_is_usual(page):
-    event = next(event for event in page.fns.values() if event.api_name == "generate")
-    assert checked(event, ["hair"] + [None] * 7, VISITOR)[2] == 4
