@@ -55,7 +55,7 @@ class Page(gr.Blocks):
             fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
             try:
                 inputs = checked(fn, inputs, request)
-                _check_event(more.get("event_data"), request)
+                _check_event(fn, more.get("event_data"), request)
             except (UserError, OSError) as error:
                 raise plain_error(error, request) from error
         try:
@@ -205,11 +205,15 @@ def _file(value: object, visitor: Visitor | None, most: int | None = None) -> di
     return {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
-def _check_event(event: gr.EventData | None, visitor: Visitor | None) -> None:
-    """What an event tells of itself: the place that was clicked, the card that was chosen. Raises UserError."""
-    told = getattr(event, "_data", None)
-    if not isinstance(told, dict):
+def _check_event(fn, event: gr.EventData | None, visitor: Visitor | None) -> None:
+    """What an event tells of itself: the place that was clicked, or the run whose card was. Raises UserError."""
+    kinds = [p.annotation for p in inspect.signature(fn.fn).parameters.values()] if fn.fn else []
+    needed = {"index", "value"} if gr.SelectData in kinds else {"run"} if gr.EventData in kinds else set()
+    if not needed:
         return
+    told = getattr(event, "_data", None)
+    if not isinstance(told, dict) or not needed <= told.keys():
+        raise UserError(say(visitor, "no_request"))
     index, run = told.get("index"), told.get("run", "")
     places = index if isinstance(index, list) and len(index) == 2 else [index]
     fits = all(place is None or (isinstance(place, int) and 0 <= place < LARGEST) for place in places)
