@@ -7,8 +7,10 @@ arXiv:2006.11239), for those who know diffusion by ``t`` and ``alphas_cumprod``.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from sd_core.errors import UserError
@@ -34,10 +36,14 @@ def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return x0 + over_picture(sigma, x0) * noise
 
 
-def check_seed(seed: int) -> None:
-    """Raises UserError if it is no seed."""
+def check_seed(seed: int) -> int:
+    """The seed; raises UserError if it is none."""
     if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise UserError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+    return seed
+
+
+Seed = Annotated[int, BeforeValidator(check_seed)]  # the type of a seed in what pydantic checks
 
 
 def picture_generators(seeds: list[int]) -> list[torch.Generator]:

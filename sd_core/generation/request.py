@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from sd_core.diffusion import sampling
-from sd_core.diffusion.noise import check_seed
+from sd_core.diffusion.noise import Seed
 from sd_core.diffusion.sampling import Step
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.errors import UserError
 from sd_core.generation.seeds import Noise, seed_after
+from sd_core.validation import checked
 
 DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
 DEFAULT_STEPS = 16
@@ -18,7 +20,14 @@ DEFAULT_GUIDANCE = 2.5
 DEFAULT_STRENGTH = 0.6  # of an image-to-image request
 DEFAULT_VARIATION = 0.3
 MAX_COUNT, MAX_STEPS, MAX_GUIDANCE = 64, 100, 15.0
-MAX_PROMPT = 20_000  # characters
+
+
+def _sound(text: object) -> object:
+    """A prompt with "?" for what is no character, such as the half of an emoji that is left of a cut text."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+Prompt = Annotated[str, BeforeValidator(_sound), Field(max_length=20_000, title="A prompt")]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ SAMPLERS = {
 }
 
 
-@dataclass(frozen=True)
+@checked
 class GenerationRequest:
     """What a person asks for.
 
@@ -71,34 +80,21 @@ class GenerationRequest:
         UserError: one of them is out of its range; the message is one sentence.
     """
 
-    prompt: str = ""
-    negative_prompt: str = ""
-    count: int = 1
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+    count: int = Field(1, ge=1, le=MAX_COUNT, title="The number of pictures")
     sampler: str = DEFAULT_SAMPLER
-    steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
-    seed: int = 0
+    steps: int = Field(DEFAULT_STEPS, ge=1, le=MAX_STEPS, title="The number of steps")
+    guidance: float = Field(DEFAULT_GUIDANCE, ge=0, le=MAX_GUIDANCE, title="The guidance scale")
+    seed: Seed = 0
     start: Tensor | None = None
-    strength: float = DEFAULT_STRENGTH
+    strength: float = Field(DEFAULT_STRENGTH, gt=0, le=1, title="The strength of image to image")
     variation_of: Noise | None = None
-    variation_strength: float = DEFAULT_VARIATION
+    variation_strength: float = Field(DEFAULT_VARIATION, ge=0, le=1, title="The strength of a variation")
 
     def __post_init__(self):
-        if not isinstance(self.count, int) or not 1 <= self.count <= MAX_COUNT:
-            raise UserError(f"The number of pictures must be a whole number from 1 to {MAX_COUNT}, not {self.count}.")
         if self.sampler not in SAMPLERS:
-            raise UserError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
-        if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_STEPS:
-            raise UserError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {self.steps}.")
-        if not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise UserError(f"The guidance scale must be between 0 and {MAX_GUIDANCE:g}, not {self.guidance}.")
-        check_seed(self.seed)
-        if max(len(self.prompt), len(self.negative_prompt)) > MAX_PROMPT:
-            raise UserError(f"A prompt may have up to {MAX_PROMPT:,} characters.")
-        if not 0 < self.strength <= 1:
-            raise UserError(f"The strength of image to image must be above 0 and at most 1, not {self.strength}.")
-        if not 0 <= self.variation_strength <= 1:
-            raise UserError(f"The strength of a variation must be between 0 and 1, not {self.variation_strength}.")
+            raise ValueError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
         if self.start is not None and (self.start.ndim != 3 or self.start.shape[0] != 3):
             raise ValueError("The picture to start from must have three colour channels.")
 
