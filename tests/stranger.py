@@ -1,4 +1,4 @@
-"""A stranger: whoever sends requests to the page without opening it. He knows what `/config` tells anybody."""
+"""A stranger: whoever sends requests to the page without opening it. He knows what it tells anybody in `/config`."""
 
 import itertools
 import json
@@ -67,11 +67,15 @@ class Stranger:
         body = {"data": values, "fn_index": event.number, "session_hash": self.session, "event_data": told}
         if event.streams:
             return self._queued(body)
-        answer = self.web.post("gradio_api/run/any", json=body)
+        answer = self._post("gradio_api/run/any", body)
         return answer.json() if answer.status_code == 200 else {"error": answer.text}
 
+    def _post(self, where: str, body: dict) -> httpx.Response:
+        """Sends it as JSON of Python's kind, which knows NaN."""
+        return self.web.post(where, content=json.dumps(body), headers={"content-type": "application/json"})
+
     def _queued(self, body: dict) -> dict:
-        joined = self.web.post("gradio_api/queue/join", json=body)
+        joined = self._post("gradio_api/queue/join", body)
         if joined.status_code != 200:
             return {"error": joined.text}
         number, told = joined.json()["event_id"], []

@@ -7,16 +7,10 @@ import gradio as gr
 
 from sd_core.errors import UserError
 from tabs.common.errors import plain_error
-from tabs.common.forms import whole
 from tabs.common.sessions import SESSIONS, Caller
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 T = TypeVar("T")
-SHOWN_VALUE = 40  # characters of what is no number
-
-add_words({
-    "no_number": ("“{name}” must be a number, not {value}.", "“{name}”必须是数字，而不是 {value}。"),
-})  # fmt: skip
 
 
 def last(items: Iterator[T]) -> Generator[T, None, T | None]:
@@ -56,11 +50,3 @@ def finished(result: T | None, caller: Caller) -> T:
     if result is None:
         raise UserError(say(caller, "job_stopped"))
     return result
-
-
-def numbers(caller: Caller, **values: object) -> list[float]:
-    """The values, whole ones as int. A program may send anything: Gradio does not look at it."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(say(caller, "no_number", name=name, value=repr(value)[:SHOWN_VALUE]))
-    return [whole(value) for value in values.values()]

@@ -1,11 +1,34 @@
 """Small form parts that several tabs share."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import gradio as gr
+
+from sd_core.errors import UserError
+from tabs.common.sessions import Visitor
+from tabs.common.words import add_words, say
+
+T = TypeVar("T")
+add_words({"no_upload": ("Choose a picture first.", "请先选择一张图片。")})
 
 
 def whole(number: float) -> int | float:
     """5.0 as 5; anything that is no whole number stays, for the request's own check to name it."""
     return int(number) if number == number and abs(number) < 2**53 and number == int(number) else number
+
+
+def kept(value: T | None, visitor: Visitor | None) -> T:
+    """What the page keeps of a picture. Raises UserError where there is nothing: so there is no picture on it."""
+    if value is None:
+        raise UserError(say(visitor, "no_upload"))
+    return value
+
+
+def picked(event: gr.SelectData, items: Sequence[T]) -> T | None:
+    """The one of the items that was clicked; None if there is none at that place, of which a request may tell, too."""
+    index = event.index
+    return items[index] if isinstance(index, int) and 0 <= index < len(items) else None
 
 
 def seed_box(value: int, **look) -> gr.Number:

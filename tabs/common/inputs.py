@@ -6,11 +6,13 @@ number, a file is one that was uploaded. What the values mean is for those to ch
 them: it is kept on the server, and what a request sends in its place is thrown away.
 """
 
+import inspect
 from functools import singledispatch
 from pathlib import Path
 
 import gradio as gr
 from gradio.components.api_component import Api
+from gradio.exceptions import ComponentProcessingError
 from gradio.i18n import I18nData
 from PIL import Image
 
@@ -25,6 +27,7 @@ MOST_TEXT = 20_000  # characters
 MOST_CHOSEN = 200  # of a list
 MOST_FILES = 20_000
 MOST_LAYERS = 4  # of a canvas
+CANVAS = {"background", "layers", "composite", "id"}  # of which the last stands for a way to send that is not used here
 MOST_PICTURE_BYTES = 2**30
 LARGEST = 2.0**53  # above this, floats are no longer exact
 SHOWN = 40  # characters of a wrong value
@@ -45,17 +48,22 @@ add_words({
 
 
 class Page(gr.Blocks):
-    """A page whose events get only what fits them."""
+    """A page whose events get only what fits them, and whose errors are all told in one sentence."""
 
     async def process_api(self, block_fn, inputs, state=None, request=None, iterator=None, **more):
         if iterator is None:  # otherwise it goes on with what was checked when it began
             fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
             try:
                 inputs = checked(fn, inputs, request)
-                _check_event(more.get("event_data"), request)
+                _check_event(fn, more.get("event_data"), request)
             except (UserError, OSError) as error:
                 raise plain_error(error, request) from error
-        return await super().process_api(block_fn, inputs, state, request, iterator, **more)
+        try:
+            return await super().process_api(block_fn, inputs, state, request, iterator, **more)
+        except ComponentProcessingError:  # Gradio could not read a file, which an event's `failure` is for
+            raise
+        except Exception as error:  # of an event that does not tell its errors itself
+            raise plain_error(error, request) from error
 
 
 def checked(fn, values: object, visitor: Visitor | None) -> list:
@@ -74,17 +82,19 @@ def checked(fn, values: object, visitor: Visitor | None) -> list:
     if of_the_page or not isinstance(values, list) or len(values) < len(fn.inputs):
         raise UserError(say(visitor, "no_request"))
     found = []
-    for part, value in zip(fn.inputs, values, strict=False):
-        if value is None and fn.api_visibility == "public":
-            value = part.value  # programs that leave something out mean what is usual
-        found.append(None if part.stateful else _checked(part, value, _name(part, visitor), visitor))
+    for part, value, name in zip(fn.inputs, values, _names(fn, visitor), strict=False):
+        if value is None and isinstance(part, gr.Number) and fn.api_visibility == "public":
+            raise _refused("no_number", name, value, visitor)  # only on the page it is a box left empty
+        found.append(None if part.stateful else _checked(part, value, name, visitor))
     return found
 
 
-def _name(part, visitor: Visitor | None) -> str:
-    """What a component is called in a sentence."""
-    label = getattr(part, "label", None) or part.elem_id or type(part).__name__
-    return say(visitor, label.key) if isinstance(label, I18nData) else label
+def _names(fn, visitor: Visitor | None) -> list[str]:
+    """What the inputs of an event are called in sentences: for programs, as they name them."""
+    if fn.api_visibility == "public":
+        return list(inspect.signature(fn.fn).parameters)
+    labels = [getattr(part, "label", None) or part.elem_id or type(part).__name__ for part in fn.inputs]
+    return [say(visitor, label.key) if isinstance(label, I18nData) else label for label in labels]
 
 
 def _refused(key: str, name: str, value: object, visitor: Visitor | None) -> UserError:
@@ -158,7 +168,7 @@ def _files(part, value: object, name: str, visitor: Visitor | None) -> dict | li
     files = value if isinstance(value, list) else [value]
     if len(files) > MOST_FILES:
         raise UserError(say(visitor, "many_files", most=MOST_FILES))
-    return [_file(each, visitor) for each in files]
+    return [_file(each, visitor) for each in files if each is not None]
 
 
 @_checked.register(gr.ImageEditor)
@@ -166,7 +176,8 @@ def _canvas(part, value: object, name: str, visitor: Visitor | None) -> dict | N
     """Its pictures are all of the canvas's size, which is known, so that none can be a surprise when it is decoded."""
     if value is None:
         return None
-    layers = value.get("layers") or [] if isinstance(value, dict) else None
+    fits = isinstance(value, dict) and value.keys() <= CANVAS and value.get("id") is None
+    layers = value.get("layers") or [] if fits else None
     if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
         raise UserError(say(visitor, "large_canvas"))
     sides = {side: _file(value.get(side), visitor, MOST_PICTURE_BYTES) for side in ("background", "composite")}
@@ -194,11 +205,15 @@ def _file(value: object, visitor: Visitor | None, most: int | None = None) -> di
     return {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
-def _check_event(event: gr.EventData | None, visitor: Visitor | None) -> None:
-    """What an event tells of itself: the place that was clicked, the card that was chosen. Raises UserError."""
-    told = getattr(event, "_data", None)
-    if not isinstance(told, dict):
+def _check_event(fn, event: gr.EventData | None, visitor: Visitor | None) -> None:
+    """What an event tells of itself: the place that was clicked, or the run whose card was. Raises UserError."""
+    kinds = [p.annotation for p in inspect.signature(fn.fn).parameters.values()] if fn.fn else []
+    needed = {"index", "value"} if gr.SelectData in kinds else {"run"} if gr.EventData in kinds else set()
+    if not needed:
         return
+    told = getattr(event, "_data", None)
+    if not isinstance(told, dict) or not needed <= told.keys():
+        raise UserError(say(visitor, "no_request"))
     index, run = told.get("index"), told.get("run", "")
     places = index if isinstance(index, list) and len(index) == 2 else [index]
     fits = all(place is None or (isinstance(place, int) and 0 <= place < LARGEST) for place in places)

@@ -11,7 +11,7 @@ from sd_core.generation.seeds import seed_after
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import enlarged, grid, save_animation
 from tabs.common.errors import plain_error, told
-from tabs.common.forms import whole
+from tabs.common.forms import picked, whole
 from tabs.common.progress import Status
 from tabs.common.sessions import SESSIONS, Batch
 from tabs.common.words import say
@@ -143,10 +143,11 @@ def on_step(index: float, view: str, request: gr.Request):
 def on_choose(event: gr.SelectData, request: gr.Request):
     """Shows one of the pictures large."""
     session = SESSIONS.of(request)
-    if session.batch is None or event.index >= len(session.batch.paths):
+    path = picked(event, session.batch.paths if session.batch else ())
+    if path is None:
         return gr.skip(), gr.skip(), gr.skip(), gr.skip()
     session.chosen = event.index
-    path, noise = session.batch.paths[event.index], session.batch.noises[event.index]
+    noise = session.batch.noises[event.index]
     return session.preview(enlarged(path)), path, str(path), line(request, "seed_is", seed=noise)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sd_core.errors import UserError
 from sd_core.generation.infotext import Parameters, read_parameters, request_again, sampler_called
 from sd_core.generation.request import DEFAULT_VARIATION
 from sd_core.models.registry import ModelRegistry
@@ -36,9 +37,11 @@ class InfotextDrop:
     def on_settings(self, path: str, model: str | None, request: gr.Request):
         """Sets the tab as the picture says, and makes room for the next one."""
         emptied = {self.place: None, self.page: None}
+        if not path:
+            return emptied
         try:
             settings = read_parameters(path)
-        except ValueError as error:
+        except UserError as error:
             gr.Warning(plain_error(error, request).message)
             return emptied
         again, wrong = request_again(settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 from torch import Tensor
 
+from sd_core.errors import UserError
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
@@ -77,8 +78,14 @@ class Values:
     strength: float
 
     def request(self, registry: ModelRegistry, **changed) -> GenerationRequest:
-        """The request they make. Raises ValueError with one sentence."""
+        """The request they make, with other values for what is `changed`: then it does not matter what stands here.
+
+        Raises:
+            UserError: one of them makes no sense.
+        """
         resolution = registry.describe(self.model).model.resolution
+        start = self.start if "start" not in changed else None
+        variation_of = (self.variation_of or "").strip() if "variation_of" not in changed else ""
         values = dict(
             prompt=self.prompt or "",
             negative_prompt=self.negative or "",
@@ -87,9 +94,9 @@ class Values:
             steps=whole(self.steps),
             guidance=self.guidance,
             seed=secrets.randbelow(2**31) if self.new_seed or self.seed is None else whole(self.seed),
-            start=start_picture(self.start, resolution) if self.start else None,
+            start=start_picture(start, resolution) if start else None,
             strength=self.strength,
-            variation_of=Noise.parse(self.variation_of) if (self.variation_of or "").strip() else None,
+            variation_of=Noise.parse(variation_of) if variation_of else None,
             variation_strength=self.variation_strength,
         )
         return GenerationRequest(**(values | changed))
@@ -167,7 +174,7 @@ def _check_start(path: str | None, request: gr.Request):
         if path:
             open_picture(path)
         return gr.skip()
-    except ValueError as error:
+    except UserError as error:
         gr.Warning(plain_error(error, request).message)
         return None
 
@@ -183,7 +190,7 @@ def left_out(
     words are chosen here, since an HTML text can hold only one that the browser translates."""
     try:
         vocabulary = registry.load(model).vocabulary if model else None
-    except ValueError:  # the page says so when it is asked to draw
+    except UserError:  # the page says so when it is asked to draw
         vocabulary = None
     if vocabulary is None:
         return ""

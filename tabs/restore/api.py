@@ -12,7 +12,8 @@ from sd_core.pictures.masks import read_mask, save_mask
 from sd_core.pictures.original import open_original
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
-from tabs.common.api import answered, finished, last, numbers
+from tabs.common.api import answered, finished, last
+from tabs.common.forms import kept, whole
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS, Caller
 from tabs.common.words import add_words, say
@@ -73,14 +74,11 @@ class RestoreAPI:
         def job(caller: Caller) -> Generator[object, None, list[str]]:
             if mode not in ("marked", "whole"):
                 raise UserError(f'The mode must be "marked" or "whole", not "{mode}".')
-            path, name = path_of(picture, caller), self._chosen(model, "restorer", caller)
-            power, level, *others = numbers(
-                caller, strength=strength, noise_level=noise_level, upscale=upscale, steps=steps, candidates=candidates,
-                seed=seed,
-            )  # fmt: skip
+            path, name = kept(picture, caller)["path"], self._chosen(model, "restorer", caller)
             marks = (yield from self._marked(path, mask, name, caller)) if mask or mode == "marked" else None
+            numbers = map(whole, (upscale, steps, candidates, seed))
             wanted = RestoreJobRequest(
-                path, name, marks, mode == "whole", power, level or None, *others, fill_transparent
+                path, name, marks, mode == "whole", strength, noise_level or None, *numbers, fill_transparent
             )
             shown = yield from last(repair(caller, self.registry, wanted))
             return list(finished(shown.repaired, caller).paths)
@@ -116,12 +114,11 @@ class RestoreAPI:
         """
 
         def job(caller: Caller) -> Generator[object, None, list[str]]:
-            path, name = path_of(picture, caller), self._chosen(model, "generator", caller)
-            count, answers, first = numbers(caller, steps=steps, candidates=candidates, seed=seed)
+            path, name = kept(picture, caller)["path"], self._chosen(model, "generator", caller)
             marks = yield from self._marked(path, mask, "", caller)
             wanted = RestoreJobRequest(
-                path, name, marks, steps=count, candidates=answers, seed=first, fill=fill_transparent,
-                prompt=str(prompt or ""), square=CropBox.around(marks),
+                path, name, marks, steps=whole(steps), candidates=whole(candidates), seed=whole(seed),
+                fill=fill_transparent, prompt=prompt, square=CropBox.around(marks),
             )  # fmt: skip
             shown = yield from last(repair(caller, self.registry, wanted))
             return list(finished(shown.repaired, caller).paths)
@@ -140,7 +137,8 @@ class RestoreAPI:
         """
 
         def job(caller: Caller) -> Generator[object, None, str]:
-            mask = yield from self._found_in(path_of(picture, caller), self._chosen(model, "restorer", caller), caller)
+            path, name = kept(picture, caller)["path"], self._chosen(model, "restorer", caller)
+            mask = yield from self._found_in(path, name, caller)
             path = SESSIONS.of(caller).new_folder() / "mask.png"
             save_mask(mask, path)
             return str(path)
@@ -172,11 +170,9 @@ class RestoreAPI:
         """
 
         def job(caller: Caller) -> Generator[object, None, str]:
-            path, name = path_of(picture, caller), self._chosen(model, "generator", caller)
-            level, count, first = numbers(caller, sigma=sigma, steps=steps, seed=seed)
-            wanted = RestoreJobRequest(
-                path, name, whole=True, sigma=level or None, prompt=str(prompt or ""), steps=count, seed=first
-            )  # fmt: skip
+            path, name = kept(picture, caller)["path"], self._chosen(model, "generator", caller)
+            numbers = dict(steps=whole(steps), seed=whole(seed))
+            wanted = RestoreJobRequest(path, name, whole=True, sigma=sigma or None, prompt=prompt, **numbers)
             return str(finished((yield from last(clean_small(caller, self.registry, wanted))), caller))
 
         yield from answered(request, job)
@@ -201,13 +197,6 @@ class RestoreAPI:
         if mask:
             return read_mask(mask["path"], open_original(picture).size)
         return (yield from self._found_in(picture, self._chosen(model, "restorer", caller), caller))
-
-
-def path_of(upload: dict | None, caller: Caller) -> str:
-    """The file as it was sent: Gradio itself would fail at one that is no picture, and not say why."""
-    if not upload:
-        raise UserError(say(caller, "no_upload"))
-    return upload["path"]
 
 
 def build_api(registry: ModelRegistry) -> None:

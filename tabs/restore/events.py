@@ -14,7 +14,7 @@ from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import Original, open_original
 from sd_core.pictures.previews import proxy
 from tabs.common.errors import plain_error, told
-from tabs.common.forms import whole
+from tabs.common.forms import kept, picked, whole
 from tabs.common.progress import Status, note
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import say
@@ -148,10 +148,8 @@ class RestoreTab:
 
     def _asked(self, values: dict, request: gr.Request) -> RestoreJobRequest:
         """What the settings mean. Raises UserError."""
-        current: Opened | None = values[self.opened]
+        current: Opened = kept(values[self.opened], request)
         chose = self.choices.chosen(values)
-        if current is None:
-            raise UserError(say(request, "no_upload"))
         if not chose.model:
             raise UserError(say(request, "no_model"))
         mask = marked(values[self.marking.editor], current.size, values[self.marking.exact])
@@ -166,8 +164,9 @@ class RestoreTab:
 
     @told
     def on_candidate(self, event: gr.SelectData, repaired: Repaired, request: gr.Request):
+        path = kept(picked(event, kept(repaired, request).paths), request)
         shown = chosen(self.comparing, repaired, event.index, request)
-        return shown | {self.comparing.download: repaired.paths[event.index]}
+        return shown | {self.comparing.download: path}
 
 
 # Each of these puts another picture into its place, from which `on_picture` opens it, and notes what is known of it.
@@ -176,16 +175,17 @@ class RestoreTab:
 @told
 def on_damage(current: Opened | None, kind: str, strength: float, seed: float, made: dict, request: gr.Request):
     """Damages the picture, or once more the original of one that was damaged before."""
-    if current is None:
-        raise UserError(say(request, "no_upload"))
-    before = made.get(digest(current.path))
+    before = made.get(digest(kept(current, request).path))
     source = before.original if before and before.original else current.path
     mine = make_damaged(open_original(source), kind, strength, whole(seed or 0), SESSIONS.of(request).new_folder())
     return str(mine.picture), made | {digest(mine.picture): mine}
 
 
 def on_example(event: gr.SelectData, made: dict):
-    mine = examples()[event.index].made
+    example = picked(event, examples())
+    if example is None:
+        return gr.skip(), gr.skip()
+    mine = example.made
     return str(mine.picture), made | {digest(mine.picture): mine}
 
 
@@ -194,22 +194,22 @@ def on_go_on(
     current: Opened, editor, exact, what: str, repaired: Repaired, number: int, made: dict, request: gr.Request
 ):
     """The candidate becomes the picture to restore; what is left is remembered as it is now."""
-    path = repaired.paths[number]
+    path = kept(repaired, request).paths[number]
     mask = marked(editor, current.size, exact)
-    kept = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
+    marks = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
     left = made.get(digest(current.path), Made(current.path, None))
-    left = replace(left, picture=current.path, mask=kept, what=what, repaired=repaired, candidate=number)
+    left = replace(left, picture=current.path, mask=marks, what=what, repaired=repaired, candidate=number)
     return path, made | {digest(path): Made(path, repaired.original, before=left)}
 
 
 @told
 def on_undo(current: Opened, made: dict, request: gr.Request):
-    left = made[digest(current.path)].before
+    left = kept(kept(made.get(digest(kept(current, request).path)), request).before, request)
     return str(left.picture), made | {digest(left.picture): left}
 
 
-def on_compared(repaired: Repaired, number: int):
-    return repaired.paths[number]
+def on_compared(repaired: Repaired | None, number: int):
+    return repaired.paths[number] if repaired else gr.skip()
 
 
 def on_stop(request: gr.Request) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sd_core.errors import UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import full_mask, holes
 from sd_core.pictures.metrics import SSIM_WINDOW, disagreement, psnr_and_ssim
@@ -206,7 +207,7 @@ def _job(registry: ModelRegistry, wanted: RestoreJobRequest, original: Original)
         cleaned = rgb, square, wanted.sigma, wanted.prompt, *how
         return _Job(wanted.model, clean_square, cleaned, inside, count, pixels)
     if mask is None:
-        raise ValueError("Mark what is missing first.")
+        raise UserError("Mark what is missing first.")
     drawn = rgb, mask, square, wanted.prompt, *how
     return _Job(wanted.model, fill_square, drawn, inside & wanted.mask, wanted.candidates, RESAMPLING * pixels)
 
@@ -301,6 +302,6 @@ def clean_small(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobReq
 
 
 def check_work(pixels: int, visitor: Visitor | None) -> None:
-    """Raises ValueError if a repair for which a model computes so many pixels is more than is allowed here."""
+    """Raises UserError if a repair for which a model computes so many pixels is more than is allowed here."""
     if pixels > MOST_PIXELS and allowed("SD_CORE_RESTORE", ("limited", "free")) == "limited":
-        raise ValueError(say(visitor, "too_much_work", times=max(1.1, pixels / MOST_PIXELS)))
+        raise UserError(say(visitor, "too_much_work", times=max(1.1, pixels / MOST_PIXELS)))

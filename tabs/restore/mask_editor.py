@@ -16,6 +16,7 @@ from sd_core.pictures.masks import MARKED_SIDE, full_mask, holes, proxy_mask, re
 from sd_core.pictures.original import open_original
 from sd_core.pictures.previews import framed, unframed
 from tabs.common.errors import plain_error, told
+from tabs.common.forms import kept
 from tabs.common.jobs import Waiting
 from tabs.common.progress import note
 from tabs.common.sessions import SESSIONS
@@ -110,6 +111,7 @@ def build_marking() -> Marking:
             layers=gr.LayerOptions(allow_additional_layers=False, layers=["Mask"]),
             canvas_size=(MARKED_SIDE, MARKED_SIDE), buttons=["fullscreen"], elem_id="mask-editor",
         )  # fmt: skip
+        editor.accept_blobs = None  # a way to send pictures past all checks, which this page does not use
         said = gr.HTML(note(T("mark_info")), elem_id="mark-note")
         small = dict(size="sm", min_width=130)
         with gr.Row():
@@ -170,7 +172,7 @@ class DamageFinder:
         """Adds what the model finds to what is marked already."""
         yield {self.parts.note: note(say(request, "finding")), self.parts.find: gr.Button(interactive=False)}
         try:
-            original = open_original(current.path)
+            original = open_original(kept(current, request).path)
             mask = marked(editor, current.size, exact)
             restorers = self.registry.names("restorer")
             restorer = model if model in restorers else next(iter(restorers), None)
@@ -199,14 +201,14 @@ class DamageFinder:
 
 @told
 def on_clear(current: Opened, request: gr.Request):
-    empty = canvas(current.copied(), SESSIONS.of(request).new_folder())
+    empty = canvas(kept(current, request).copied(), SESSIONS.of(request).new_folder())
     return empty, None, note(say(request, "mark_info"))
 
 
 @told
 def on_mask(current: Opened, file: dict, request: gr.Request):
     """An uploaded mask takes the place of what is marked."""
-    mask = read_mask(file["path"], current.size)
+    mask = read_mask(kept(file, request)["path"], kept(current, request).size)
     folder = SESSIONS.of(request).new_folder()
     words = note(say(request, "mask_read", share=100 * mask.mean()))
     return canvas(current.copied(), folder, mask), keep_mask(mask, folder), words
@@ -214,7 +216,7 @@ def on_mask(current: Opened, file: dict, request: gr.Request):
 
 @told
 def on_mask_file(current: Opened, editor: dict, exact: str | None, request: gr.Request):
-    return keep_mask(marked(editor, current.size, exact), SESSIONS.of(request).new_folder())
+    return keep_mask(marked(editor, kept(current, request).size, exact), SESSIONS.of(request).new_folder())
 
 
 def wire_marking(

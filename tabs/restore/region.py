@@ -70,7 +70,9 @@ def on_square(current: Opened | None, across: float, down: float, share: float, 
     return str(SESSIONS.of(request).preview(square_on(current.copied(), across, down, share)))
 
 
-def on_square_click(current: Opened, share: float, event: gr.SelectData):
+def on_square_click(current: Opened | None, share: float, event: gr.SelectData):
+    if current is None or isinstance(event.index, int | None):
+        return gr.skip(), gr.skip()
     return moved(event.index, proxy_size(current.size), share)
 
 

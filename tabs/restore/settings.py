@@ -93,7 +93,7 @@ class Chosen:
     def wanted(
         self, opened: Opened, mask: np.ndarray | None, generator: bool, original: str | None
     ) -> RestoreJobRequest:
-        """The request they make. Raises ValueError with one sentence."""
+        """The request they make. Raises UserError."""
         square = None
         if generator:
             square = CropBox.within(opened.size, self.across / 100, self.down / 100, self.share / 100)

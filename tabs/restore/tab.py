@@ -29,7 +29,6 @@ add_words({
     "restore_picture": ("Picture to restore", "待修复的图片"),
     "restore_examples": ("Or try these drawings and a photograph, damaged here", "或试试这些由本页损坏的绘画和照片"),
     "picture_size": ("{width}×{height} pixels.", "{width}×{height} 像素。"),
-    "no_upload": ("Choose a picture first.", "请先选择一张图片。"),
     "no_marks": (
         "Mark the damage first, or choose “Clean the whole picture”.",
         "请先标出损坏处，或选择“清理整张图片”。",

@@ -100,7 +100,7 @@ class Limits:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """Those of this machine. Raises ValueError where SD_CORE_TRAIN says something else than it may."""
+        """Those of this machine. Raises UserError where SD_CORE_TRAIN says something else than it may."""
         said = allowed("SD_CORE_TRAIN", ("off", "limited", "free"), environment)
         limited = cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
         if said == "off":

@@ -42,8 +42,7 @@ class Values:
     name: str
 
     def create(self, registry: ModelRegistry, limits: Limits | None = None, pictures: Path | None = None) -> Run:
-        """The run they make, waiting. `pictures` are one's own, a folder or .zip. Raises ValueError with one
-        sentence."""
+        """The run they make, waiting. `pictures` are one's own, a folder or .zip. Raises UserError."""
         limits = limits or Limits()
         steps = whole(self.steps or 0)
         if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:

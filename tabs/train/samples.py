@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from sd_core.errors import UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import save_animation
 from sd_core.runs.run import Run
@@ -76,7 +77,7 @@ class SampleEvents:
         try:
             grids = Run(self.registry.runs / name).samples() if name else []
             if not grids:
-                raise ValueError(say(visitor, "samples_too_few"))
+                raise UserError(say(visitor, "samples_too_few"))
             target = SESSIONS.of(visitor).new_folder() / f"{name}.webp"
             save_animation([_frame(path) for path in thinned(grids, FRAMES)], target, FRAME_MS)
         except (ValueError, OSError) as error:

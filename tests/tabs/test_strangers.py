@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,28 +99,26 @@ def foreign(request, private, uploads, somebody_else, tmp_path):
     }[request.param]
     _opened.clear()
     _watched.update((str(private), str(somebody_else.parent), "/dev/zero"))
-    yield path
+    yield request.param, path
     _watched.clear()
     link.unlink()
 
 
-def disguises(path: str) -> list:
-    """The ways to send a path."""
-    return [
-        path,
-        {"path": path},
-        {"path": path, "meta": MARKED},
+def disguises(path: str, kind: str, part: str) -> list:
+    """The ways to send a path to a kind of component: more ways for those that hold files, and for a plain path."""
+    marked = {"path": path, "meta": MARKED}
+    if part not in FILES:
+        named = kind in ("model", "run") and part not in ("number", "slider", "checkbox")
+        return [path, marked] if kind == "outside" else [path] if named else []
+    few = [path, {"path": path}, marked, [marked], {"background": None, "layers": [marked], "composite": None}]
+    more = [
         {"path": path, "orig_name": "x.svg", "mime_type": "image/png", "is_stream": True},
-        [path],
-        [{"path": path, "meta": MARKED}],
         {"path": None, "url": f"file://{path}"},
         {"background": {"path": path}, "layers": [{"path": path}], "composite": None},
-        {"background": None, "layers": [{"path": path, "meta": MARKED}], "composite": None, "id": None},
-        {"value": {"path": path, "meta": MARKED}, "__type__": "update"},
+        {"background": None, "layers": [marked], "composite": None, "id": "x"},
+        {"value": marked, "__type__": "update"},
     ]
-
-
-NONSENSE = [12345, -1, True, "\0", "../" * 3000, {"a": []}, [[[]]], 1e300, float("nan"), 10**400, {"path": 5}]
+    return few + more if kind == "outside" else few
 
 
 def is_refused(answer: dict) -> bool:
@@ -128,20 +127,26 @@ def is_refused(answer: dict) -> bool:
 
 
 def harmless(event, values: list) -> list:
-    """The same, but no training is begun by it."""
+    """The same, but no training is begun or measured by it, and nothing takes long."""
     for i, part in enumerate(event.inputs):
-        if part["props"].get("elem_id") == "run-name":
+        name = part["props"].get("elem_id") or part["props"].get("label")
+        if name == "run-name":
             values[i] = "../stranger"
+        elif name in ("count", "Count", "steps", "Steps"):
+            values[i] = 2
+        elif event.name == "on_measure" and part["type"] == "slider":
+            values[i] = 10**6
     return values
 
 
 def test_no_event_takes_a_file_that_is_not_the_visitors(stranger, foreign, uploads):
+    kind, path = foreign
     secrets = [noise(1).tobytes(), noise(2).tobytes()]
-    before = {path for path in uploads.rglob("*") if path.is_file()}
+    before = {file for file in uploads.rglob("*") if file.is_file()}
     accepted, bugs, tried = [], [], 0
     for event in stranger.events:
         for position in event.positions():
-            for value in disguises(foreign):
+            for value in disguises(path, kind, event.inputs[position]["type"]):
                 values = harmless(event, stranger.usual(event, stranger.files))
                 values[position] = value
                 _opened.clear()
@@ -151,13 +156,13 @@ def test_no_event_takes_a_file_that_is_not_the_visitors(stranger, foreign, uploa
                     bugs.append((event.name, position, json.dumps(value)[:60]))
                 if not is_refused(answer) and event.inputs[position]["type"] in FILES or _opened:
                     accepted.append((event.name, position, json.dumps(value)[:60], list(_opened)[:1]))
-                for path in files_in(answer.get("data")):
-                    assert Path(path).read_bytes() and is_none_of(path, secrets), (event.name, path)
+                for file in files_in(answer.get("data")):
+                    assert is_none_of(file, secrets), (event.name, file)
     print(f"{len(stranger.events)} events, {tried} requests, {len(accepted)} accepted")
     assert not accepted, "\n".join(map(str, accepted))
     assert not bugs, "\n".join(map(str, bugs))
-    for path in {path for path in uploads.rglob("*") if path.is_file()} - before:
-        assert is_none_of(path, secrets), path
+    for file in {file for file in uploads.rglob("*") if file.is_file()} - before:
+        assert is_none_of(file, secrets), file
     assert stranger.web.get("").status_code == 200
 
 
@@ -168,3 +173,58 @@ def is_none_of(path: str | Path, secrets: list[bytes]) -> bool:
             return picture.convert("RGB").tobytes() not in secrets
     except OSError:
         return True
+
+
+CLICKED = ("on_choose", "on_choose_1", "on_example", "on_candidate", "on_square_click")
+NONSENSE = [12345, "\0", "../" * 3000, {"a": []}, [[[]]], float("nan"), 10**400]
+
+
+def test_whoever_never_opened_the_page_is_answered_in_a_sentence_whatever_is_sent(served, caplog):
+    one = Stranger(served)
+    files = {"image": None, "file": None, "uploadbutton": None, "imageeditor": None}
+    places = [{"index": place, "value": "x"} for place in (0, [5, 5], 10**9)]
+    clicks = [None, "x", {"index": {"a": 1}}, {"run": "../.."}, *places]
+    for turn, event in enumerate(one.events):
+        one.session = f"session of event {turn}"
+        usual = harmless(event, one.usual(event, files))
+        for told in clicks if event.name in CLICKED else clicks[:1]:
+            one.send(event, usual, told)
+        nonsense = NONSENSE[turn % len(NONSENSE)]
+        one.send(event, [nonsense] * len(usual))
+        one.send(event, nonsense if isinstance(nonsense, list) else [])
+    assert not [record for record in caplog.records if "A bug" in record.message]
+    assert one.web.get("").status_code == 200
+
+
+def test_no_component_takes_anything_besides_events(served):
+    """The editor of masks can be sent pictures as they are, to whatever place in its memory one names."""
+    one = Stranger(served)
+    for part in one.parts.values():
+        for name in part["props"].get("server_fns") or ["accept_blobs"]:
+            data = {"type": "layer", "index": "9", "id": "x"}
+            files = {"file": ("x.png", png(noise(3)))}
+            form = data | {"component_id": str(part["id"]), "fn_name": name, "session_hash": one.session}
+            assert one.web.post("gradio_api/component_server", data=form, files=files).status_code == 404
+
+
+def test_an_assistant_gets_no_file_of_the_server(served, private):
+    """Gradio's own server for assistants sends files on to the page, which it would take from the server's disk."""
+    pytest.importorskip("mcp")
+    path = str(private / "picture.png")
+    _opened.clear()
+    _watched.add(str(private))
+    for picture in (path, {"path": path, "meta": MARKED}, f"file://{path}", [{"path": path, "meta": MARKED}]):
+        for tool, given in (("restore", {"mode": "whole", "strength": 0}), ("find_damage", {}), ("generate", {})):
+            first = "prompt" if tool == "generate" else "picture"
+            answer = httpx.post(
+                f"{served}gradio_api/mcp/",
+                headers={"accept": "application/json, text/event-stream"},
+                json={
+                    "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                    "params": {"name": tool, "arguments": given | {first: picture}},
+                },
+                timeout=60,
+            )  # fmt: skip
+            assert answer.status_code < 500, answer.text
+    _watched.clear()
+    assert not _opened

@@ -1,23 +1,42 @@
 """How errors reach people."""
 
+import re
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from sd_core.errors import CheckpointError
+from sd_core.errors import CheckpointError, UserError
 from sd_core.models import checkpoint
 from sd_core.pictures.decoding import open_picture
 from tabs.common.errors import plain_error, told, without_paths
 
 
-def test_errors_are_told_in_one_plain_sentence(caplog):
-    assert plain_error(ValueError("Too many.")).message == "Too many."
+def a_visitor(language):
+    return gr.Request(SimpleNamespace(headers={"accept-language": language}))
+
+
+def test_errors_are_told_in_one_plain_sentence():
+    assert plain_error(UserError("Too many.")).message == "Too many."
     assert "memory" in plain_error(RuntimeError("DefaultCPUAllocator: can't allocate memory")).message
-    assert "secret" not in plain_error(KeyError("secret/path")).message
-    assert "secret/path" in caplog.text
+    assert "memory" in plain_error(MemoryError()).message
     error = gr.Error("As it was.")
     assert plain_error(error) is error
+
+
+@pytest.mark.parametrize("bug", [ValueError("secret/path"), KeyError("secret/path"), OSError("secret/path")])
+def test_a_bug_is_no_users_mistake_and_is_found_in_the_log_by_what_the_page_says(bug, caplog):
+    def buggy():
+        raise bug
+
+    try:
+        buggy()
+    except Exception as error:
+        said = plain_error(error, a_visitor("en")).message
+    reference = re.search(r"\(reference ([0-9a-f]{6})\)", said)[1]
+    assert "secret" not in said
+    assert reference in caplog.text and "in buggy" in caplog.text and "secret/path" in caplog.text
+    assert re.search(r"（编号 [0-9a-f]{6}）", plain_error(bug, a_visitor("zh-CN")).message)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +70,7 @@ def test_a_file_that_was_tidied_away_is_told_in_the_visitors_language(tmp_path):
     def other(request: gr.Request):
         (tmp_path / "gone.png").read_bytes()
 
-    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
+    chinese = a_visitor("zh-CN")
     for function in (handler, other):
         with pytest.raises(gr.Error, match="open or make the picture again"):
             function(None)
