@@ -2,7 +2,9 @@
 
 import json
 import re
-from pathlib import PurePosixPath
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from sd_core.pictures.archive import Files, Skipped
 
@@ -55,6 +57,42 @@ def _text(files: Files, name: str) -> str:
         return files.read(name).decode("utf-8-sig", errors="replace")
     except Exception:  # see _decoded
         return ""
+
+
+def side_by_side(files: Sequence[Path]) -> dict[Path, str]:
+    """Names under which files from several folders can lie in one, each caption beside its own picture.
+
+    The second a.png becomes "a (2).png", and its caption "a (2).txt". Which a.png a caption belongs to is known by the
+    folder they share or, where there are as many captions as pictures, by their order. A caption of which it is not
+    known is left out, since a wrong one is worse than none.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        by_stem[file.stem].append(file)
+    named = {}
+    for stem, same in by_stem.items():
+        captions = [file for file in same if file.suffix.lower() == ".txt"]
+        groups: list[list[Path]] = []  # the first a.png and the first a.jpg, the second ones, ...
+        counts = Counter()
+        for file in (file for file in same if file not in captions):
+            if counts[file.name] == len(groups):
+                groups.append([])
+            groups[counts[file.name]].append(file)
+            counts[file.name] += 1
+        for index, caption in enumerate(captions):
+            own = [group for group in groups if any(file.parent == caption.parent for file in group)]
+            if not own and len(captions) == len(groups):
+                own = [groups[index]]
+            if own:
+                own[0].append(caption)
+        number = 1
+        for group in groups:
+            while number > 1 and f"{stem} ({number})" in by_stem:
+                number += 1
+            new = stem if number == 1 else f"{stem} ({number})"
+            named |= {file: f"{new}{file.suffix}" for file in group}
+            number += 1
+    return named
 
 
 def _one_line(text: str) -> str:

@@ -25,7 +25,7 @@ from sd_core.errors import DataError
 from sd_core.pictures.archive import Files, Skipped, open_files
 from sd_core.pictures.decoding import SUFFIXES, Unusable, decode, squared
 
-READER_VERSION = 1  # raise whenever the same files give other pictures or captions than before: caches are made anew
+READER_VERSION = 2  # raise whenever the same files give other pictures or captions than before: caches are made anew
 FITS = ("crop", "pad", "squash")
 ABOUT = "about.json"  # written by pack(): name, mirrorable, credits
 

@@ -1,6 +1,7 @@
 """What the numbers of a picture file mean: colour spaces (ICC profiles) and grey values of more than 8 bits."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -54,15 +55,13 @@ def eight_bit(values: np.ndarray) -> np.ndarray:
 # Colour spaces
 
 
-def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Colours of another colour space (Display P3, Adobe RGB, printers' CMYK) as sRGB; a broken profile is ignored."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _is_srgb(source):
-            return picture
-        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or picture
-    except _PROFILE_ERRORS:
-        return picture
+def cmyk_to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]:
+    """Printers' colours as RGB, and whether the profile could be used. Without one they are but an estimate."""
+    if profile:
+        with suppress(*_PROFILE_ERRORS):
+            printer, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(picture, printer, srgb, outputMode="RGB"), True
+    return picture.convert("RGB"), False
 
 
 def lab_to_srgb(picture: Image.Image) -> Image.Image:
@@ -79,18 +78,18 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
 class ColourSpace:
     """The colour space of a picture's 8-bit values, to sRGB and back.
 
-    A profile that can only be read from, as some cameras' and scanners', is left alone: its values pass as they are in
-    both directions, so that what comes back still fits the rest of the picture.
-
     Args:
         profile: its ICC profile, for RGB or grey; None is sRGB.
         grey: whether the picture has one value a pixel instead of three.
+        returns: whether colours are to come back. A profile that can only be read from, as some cameras' and scanners',
+            is then left alone: its values pass as they are in both directions, so that what comes back still fits the
+            rest of the picture.
 
     Raises:
         ValueError: the profile is broken or for another kind of picture.
     """
 
-    def __init__(self, profile: bytes | None, grey: bool) -> None:
+    def __init__(self, profile: bytes | None, grey: bool, returns: bool = True) -> None:
         self._grey = grey
         self._there = self._back = None
         self._mode = "RGB"  # of a grey picture too, where the profile is for RGB: many grey JPEGs carry one
@@ -104,33 +103,30 @@ class ColourSpace:
             if _is_srgb(space):
                 return
             self._mode = "L" if kind == "GRAY" else "RGB"
-            there = ImageCms.buildTransform(space, srgb, self._mode, "RGB", _INTENT)
+            self._there = ImageCms.buildTransform(space, srgb, self._mode, "RGB", _INTENT)
         except _PROFILE_ERRORS as error:
             raise ValueError("This colour profile is broken or for another kind of picture.") from error
+        if not returns:
+            return
         try:
             self._back = ImageCms.buildTransform(srgb, space, "RGB", self._mode, _INTENT)
-            self._there = there
         except _PROFILE_ERRORS:
-            self._mode = "RGB"
+            self._there, self._mode = None, "RGB"
 
     @property
     def is_srgb(self) -> bool:
         """Whether values pass as they are."""
         return self._there is None
 
-    def to_srgb(self, values: np.ndarray) -> np.ndarray:
-        """uint8 [H, W] (grey) or [H, W, 3] to sRGB uint8 [H, W, 3]."""
-        if self._grey and self._mode == "RGB":
-            values = np.repeat(values[..., None], 3, axis=-1)
-        return _transformed(values, self._there)
+    def to_srgb(self, picture: Image.Image) -> Image.Image:
+        """A picture of mode L (grey) or RGB as sRGB; the same one, if it is that."""
+        picture = picture if picture.mode == self._mode else picture.convert(self._mode)
+        return ImageCms.applyTransform(picture, self._there) if self._there else picture
 
     def from_srgb(self, rgb: np.ndarray) -> np.ndarray:
         """sRGB uint8 [H, W, 3] to uint8 [H, W] (grey, by luma) or [H, W, 3]: the inverse of `to_srgb`."""
-        values = _transformed(rgb, self._back)
-        return np.asarray(Image.fromarray(values).convert("L")) if self._grey and self._mode == "RGB" else values
-
-
-def _transformed(values: np.ndarray, transform: ImageCms.ImageCmsTransform | None) -> np.ndarray:
-    if transform is None:
-        return values
-    return np.asarray(ImageCms.applyTransform(Image.fromarray(np.ascontiguousarray(values)), transform))
+        if self.is_srgb and not self._grey:
+            return rgb
+        picture = Image.fromarray(np.ascontiguousarray(rgb))
+        picture = ImageCms.applyTransform(picture, self._back) if self._back else picture
+        return np.asarray(picture.convert("L") if self._grey else picture)

@@ -1,4 +1,4 @@
-"""One picture file, of whatever kind, to one square of sRGB pixels."""
+"""A picture file, of whatever kind, as upright sRGB pixels: the one way to them for all who read pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sd_core.errors import PictureError
-from sd_core.pictures.color import DEEP_MODES, deep_values, eight_bit, lab_to_srgb, to_srgb
+from sd_core.pictures.color import DEEP_MODES, ColourSpace, cmyk_to_srgb, deep_values, eight_bit, lab_to_srgb
 
 MAX_PIXELS = 40_000_000  # of an uploaded picture: 160 MB once decoded
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what people have; others' decoders stay closed
@@ -23,17 +23,82 @@ NO_PICTURE = (
 )
 _TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} million pixels are allowed."
 
+# Of a picture to learn from.
+DATA_PIXELS = 100_000_000  # 3 bytes each in memory, for each thread
+DATA_FORMATS = (*FORMATS, "JPEG2000", "PPM", "TGA", "ICO")  # named: Pillow also knows some that run programs (EPS)
 SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .ppm .pgm .pbm .pnm .tga .ico".split()
 )
-# Named, because Pillow also knows formats that run other programs (EPS) or fetch more than a picture.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
-MIN_SIDE = 8  # pixels; less is an icon or a tracking dot, not a picture to learn from
-MAX_TRAINING_PIXELS = 100_000_000  # of one to learn from: 3 bytes a pixel in memory, for each thread
+MIN_SIDE = 8  # pixels; on less there is nothing to learn from, and nothing to go by in repairing
+
+GREY_MODES = ("1", "L", "LA", "La")
 
 
-class Unusable(ValueError):
-    """A file that does not become a picture; the message is a plain phrase saying why."""
+class Unusable(Exception):
+    """A file that does not become a picture to learn from; the message is a plain phrase saying why."""
+
+
+def _opened_as(formats: tuple[str, ...], file: Path | str | io.BytesIO) -> Image.Image:
+    """A picture of one of these formats, not decoded yet."""
+    Image.init()  # or Pillow fails on formats it has not met yet
+    return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+
+
+# What a file's values mean
+
+
+def turn_upright(picture: Image.Image) -> None:
+    """Decodes a picture and turns it as its EXIF orientation says."""
+    picture.load()
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except Exception:  # Pillow raises SyntaxError and others at a broken EXIF block, which says nothing of the pixels
+        pass
+
+
+def plain_mode(picture: Image.Image) -> tuple[Image.Image, bytes | None, list[str]]:
+    """A picture of 8 bits a value as L, LA, RGB or RGBA.
+
+    Returns:
+        It, the profile of its colours then (None is sRGB), and what there is to say about it, as keys of
+        `original.NOTES`.
+    """
+    mode, profile = picture.mode, picture.info.get("icc_profile") or None
+    if mode == "CMYK":
+        converted, used = cmyk_to_srgb(picture, profile)
+        return converted, None, ["cmyk", "profile_ignored"] if profile and not used else ["cmyk"]
+    if mode == "LAB":
+        return lab_to_srgb(picture), None, ["other_colours"]
+    plain = ("L" if mode in GREY_MODES else "RGB") + ("A" if picture.has_transparency_data else "")
+    said = {"1": ["one_bit"], "P": ["palette"], "PA": ["palette"], "YCbCr": ["other_colours"], "HSV": ["other_colours"]}
+    return picture if mode == plain else picture.convert(plain), profile, said.get(mode, [])
+
+
+def as_srgb(picture: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as RGB in sRGB, on white where it is transparent.
+
+    A profile that is broken or made for another kind of picture is passed over.
+    """
+    if picture.mode in DEEP_MODES:
+        profile = picture.info.get("icc_profile") or None
+        picture = Image.fromarray(eight_bit(deep_values(picture)))
+    else:
+        picture, profile, _ = plain_mode(picture)
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    colours = picture.convert(picture.mode[:-1]) if alpha else picture
+    grey = colours.mode == "L"
+    try:
+        space = ColourSpace(profile, grey, returns=False)
+    except ValueError:
+        space = ColourSpace(None, grey)
+    colours = space.to_srgb(colours)
+    if alpha:
+        colours.putalpha(alpha)
+        colours = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    return colours
+
+
+# Pictures to learn from
 
 
 def decode(data: bytes, resolution: int) -> Image.Image:
@@ -43,17 +108,18 @@ def decode(data: bytes, resolution: int) -> Image.Image:
     Raises Unusable.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            if picture.width * picture.height > MAX_TRAINING_PIXELS:
-                raise Unusable(f"larger than {MAX_TRAINING_PIXELS // 1_000_000} megapixels")
+        with _opened_as(DATA_FORMATS, io.BytesIO(data)) as picture:
+            if picture.width * picture.height > DATA_PIXELS:
+                raise Unusable(f"larger than {DATA_PIXELS // 1_000_000} megapixels")
             if min(picture.size) < MIN_SIDE:
                 raise Unusable(f"smaller than {MIN_SIDE} pixels")
             picture.draft(None, (2 * resolution, 2 * resolution))
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            turn_upright(picture)
+            return as_srgb(picture)
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(f"larger than {MAX_TRAINING_PIXELS // 1_000_000} megapixels") from error
+        raise Unusable(f"larger than {DATA_PIXELS // 1_000_000} megapixels") from error
     except Exception as error:  # decoders raise whatever comes to their mind at broken files
         raise Unusable("not readable as a picture") from error
 
@@ -70,18 +136,7 @@ def squared(picture: Image.Image, resolution: int, fit: str) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in DEEP_MODES:
-        return Image.fromarray(eight_bit(deep_values(picture))).convert("RGB")
-    if picture.mode == "LAB":
-        return lab_to_srgb(picture)
-    profile = picture.info.get("icc_profile")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    if profile and picture.mode in ("RGB", "CMYK"):
-        picture = to_srgb(picture, profile)
-    return picture.convert("RGB")
+# Uploads
 
 
 @contextmanager
@@ -92,8 +147,7 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
         PictureError: opening it, or anything done with it inside the `with`, failed.
     """
     try:
-        Image.init()  # or Pillow fails on formats it has not met yet
-        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
+        with _opened_as(FORMATS, path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise PictureError(_TOO_LARGE)
             yield picture
@@ -106,14 +160,14 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
 
 
 def open_picture(path: Path | str) -> Image.Image:
-    """Reads an uploaded picture as RGB: turned upright as its EXIF says, and laid on white where it is transparent.
+    """Reads an uploaded picture as upright RGB in sRGB, laid on white where it is transparent.
 
     Raises:
         PictureError: it is damaged, too large or no picture.
     """
     with opened(path) as picture:
-        picture.load()
-        return _as_rgb(ImageOps.exif_transpose(picture))
+        turn_upright(picture)
+        return as_srgb(picture)
 
 
 def is_shown_by_browsers(path: Path | str) -> bool:
@@ -122,17 +176,6 @@ def is_shown_by_browsers(path: Path | str) -> bool:
         return picture.format not in UNSHOWN
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in DEEP_MODES:
-        picture = Image.fromarray(eight_bit(deep_values(picture)))
-    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
-
-
 def fit_picture(picture: Image.Image, resolution: int) -> Tensor:
     """The centre of an RGB picture as uint8 [R, R, 3], resized with antialiasing."""
-    fitted = ImageOps.fit(picture, (resolution, resolution), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(fitted))
+    return torch.from_numpy(squared(picture, resolution, "crop").copy())

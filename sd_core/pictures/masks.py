@@ -7,8 +7,8 @@ from PIL import Image
 
 from sd_core.errors import PictureError
 from sd_core.pictures.color import DEEP_MODES, deep_values, eight_bit
-from sd_core.pictures.decoding import opened
-from sd_core.pictures.original import Original, _turn_upright
+from sd_core.pictures.decoding import opened, turn_upright
+from sd_core.pictures.original import Original
 
 MARKED_SIDE = 1024  # pixels of the longer side of the copy that is marked: a browser sends all of it several times
 
@@ -86,7 +86,7 @@ def read_mask(path: Path | str, size: tuple[int, int]) -> np.ndarray:
         PictureError: it has another size, or is damaged or no picture.
     """
     with opened(path) as picture:
-        _turn_upright(picture)
+        turn_upright(picture)
         if picture.size != tuple(size):
             raise PictureError(
                 f"The mask has {picture.width}×{picture.height} pixels and the picture {size[0]}×{size[1]}; "

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sd_core.errors import PictureError
-from sd_core.pictures.color import DEEP_MODES, ROWS, ColourSpace, deep_values, eight_bit, lab_to_srgb, to_srgb
-from sd_core.pictures.decoding import opened
+from sd_core.pictures.color import DEEP_MODES, ROWS, ColourSpace, deep_values, eight_bit
+from sd_core.pictures.decoding import MIN_SIDE, opened, plain_mode, turn_upright
 
-MIN_SIDE = 8  # pixels; on less there is nothing to go by
 COMPRESSION = 2  # of a PNG: a sixth of the time of 6, which is 10 to 15% smaller
 OPAQUE = 255
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
@@ -134,7 +133,10 @@ class Original:
         return {1: pixels, 2: pixels[..., 0], 3: pixels, 4: pixels[..., :3]}[self._channels]
 
     def _seen(self, pixels: np.ndarray, space: ColourSpace) -> np.ndarray:
-        return space.to_srgb(eight_bit(self._colours(pixels)))
+        values = eight_bit(self._colours(pixels))
+        if space.is_srgb and values.ndim == 3:
+            return values
+        return np.asarray(space.to_srgb(Image.fromarray(np.ascontiguousarray(values))))
 
     def _canvas(self, width: int, height: int) -> np.ndarray:
         """Pixels of another size which have the alpha, resized, and no colours yet."""
@@ -223,7 +225,7 @@ def open_original(path: Path | str) -> Original:
                 f"This picture has {picture.width}×{picture.height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed."
             )
         reduced = any(";16" in str(tile.args) for tile in picture.tile)  # as stored; known only before loading
-        _turn_upright(picture)
+        turn_upright(picture)
         original = to_original(picture)
         notes = list(original.notes)
         if reduced and original.pixels.dtype == np.uint8:
@@ -242,7 +244,7 @@ def to_original(picture: Image.Image) -> Original:
             notes.append("sixteen_bit_grey" if picture.mode.startswith("I;") else "deep_grey")
             transparent_value = picture.info.get("transparency")
     else:
-        picture, profile, notes = _storable(picture, profile)
+        picture, profile, notes = plain_mode(picture)
         pixels = _array(picture)
     try:
         ColourSpace(profile, grey=pixels.ndim == 2 or pixels.shape[2] == 2)
@@ -250,22 +252,6 @@ def to_original(picture: Image.Image) -> Original:
         profile = None
         notes.append("profile_ignored")
     return Original(pixels, profile, tuple(notes), transparent_value)
-
-
-def _storable(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None, list[str]]:
-    """A picture as L, LA, RGB or RGBA, the profile of its colours then, and what there is to say about it."""
-    mode = picture.mode
-    if mode == "CMYK":
-        converted = to_srgb(picture, profile) if profile else picture
-        ignored = profile and converted.mode == "CMYK"
-        return converted.convert("RGB"), None, ["cmyk", "profile_ignored"] if ignored else ["cmyk"]
-    if mode == "LAB":
-        return lab_to_srgb(picture), None, ["other_colours"]
-    stored = "L" if mode in ("1", "L", "LA", "La") else "RGB"
-    if picture.has_transparency_data:
-        stored += "A"
-    said = {"1": ["one_bit"], "P": ["palette"], "PA": ["palette"], "YCbCr": ["other_colours"], "HSV": ["other_colours"]}
-    return picture if mode == stored else picture.convert(stored), profile, said.get(mode, [])
 
 
 def _array(picture: Image.Image) -> np.ndarray:
@@ -281,21 +267,9 @@ def _rows(picture: Image.Image, top: int) -> np.ndarray:
     return np.asarray(picture.crop((0, top, picture.width, min(top + ROWS, picture.height))))
 
 
-def _turn_upright(picture: Image.Image) -> None:
-    """Turns a picture as its EXIF orientation says."""
-    picture.load()
-    try:
-        ImageOps.exif_transpose(picture, in_place=True)
-    except Exception:  # Pillow raises SyntaxError and others at a broken EXIF block, which says nothing of the pixels
-        pass
-
-
 def _has_more(picture: Image.Image) -> bool:
     """Whether the file holds further frames or pages. (A phone's MPO does not count: its others are not for people.)"""
     try:
         return picture.format != "MPO" and getattr(picture, "is_animated", False)
     except Exception:  # it looks for the second frame, which may be damaged
         return False
-
-
-# Masks

@@ -20,12 +20,6 @@ HEAT = np.array([[0, 0, 4], [101, 21, 110], [212, 72, 66], [250, 193, 39], [252,
 FULL_HEAT = 48.0  # disagreement on the scale 0-255 that is shown as bright as can be
 
 
-# Masks
-
-
-# Pictures
-
-
 def proxy(original: Original, longest: int | None = None) -> Image.Image:
     """The copy of a picture, sRGB, with alpha where it has some: at `proxy_size`, or reduced to `longest` a side."""
     image = Image.fromarray(original.rgb())

@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from sd_core.data.captions import side_by_side
 from sd_core.data.characters.draw import STYLES
 from sd_core.data.folder import FITS
 from sd_core.data.preview import Preview, preview, preview_pairs
@@ -161,15 +162,11 @@ def staged(paths: list[str] | None, limits: Limits, visitor: gr.Request | None) 
         return zips[0]
     folder = SESSIONS.of(visitor).new_folder() / "pictures"
     folder.mkdir()
-    for path in found:
-        target, number = folder / path.name, 1
-        while target.exists():
-            number += 1
-            target = folder / f"{path.stem} ({number}){path.suffix}"
+    for path, name in side_by_side(found).items():
         try:
-            os.link(path, target)  # the same pictures are staged again at every change of how they are looked at
+            os.link(path, folder / name)  # the same pictures are staged again at every change of how they are looked at
         except OSError:  # another disk, or one without links
-            shutil.copyfile(path, target)
+            shutil.copyfile(path, folder / name)
     return folder
 
 

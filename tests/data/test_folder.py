@@ -208,7 +208,7 @@ def test_shrinking_averages_instead_of_dropping_pixels(tmp_path):
 
 
 def test_unusable_pictures_are_skipped_with_a_reason(opened, monkeypatch):
-    monkeypatch.setattr(decoding, "MAX_TRAINING_PIXELS", 2_000_000)
+    monkeypatch.setattr(decoding, "DATA_PIXELS", 2_000_000)
     contents = {
         "a.png": picture(1),
         "broken.png": picture(2)[:100],

@@ -1,6 +1,7 @@
 """The Train tab: the run that its settings make, and what it shows of one."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,6 +294,49 @@ def test_files_named_as_a_copy_would_be_are_kept_too(tmp_path):
         Image.new("RGB", (40, 20), (80 * i, 0, 0)).save(folder / name)
         paths.append(str(folder / name))
     assert len(list(staged(paths, Limits(), None).iterdir())) == 3
+
+
+def uploaded(folder: Path, files: list[str]) -> list[str]:
+    """Files as Gradio hands them over, each in a folder of its own. Colours and captions say where a file was before:
+    x is red, y is blue."""
+    paths = []
+    for i, (before, name) in enumerate(file.split("/") for file in files):
+        path = folder / str(i) / name
+        path.parent.mkdir()
+        if path.suffix == ".txt":
+            path.write_text(f"of {before}")
+        else:
+            Image.new("RGB", (16, 16), {"x": "red", "y": "blue"}[before]).save(path)
+        paths.append(str(path))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("files", "red", "blue"),
+    [
+        (["x/a.png", "x/a.txt", "y/a.png", "y/a.txt"], "of x", "of y"),
+        (["x/a.txt", "x/a.png", "y/a.txt", "y/a.png"], "of x", "of y"),
+        (["x/a.png", "y/a.png", "x/a.txt", "y/a.txt"], "of x", "of y"),
+        (["x/a.png", "y/a.png", "y/a.txt"], "", ""),  # nobody knows whose it is, and a wrong caption is worse than none
+        (["x/a.png", "x/a.txt", "y/a (2).png", "y/a (2).txt"], "of x", "of y"),
+        (["x/a.png", "y/a.webp", "x/a.txt"], "of x", "of x"),  # one name, as in one folder
+    ],
+)
+def test_pictures_of_one_name_get_no_caption_of_one_another(tmp_path, files, red, blue):
+    found = preview(staged(uploaded(tmp_path, files), Limits(), None), 16)
+    assert dict(zip(["red" if e[0, 0, 0] > 200 else "blue" for e in found.examples], found.captions, strict=True)) == {
+        "red": red,
+        "blue": blue,
+    }
+
+
+def test_a_caption_goes_with_the_picture_in_its_folder(tmp_path):
+    for name, colour in (("x", "red"), ("y", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16), colour).save(tmp_path / name / "a.png")
+    (tmp_path / "y/a.txt").write_text("of y")
+    found = preview(staged([str(tmp_path / file) for file in ("x/a.png", "y/a.png", "y/a.txt")], Limits(), None), 16)
+    assert [found.captions[int(np.argmax(found.examples[:, 0, 0, channel]))] for channel in (0, 2)] == ["", "of y"]
 
 
 def test_looking_again_takes_no_more_of_the_disk(uploads):
