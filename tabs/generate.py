@@ -25,6 +25,7 @@ from tabs.errors import plain_error, told
 from tabs.png_settings import build_png_settings
 from tabs.sessions import SESSIONS, Batch
 from tabs.status import Status
+from tabs.streaming import lasting
 from tabs.words import T, say
 
 ANIMATION_WIDTH = 384
@@ -110,9 +111,11 @@ def build(shelf: Shelf) -> GenerateTab:
             yield busy(False) | {result.status: Status(request).ready()}
             raise plain_error(error, request) from error
 
+    @lasting
     def on_generate(request: gr.Request, *values):
         yield from run(Values(*values), request)
 
+    @lasting
     def on_variations(request: gr.Request, *values):
         session = SESSIONS.of(request)
         if session.batch is None:
@@ -127,6 +130,7 @@ def build(shelf: Shelf) -> GenerateTab:
         kept |= {"seed": seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0])}
         yield from run(Values(before.model, *values[1:]), request, **kept)
 
+    @lasting
     def on_walk(request: gr.Request, *values):
         *settings, from_seed, to_seed, frames = values
         walk = Walk(whole(to_seed or 0), whole(frames))

@@ -28,6 +28,7 @@ from tabs.repairing import Repaired, Wanted, repair
 from tabs.restore_api import build_api
 from tabs.sessions import SESSIONS
 from tabs.status import Status, note
+from tabs.streaming import lasting
 from tabs.words import T, add_words, say
 
 QUIET = dict(show_progress="hidden", api_visibility="private")
@@ -163,6 +164,7 @@ def build(shelf: Shelf, tab: gr.Tab) -> RestoreTab:
         mine = examples()[event.index].made
         return str(mine.picture), made | {digest(mine.picture): mine}
 
+    @lasting
     def on_restore(current, made: dict, editor, exact, request: gr.Request, *values) -> Iterator[dict]:
         try:
             wanted = asked(Chosen(*values), current, editor, exact, made, request)

@@ -87,6 +87,12 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     context.close()
 
 
+def told_at_once(page: Page) -> None:
+    """From now on the page is told of a job only when that is over, and then of everything in one piece: as behind a
+    proxy that collects an answer before it hands it on, and, message by message, on a machine that is busy."""
+    page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch(timeout=0)))
+
+
 def download(page: Page, element: str) -> bytes:
     """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
     repeated as a person would."""
