@@ -10,10 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+import gradio as gr
 import torch
 
+P = ParamSpec("P")
 T = TypeVar("T")
 POLL_SECONDS = 0.25  # how often a waiting page comes up for air: Gradio can close its generator only then
 
@@ -147,3 +150,24 @@ class Stream:
                 raise self._error
         finally:
             self.stop()
+
+
+def lasting(handler: Callable[P, Iterator[dict]]) -> Callable[P, Iterator[dict]]:
+    """Makes each item of a page's handler repeat how the ones before it changed components, as in
+    `{button: gr.Button(visible=False)}`.
+
+    Gradio sends of an item only what differs from the one before, and the page works that into the one before even if
+    it has yet to show it: what an item leaves out, a slow page never sees. Plain values it does not change in this way,
+    and to repeat them would undo what a person chose meanwhile.
+    """
+
+    @wraps(handler)
+    def repeating(*args: P.args, **kwargs: P.kwargs) -> Iterator[dict]:
+        said = {}
+        with closing(handler(*args, **kwargs)) as items:
+            for item in items:
+                said |= item
+                yield said
+                said = {part: change for part, change in said.items() if isinstance(change, gr.blocks.Block)}
+
+    return repeating

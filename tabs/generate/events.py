@@ -12,6 +12,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import enlarged, grid, save_animation
 from tabs.common.errors import plain_error, told
 from tabs.common.forms import picked, whole
+from tabs.common.jobs import lasting
 from tabs.common.progress import Status
 from tabs.common.sessions import SESSIONS, Batch
 from tabs.common.words import say
@@ -56,9 +57,11 @@ class GenerateTab:
         buttons = [self.go, self.stop, self.actions.variations, self.walk.go]
         return [*vars(self.result).values(), self.controls.seed, *buttons]
 
+    @lasting
     def on_generate(self, values: dict, request: gr.Request) -> Iterator[dict]:
         yield from self._draw(self.controls.chosen(values), request)
 
+    @lasting
     def on_variations(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Draws variations of the picture chosen last, with the model and the settings that it was made with."""
         session, settings = SESSIONS.of(request), self.controls.chosen(values)
@@ -74,6 +77,7 @@ class GenerateTab:
         }
         yield from self._draw(replace(settings, model=before.model), request, **kept)
 
+    @lasting
     def on_walk(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Walks, and then shows the frames in a row and one after the other."""
         box = self.walk

@@ -15,6 +15,7 @@ from sd_core.pictures.original import Original, open_original
 from sd_core.pictures.previews import proxy
 from tabs.common.errors import plain_error, told
 from tabs.common.forms import kept, picked, whole
+from tabs.common.jobs import lasting
 from tabs.common.progress import Status, note
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import say
@@ -130,6 +131,7 @@ class RestoreTab:
         words = note(say(request, "marked_known"))
         return {self.go: gr.Button(interactive=True), self.marking.editor: marks, self.marking.note: words}
 
+    @lasting
     def on_restore(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Repairs the picture. `values` are those of the components by `inputs`."""
         try:

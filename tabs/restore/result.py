@@ -106,7 +106,7 @@ def update(parts: Comparing, shown: Shown, request: gr.Request) -> dict:
     """What changes on the page: the preview while it works, and its place taken by the comparison at the end."""
     changes: dict = {parts.status: shown.status}
     if shown.preview is not None:
-        changes[parts.preview] = str(shown.preview)
+        changes[parts.preview] = gr.Image(str(shown.preview), visible=True)
     if shown.repaired:
         changes |= finished(parts, shown.repaired, 0, request)
     return changes

@@ -89,7 +89,7 @@ class ModelExport:
         except (ValueError, OSError) as error:
             raise plain_error(error, visitor) from error
         yield gr.DownloadButton(visible=True)  # a button that is still hidden when it gets its file never hears of it
-        yield gr.DownloadButton(value=packed)
+        yield gr.DownloadButton(value=packed, visible=True)  # a slow page may see only this one, see `lasting`
 
     def on_push(self, name: str, repository: str, token: str, private: bool, visitor: gr.Request):
         """The token is used here and nowhere kept: not by the page, not in a message."""

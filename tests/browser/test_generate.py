@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import download
+from serving import download, told_at_once
 
 from sd_core.generation.infotext import Parameters
 
@@ -48,6 +48,14 @@ def test_a_prompt_becomes_pictures_while_one_watches(page: Page):
     draw(page)
     assert page.evaluate("window.previews.size") >= 3, "the grid sharpens step by step"
     assert "Done" in page.locator("#status").inner_text()
+
+
+def test_pictures_are_shown_if_all_that_is_told_of_them_comes_at_once(page: Page):
+    told_at_once(page)
+    draw(page, count=2)
+    expect(page.locator("#status")).to_contain_text("Done")
+    assert Image.open(io.BytesIO(download(page, "download-one"))).size == (64, 64)
+    expect(page.locator("#step-slider")).to_be_visible()
 
 
 def test_the_step_slider_walks_back_to_the_noise(page: Page):

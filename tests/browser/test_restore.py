@@ -12,7 +12,7 @@ import torch
 from colour_profiles import ADOBE_RGB, rgb_profile
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import ROOT, download, serve
+from serving import ROOT, download, serve, told_at_once
 
 from sd_core.models import checkpoint
 from sd_core.pictures.masks import save_mask
@@ -177,6 +177,16 @@ def test_a_tiff_is_shown_as_a_copy_and_comes_back_with_its_own_pixels(tab: Page,
     mask, after = mask_of(tab), np.asarray(result)
     assert after.shape == pixels.shape and result.info["icc_profile"] == PROFILE
     assert (after[~mask] == pixels[~mask]).all() and (after[mask] != pixels[mask]).any()
+
+
+def test_a_repair_is_shown_if_all_that_is_told_of_it_comes_at_once(tab: Page, tmp_path):
+    Image.fromarray(np.full((96, 128, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    opened(tab, tmp_path / "grey.png")
+    stroke(tab)
+    told_at_once(tab)
+    assert restored(tab).size == (128, 96)
+    expect(tab.locator("#restore-status")).to_contain_text("Done")
+    expect(tab.locator("#restore-preview")).to_be_hidden()
 
 
 def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_path):

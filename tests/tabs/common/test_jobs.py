@@ -1,9 +1,10 @@
 import threading
 import time
 
+import gradio as gr
 import pytest
 
-from tabs.common.jobs import Line, Stream, Waiting, line_for
+from tabs.common.jobs import Line, Stream, Waiting, lasting, line_for
 
 PATIENCE = 20  # seconds, for a busy machine
 
@@ -163,3 +164,20 @@ def test_no_thread_is_left_behind():
 
 def test_each_device_has_one_line():
     assert line_for("cpu") is line_for("cpu") and line_for("cuda:0") is not line_for("cpu")
+
+
+def test_what_a_handler_did_to_a_component_is_repeated_and_what_it_put_there_is_not():
+    with gr.Blocks():
+        button, number = gr.Button(), gr.Number()
+    hidden, shown = gr.Button(visible=False), gr.Button(visible=True)
+
+    @lasting
+    def handler():
+        yield {button: hidden, number: 3}
+        yield {}
+        yield {button: shown}
+        yield {number: 4}
+
+    first, *later = handler()
+    assert first == {button: hidden, number: 3}
+    assert later == [{button: hidden}, {button: shown}, {button: shown, number: 4}]
