@@ -166,9 +166,12 @@ class Denoiser(nn.Module):
         context = self.text(tokens.to(self.device), mask.to(self.device))
         return context[torch.tensor([unique.index(p) for p in prompts], device=self.device)]
 
-    def given(self, prompts: Sequence[str]) -> D:
-        """A `D` for these prompts, one per picture."""
-        context = self.encode(prompts)
+    def given(self, conditioning: Sequence[str] | Conditioning, views: int = 1) -> D:
+        """A `D` for what the model is conditioned on: a generator's prompts, one per picture, or what a restorer is
+        told of damaged pictures. `views` as for `restored`."""
+        if isinstance(conditioning, Conditioning):
+            return lambda x, sigma: self.restored(x, sigma, conditioning, views)[0]
+        context = self.encode(conditioning)
         return lambda x, sigma: self(x, sigma, context)
 
     def parameter_count(self) -> int:

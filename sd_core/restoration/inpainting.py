@@ -65,8 +65,7 @@ def fill(
         return torch.stack([torch.randn(3, side, side, generator=g) for g in generators]).to(model.device)
 
     with torch.inference_mode(), inference_autocast(model.device):
-        known = (~mask)[None, None].to(model.device, torch.float32)
-        y = to_float(picture)[None].to(model.device) * known
+        known, y = (~mask).to(model.device), to_float(picture).to(model.device)
         denoiser = Consistent(model.given([prompt] * candidates), KnownPixels(known), y)
     sigmas = karras_sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)

@@ -7,8 +7,10 @@ arXiv:2111.05826).
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,9 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core.device import inference_autocast
+from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.noise import SIGMA_MAX
+from sd_core.diffusion.sampling import D, euler
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.diffusion.tiling import Window, touching, windows
+from sd_core.diffusion.tiling import TILE, Span, Tiled, Window, around, islands, touching, windows
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.decoding import MAX_PIXELS
@@ -32,6 +36,9 @@ WALK_TO = 0.01  # as low as restorers learn, see `objectives.restoration.LEAST_S
 # An answer of one step is the mean of so many of the denoiser's `VIEWS`, up to so many pixels in the windows that are
 # to be repaired: 512×512 is to take less than a second on two CPU cores.
 VIEWED = ((4, 200_000), (2, 1_000_000))
+# Up to so many pixels a walk keeps its numbers in float32; of more, in float16: the three copies of 40 megapixels that
+# it needs take 0.7 GB.
+EXACT_PIXELS = 4_000_000
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 
 
@@ -102,16 +109,23 @@ def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> It
     """The same as `restore`, by one network in one go."""
     source = enlarged(picture, request.upscale)
     mask = _resized(request.mask, source.shape[:2])
-    afar = None if mask is None else seen_from_afar(source, mask)
+    damaged = _Damaged(source, mask, None if mask is None else seen_from_afar(source, mask), request)
     places = _places(picture.shape[:2], request)
+    ask = partial(_asked, network, _views(places, request.steps))
+    # In one step no window looks at what becomes of another.
+    together = [[place] for place in places] if request.steps == 1 else islands(places)
     finished: list[Tensor] = []
     index, count = 0, _count(places, request)
     for number in range(answers(request.candidates, request.steps)):
-        walk = _Walk(network, source, mask, afar, places, request, request.seed + number)
-        for preview in walk.run():
-            index += 1
-            yield Restoring(index, count, preview, tuple(finished))
-        finished.append(walk.picture)
+        answer, generator = source.clone(), torch.Generator().manual_seed(request.seed + number)
+        for island in together:
+            span = around(island)
+            here, part = answer[span], damaged.cropped(span)
+            for window, denoised in _walked(ask, part, [place.within(span) for place in island], generator):
+                here[window.inner] = part.cropped(window.inner).repaired(denoised)
+                index += 1
+                yield Restoring(index, count, _reduced(answer), tuple(finished))
+        finished.append(answer)
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
 
@@ -171,89 +185,92 @@ def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:
     return F.interpolate(mask[None, None].float(), tuple(size))[0, 0] > 0
 
 
-class _Walk:
-    """One candidate on its way. Only the windows in `places` are computed; the rest of the picture stays as it is."""
+@dataclass(frozen=True)
+class _Damaged:
+    """A damaged picture.
 
-    def __init__(
-        self,
-        model: Denoiser,
-        source: Tensor,
-        mask: Tensor | None,
-        afar: Tensor | None,
-        places: Sequence[Window],
-        request: RestoreRequest,
-        seed: int,
-    ):
-        self.model, self.source, self.mask, self.afar = model, source, mask, afar
-        self.places, self.request = places, request
-        self.picture = source.clone()  # the answer so far
-        self.generator = torch.Generator().manual_seed(seed)
-        self.views = _views(places, request.steps)
-        # The walk's own numbers, as large as what is computed; one step needs none.
-        self.top, self.left, self.height, self.width = _box(places)
+    Attributes:
+        source: uint8 [H, W, 3].
+        mask: bool [H, W], where it is lost; None where nobody says.
+        afar: see `seen_from_afar`.
+        request: what else is to be done, and how.
+    """
 
-    def run(self) -> Iterator[Tensor]:
-        """A preview after each window of each step.
+    source: Tensor
+    mask: Tensor | None
+    afar: Tensor | None
+    request: RestoreRequest
 
-        Each step is Euler's (DDIM): x = D + sigma' / sigma (x - D). At first x is D plus noise: at
-        `SIGMA_MAX` the noise is all there is. Kept is how far x is from the source: what is not repaired is known, and
-        its D is the source.
-        """
-        sigmas = walk_sigmas(self.request.steps).tolist()
-        away = None
-        for sigma, following in zip(sigmas, sigmas[1:], strict=False):
-            kept = 0.0 if away is None else following / sigma
-            if not following:
-                after = None
-            elif away is None:
-                after = torch.randn(3, self.height, self.width, generator=self.generator).mul_(following)
-            else:
-                after = kept * away
-            for window in self.places:
-                looked_at = None if away is None else away[(slice(None), *self._inside(window.outer))]
-                denoised = self._denoised(looked_at, sigma, window)
-                self._keep(denoised, window)
-                if after is not None:
-                    repaired_by = denoised - to_float(self.source[window.inner])
-                    after[(slice(None), *self._inside(window.inner))] += (1 - kept) * repaired_by
-                yield _reduced(self.picture)
-            away = after
-
-    def _inside(self, span: tuple[slice, slice]) -> tuple[slice, slice]:
-        """The same place, in the walk's own numbers."""
-        rows, columns = span
-        return (
-            slice(rows.start - self.top, rows.stop - self.top),
-            slice(columns.start - self.left, columns.stop - self.left),
+    def cropped(self, span: Span) -> "_Damaged":
+        """A part of it. It shares memory with the whole."""
+        mask = None if self.mask is None else self.mask[span]
+        cells = tuple(slice(s.start // CELL, -(-s.stop // CELL)) for s in span)
+        return replace(
+            self, source=self.source[span], mask=mask, afar=None if self.afar is None else self.afar[(..., *cells)]
         )
 
-    def _denoised(self, away: Tensor | None, sigma: float, window: Window) -> Tensor:
-        """D [3, h, w] on the CPU for a window's inner part. `away` is how far x [3, H, W] is from the source in its
-        outer part."""
-        device = self.model.device
-        damaged = to_float(self.source[window.outer])[None].to(device)
-        mask = None if self.mask is None else self.mask[window.outer][None, None].to(device)
-        afar = None if self.afar is None else self._afar(window).to(device)
-        conditioning = Conditioning.of(damaged, mask, self.request.level, afar)
-        with torch.inference_mode(), inference_autocast(device):
-            if away is None:
-                denoised, _ = self.model.at_once(conditioning, self.views)
-            else:
-                denoised, _ = self.model.restored(damaged + away.to(device), torch.tensor(sigma), conditioning)
-        return denoised[0][(slice(None), *window.inside)].float().cpu()
+    def conditioning(self, device: torch.device) -> Conditioning:
+        mask = None if self.mask is None else self.mask[None, None].to(device)
+        afar = None if self.afar is None else self.afar[None].to(device)
+        return Conditioning.of(to_float(self.source)[None].to(device), mask, self.request.level, afar)
 
-    def _afar(self, window: Window) -> Tensor:
-        rows, columns = (slice(span.start // CELL, -(-span.stop // CELL)) for span in window.outer)
-        return self.afar[None, :, rows, columns]
-
-    def _keep(self, denoised: Tensor, window: Window) -> None:
-        """Writes an answer into the picture, as far as it was asked for."""
-        answer = self.source[window.inner]
+    def repaired(self, denoised: Tensor) -> Tensor:
+        """uint8 [H, W, 3]: as much of a guess [1, 3, H, W] as was asked for."""
+        answer = self.source
         if self.request.whole:
-            answer = to_pixels(torch.lerp(to_float(answer), denoised, self.request.strength))
+            answer = to_pixels(torch.lerp(to_float(answer), denoised[0], self.request.strength))
         if self.mask is not None:
-            answer = torch.where(self.mask[window.inner][..., None], to_pixels(denoised), answer)
-        self.picture[window.inner] = answer
+            answer = torch.where(self.mask[..., None], to_pixels(denoised[0]), answer)
+        return answer
+
+
+def _asked(model: Denoiser, views: int, damaged: _Damaged) -> D:
+    """A restorer's `D` for a picture on the CPU; it works where the model is."""
+    conditioning = damaged.conditioning(model.device)
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.inference_mode(), inference_autocast(model.device):
+            denoised = model.given(conditioning, views)(x.to(model.device, torch.float32), sigma)
+        return denoised.float().cpu()
+
+    return denoiser
+
+
+def _walked(
+    ask: Callable[[_Damaged], D], damaged: _Damaged, places: Sequence[Window], generator: torch.Generator
+) -> Iterator[tuple[Window, Tensor]]:
+    """Walks the windows of a picture down together: gives each, at every step, with its guess [1, 3, h, w]."""
+    request, size = damaged.request, damaged.source.shape[:2]
+    dtype = torch.float32 if math.prod(size) <= EXACT_PIXELS else torch.float16
+    source = _floats(damaged.source, dtype)
+    denoiser = tiled = Tiled(lambda window: ask(damaged.cropped(window.outer)), places)
+    if not request.whole:
+        denoiser = Consistent(tiled, KnownPixels(~damaged.mask), source)
+    sigmas = walk_sigmas(request.steps)
+    x = source if damaged.mask is None else torch.where(damaged.mask, 0.0, source)
+    if request.steps > 1:  # the first guess looks at no noise
+        x = _noised(x, sigmas[0], generator)
+    steps = euler(denoiser, x, sigmas)
+    for sigma, following in pairwise(sigmas):
+        yield from tiled.ahead(x, sigma)
+        if following > 0:  # else the guess is the answer
+            x = next(steps).x
+
+
+def _floats(picture: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 [H, W, 3] as [1, 3, H, W] in [-1, 1]; in parts, since a large one has no room for float32."""
+    floats = torch.empty(1, 3, *picture.shape[:2], dtype=dtype)
+    for top in range(0, len(picture), TILE):
+        floats[0, :, top : top + TILE] = to_float(picture[top : top + TILE])
+    return floats
+
+
+def _noised(pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    """The same as `add_noise` with new noise, a colour at a time."""
+    noisy = torch.empty_like(pictures)
+    for plane, channel in zip(noisy.flatten(0, 1), pictures.flatten(0, 1), strict=True):
+        plane.copy_(channel + sigma * torch.randn(channel.shape, generator=generator))
+    return noisy
 
 
 def walk_sigmas(steps: int) -> Tensor:
@@ -262,13 +279,6 @@ def walk_sigmas(steps: int) -> Tensor:
     if steps == 1:
         return torch.tensor([SIGMA_MAX, 0.0])
     return torch.cat([torch.tensor([SIGMA_MAX]), karras_sigmas(steps - 1, WALK_TO, WALK_FROM)])
-
-
-def _box(places: Sequence[Window]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the part of the picture that all windows together look at."""
-    top, left = (min(p.outer[axis].start for p in places) for axis in (0, 1))
-    bottom, right = (max(p.outer[axis].stop for p in places) for axis in (0, 1))
-    return top, left, bottom - top, right - left
 
 
 def _reduced(picture: Tensor) -> Tensor:
