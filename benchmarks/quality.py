@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.classifier import Classifier, correct, trained
+from benchmarks.frechet import frechet_distance
 from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
 from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.device import inference_autocast, synchronize
@@ -40,7 +41,6 @@ from sd_core.generation.pipeline import GUIDANCE_INTERVAL
 from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLERS
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import Denoiser
-from sd_core.pictures.metrics import frechet_distance
 from sd_core.pictures.pixels import to_pixels
 
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge

@@ -190,7 +190,9 @@ def inpainting(model: Denoiser, photos: list[Tensor], characters: list[Tensor], 
                     for found in answers.values()
                 ]
                 gain = figures[0] - max(figures[1:])
-                rows.append([kind, damage_class.name, f"{share:.0%}", *(f"{f:.2f}" for f in figures), f"{gain:+.2f}"])
+                rows.append(
+                    [kind, damage_class.__name__, f"{share:.0%}", *(f"{f:.2f}" for f in figures), f"{gain:+.2f}"]
+                )
     header = ["pictures", "damage", "covers", "ours", *PEERS_OF_HOLES, "ours - best peer"]
     return f"PSNR inside the mask, dB; {SUBSET} pictures a row.\n\n" + common.table(header, rows)
 
@@ -271,7 +273,7 @@ def finding(model: Denoiser, photos: list[Tensor], characters: list[Tensor], opt
                 case = damaged(picture, [one], torch.Generator().manual_seed(i))
                 mask, truth = find_damage(model, to_pixels(case.picture)), case.mask[0] > 0
                 hits, found, lost = hits + int((mask & truth).sum()), found + int(mask.sum()), lost + int(truth.sum())
-            rows.append([one.name, kind, f"{hits / max(1, found):.0%}", f"{hits / max(1, lost):.0%}"])
+            rows.append([type(one).__name__, kind, f"{hits / max(1, found):.0%}", f"{hits / max(1, lost):.0%}"])
     text = "The proposed mask is 2 pixels larger than what was found, which costs precision on thin damage.\n\n"
     return text + common.table(["damage", "pictures", "precision", "recall"], rows)
 

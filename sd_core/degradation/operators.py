@@ -9,19 +9,21 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from sd_core.degradation.shapes import blobs, curve, rectangle, spots, uniform
 from sd_core.diffusion.noise import to_unit
 from sd_core.pictures.pixels import to_float, to_image, to_pixels
+from sd_core.validation import checked
 
-MAX_SIGMA = 255.0
+Share = Annotated[float, Field(ge=0, le=1, title="The share")]  # of a picture, or of its contrast
 VISIBLE = 1 / 32  # of a full covering: less is nothing to repair
 MOST_STROKES = 400  # until the wanted share is covered
 KERNELS = {
@@ -42,9 +44,7 @@ class Damaged:
 
 
 class Damage(Protocol):
-    """See the file's docstring."""
-
-    name: ClassVar[str]
+    """See the file's docstring. One whose numbers are out of their range is a UserError when it is made."""
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged: ...
 
@@ -60,11 +60,6 @@ def damaged(picture: Tensor, damages: Sequence[Damage], generator: torch.Generat
     return Damaged(picture, mask)
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value}.")
-
-
 def _everywhere(picture: Tensor) -> Damaged:
     """A picture that is worse, but nowhere lost."""
     return Damaged(picture, torch.zeros_like(picture[:1]))
@@ -73,30 +68,23 @@ def _everywhere(picture: Tensor) -> Damaged:
 # Noise
 
 
-@dataclass(frozen=True)
+@checked
 class GaussianNoise:
     """Independent normal noise on every value, as from a camera in the dark. What leaves the range is clipped, as in a
     picture file.
 
     Attributes:
         sigma: its standard deviation on the scale 0-255.
-
-    Raises:
-        ValueError: sigma is out of its range.
     """
 
-    name: ClassVar[str] = "Gaussian noise"
-    sigma: float
-
-    def __post_init__(self):
-        _check("The noise level", self.sigma, 0, MAX_SIGMA)
+    sigma: float = Field(ge=0, le=255, title="The noise level")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         noise = torch.randn(picture.shape, generator=generator).to(picture)
         return _everywhere((picture + to_unit(self.sigma) * noise).clamp(-1, 1))
 
 
-@dataclass(frozen=True)
+@checked
 class PoissonNoise:
     """The grain of counted light: stronger where it is bright, like film or a short exposure.
 
@@ -104,11 +92,7 @@ class PoissonNoise:
         photons: counted where the picture is white; fewer are grainier.
     """
 
-    name: ClassVar[str] = "Photon noise"
-    photons: float
-
-    def __post_init__(self):
-        _check("The number of photons", self.photons, 1, 1e6)
+    photons: float = Field(ge=1, le=1e6, title="The number of photons")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         counted = torch.poisson((picture.contiguous() + 1) / 2 * self.photons, generator=generator)
@@ -136,7 +120,7 @@ def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(padded[:, None], weights)[:, 0]
 
 
-@dataclass(frozen=True)
+@checked
 class DefocusBlur(_Filter):
     """Out of focus: every point becomes a disc.
 
@@ -144,11 +128,7 @@ class DefocusBlur(_Filter):
         radius: of the disc, in pixels.
     """
 
-    name: ClassVar[str] = "Out of focus"
-    radius: float
-
-    def __post_init__(self):
-        _check("The radius", self.radius, 0, 50)
+    radius: float = Field(ge=0, le=50, title="The radius")
 
     def filtered(self, planes: Tensor) -> Tensor:
         reach = math.ceil(self.radius)
@@ -157,7 +137,7 @@ class DefocusBlur(_Filter):
         return _convolved(planes, (self.radius + 0.5 - distance).clamp(0, 1))
 
 
-@dataclass(frozen=True)
+@checked
 class MotionBlur(_Filter):
     """The camera moved: every point becomes a straight line.
 
@@ -166,12 +146,8 @@ class MotionBlur(_Filter):
         angle: in degrees, 0 is horizontal.
     """
 
-    name: ClassVar[str] = "Motion blur"
-    length: float
+    length: float = Field(ge=0, le=100, title="The length")
     angle: float = 0.0
-
-    def __post_init__(self):
-        _check("The length", self.length, 0, 100)
 
     def filtered(self, planes: Tensor) -> Tensor:
         reach = math.ceil(self.length / 2)
@@ -184,7 +160,7 @@ class MotionBlur(_Filter):
         return _convolved(planes, near.sum(0))
 
 
-@dataclass(frozen=True)
+@checked
 class Downscale(_Filter):
     """Shrunk, and enlarged again to its old size.
 
@@ -193,14 +169,8 @@ class Downscale(_Filter):
         kernel: it was shrunk with, one of `KERNELS`; it is enlarged bicubically.
     """
 
-    name: ClassVar[str] = "Low resolution"
-    factor: float
-    kernel: str = "bicubic"
-
-    def __post_init__(self):
-        _check("The factor", self.factor, 1, 16)
-        if self.kernel not in KERNELS:
-            raise ValueError(f"The kernel is one of {', '.join(KERNELS)}, not {self.kernel!r}.")
+    factor: float = Field(ge=1, le=16, title="The factor")
+    kernel: Literal[tuple(KERNELS)] = Field("bicubic", title="The kernel")
 
     def filtered(self, planes: Tensor) -> Tensor:
         height, width = planes.shape[-2:]
@@ -222,7 +192,7 @@ def _recoded(picture: Tensor, form: str, quality: int) -> Tensor:
     return to_float(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).to(picture)
 
 
-@dataclass(frozen=True)
+@checked
 class Jpeg:
     """Saved as a JPEG.
 
@@ -230,17 +200,13 @@ class Jpeg:
         quality: from 1 to 100.
     """
 
-    name: ClassVar[str] = "JPEG"
-    quality: int
-
-    def __post_init__(self):
-        _check("The JPEG quality", self.quality, 1, 100)
+    quality: int = Field(ge=1, le=100, title="The JPEG quality")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         return _everywhere(_recoded(picture, "JPEG", self.quality))
 
 
-@dataclass(frozen=True)
+@checked
 class WebP:
     """Saved as a WebP.
 
@@ -248,11 +214,7 @@ class WebP:
         quality: from 0 to 100.
     """
 
-    name: ClassVar[str] = "WebP"
-    quality: int
-
-    def __post_init__(self):
-        _check("The WebP quality", self.quality, 0, 100)
+    quality: int = Field(ge=0, le=100, title="The WebP quality")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         return _everywhere(_recoded(picture, "WEBP", self.quality))
@@ -261,7 +223,7 @@ class WebP:
 # Colour
 
 
-@dataclass(frozen=True)
+@checked
 class Fading:
     """Years of light: contrast goes, and everything drifts towards a pale grey.
 
@@ -269,17 +231,13 @@ class Fading:
         share: how much of the contrast is gone, from 0 to 1.
     """
 
-    name: ClassVar[str] = "Fading"
-    share: float
-
-    def __post_init__(self):
-        _check("The share", self.share, 0, 1)
+    share: Share
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         return _everywhere(torch.lerp(picture, torch.full_like(picture, 0.5), self.share))
 
 
-@dataclass(frozen=True)
+@checked
 class ColourCast:
     """A tint over everything, as from old paper or the wrong light.
 
@@ -287,11 +245,7 @@ class ColourCast:
         strength: the largest shift of a colour channel on the scale 0-255; which channels shift is chance.
     """
 
-    name: ClassVar[str] = "Colour cast"
-    strength: float
-
-    def __post_init__(self):
-        _check("The strength", self.strength, 0, 255)
+    strength: float = Field(ge=0, le=255, title="The strength")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         shift = torch.rand(3, generator=generator) * 2 - 1
@@ -318,7 +272,7 @@ def _colour(generator: torch.Generator, greys: bool = False) -> Tensor:
     return torch.rand(1 if greys else 3, generator=generator).expand(3) * 2 - 1
 
 
-@dataclass(frozen=True)
+@checked
 class _Strokes:
     """Strokes, one after another, each in a colour of its own, until they cover enough.
 
@@ -327,16 +281,12 @@ class _Strokes:
         width: of a stroke, in pixels.
     """
 
-    share: float
-    width: float
+    share: Share
+    width: float = Field(ge=0.5, le=500, title="The width")
 
     wobble: ClassVar[float] = 0.0
     jagged: ClassVar[bool] = False
     greys: ClassVar[bool] = False
-
-    def __post_init__(self):
-        _check("The share", self.share, 0, 1)
-        _check("The width", self.width, 0.5, 500)
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         mask = torch.zeros_like(picture[:1])
@@ -350,34 +300,28 @@ class _Strokes:
         return Damaged(picture, mask)
 
 
-@dataclass(frozen=True)
 class Scratches(_Strokes):
     """Thin, nearly straight lines, mostly pale or dark."""
 
-    name: ClassVar[str] = "Scratches"
     wobble: ClassVar[float] = 0.15
     greys: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
 class Tears(_Strokes):
     """Ragged lines across the picture, the paper's colour inside."""
 
-    name: ClassVar[str] = "Tears"
     wobble: ClassVar[float] = 0.25
     jagged: ClassVar[bool] = True
     greys: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
 class Scribbles(_Strokes):
     """Somebody drew on it with a felt-tip pen."""
 
-    name: ClassVar[str] = "Scribbles"
     wobble: ClassVar[float] = 1.0
 
 
-@dataclass(frozen=True)
+@checked
 class Blocks:
     """Missing rectangles.
 
@@ -386,13 +330,8 @@ class Blocks:
         count: of rectangles; they may overlap.
     """
 
-    name: ClassVar[str] = "Missing blocks"
-    share: float
-    count: int = 1
-
-    def __post_init__(self):
-        _check("The share", self.share, 0, 1)
-        _check("The number of blocks", self.count, 1, 1000)
+    share: Share
+    count: int = Field(1, ge=1, le=1000, title="The number of blocks")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         size = tuple(picture.shape[-2:])
@@ -402,7 +341,7 @@ class Blocks:
         return _painted(picture, cover, _colour(generator))
 
 
-@dataclass(frozen=True)
+@checked
 class Holes:
     """Holes with irregular outlines, as moths, mould or water leave them.
 
@@ -411,20 +350,15 @@ class Holes:
         size: of a typical hole, as a share of the picture's shorter side.
     """
 
-    name: ClassVar[str] = "Holes"
-    share: float
-    size: float = 0.2
-
-    def __post_init__(self):
-        _check("The share", self.share, 0, 1)
-        _check("The size", self.size, 0.01, 1)
+    share: Share
+    size: float = Field(0.2, ge=0.01, le=1, title="The size")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         cover = blobs(tuple(picture.shape[-2:]), self.share, self.size, generator)
         return _painted(picture, cover, _colour(generator))
 
 
-@dataclass(frozen=True)
+@checked
 class Dust:
     """Small specks and hairs, black or white.
 
@@ -433,20 +367,15 @@ class Dust:
         radius: of a speck, in pixels.
     """
 
-    name: ClassVar[str] = "Dust"
-    share: float
-    radius: float = 1.5
-
-    def __post_init__(self):
-        _check("The share", self.share, 0, 1)
-        _check("The radius", self.radius, 0.5, 50)
+    share: Share
+    radius: float = Field(1.5, ge=0.5, le=50, title="The radius")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         cover = spots(tuple(picture.shape[-2:]), self.share, self.radius, generator)
         return _painted(picture, cover, torch.full((3,), 1.0 if uniform(generator, 0, 1) < 0.5 else -1.0))
 
 
-@dataclass(frozen=True)
+@checked
 class Stains:
     """Translucent blotches, as of tea: the picture is still seen through them.
 
@@ -455,13 +384,8 @@ class Stains:
         share: of the picture that they cover, from 0 to 1.
     """
 
-    name: ClassVar[str] = "Stains"
-    opacity: float
-    share: float = 0.2
-
-    def __post_init__(self):
-        _check("The opacity", self.opacity, 0, 1)
-        _check("The share", self.share, 0, 1)
+    opacity: float = Field(ge=0, le=1, title="The opacity")
+    share: Share = 0.2
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
         cover = blobs(tuple(picture.shape[-2:]), self.share, 0.4, generator) * np.float32(self.opacity)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from sd_core.degradation import operators as d
+from sd_core.errors import UserError
 from sd_core.pictures.original import Original
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.pictures.previews import reduced_size
@@ -51,10 +52,10 @@ def damage_picture(original: Original, kind: str, strength: float, seed: int) ->
         the damaged picture; the same without damage; and where it is lost, bool [H, W].
 
     Raises:
-        ValueError: the kind or strength is none of these.
+        UserError: the kind or strength is none of these.
     """
     if kind not in DIALS or not 0 <= strength <= 1:
-        raise ValueError(f"A damage is one of {', '.join(DIALS)}, with a strength from 0 to 1.")
+        raise UserError(f"A damage is one of {', '.join(DIALS)}, with a strength from 0 to 1.")
     size = reduced_size(original.size, MAX_SIDE)
     if size != original.size:
         reduced = Image.fromarray(original.rgb()).resize(size, Image.Resampling.LANCZOS)
