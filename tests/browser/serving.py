@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, TimeoutError, expect
@@ -67,7 +68,12 @@ def download(page: Page, element: str) -> bytes:
     raise AssertionError(f"#{element} downloaded nothing.")
 
 
-def told_at_once(page: Page) -> None:
-    """From now on the page is told of a job only when that is over, and then of everything in one piece: as behind a
-    proxy that collects an answer before it hands it on, and, message by message, on a machine that is busy."""
+@contextmanager
+def told_at_once(page: Page) -> Iterator[None]:
+    """The page, anew, and told of a job only when that is over, but then of everything in one piece: as behind a proxy
+    that collects an answer before it hands it on, and, by and by, on a machine that is busy."""
     page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch(timeout=0)))
+    page.reload()
+    page.locator("#generate").wait_for()
+    yield
+    page.unroute_all(behavior="ignoreErrors")

@@ -51,8 +51,8 @@ def test_a_prompt_becomes_pictures_while_one_watches(page: Page):
 
 
 def test_pictures_are_shown_if_all_that_is_told_of_them_comes_at_once(page: Page):
-    told_at_once(page)
-    draw(page, count=2)
+    with told_at_once(page):
+        draw(page, count=2)
     expect(page.locator("#status")).to_contain_text("Done")
     assert Image.open(io.BytesIO(download(page, "download-one"))).size == (64, 64)
     expect(page.locator("#step-slider")).to_be_visible()

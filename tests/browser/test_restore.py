@@ -179,14 +179,15 @@ def test_a_tiff_is_shown_as_a_copy_and_comes_back_with_its_own_pixels(tab: Page,
     assert (after[~mask] == pixels[~mask]).all() and (after[mask] != pixels[mask]).any()
 
 
-def test_a_repair_is_shown_if_all_that_is_told_of_it_comes_at_once(tab: Page, tmp_path):
+def test_a_repair_is_shown_if_all_that_is_told_of_it_comes_at_once(page: Page, tmp_path):
     Image.fromarray(np.full((96, 128, 3), 90, np.uint8)).save(tmp_path / "grey.png")
-    opened(tab, tmp_path / "grey.png")
-    stroke(tab)
-    told_at_once(tab)
-    assert restored(tab).size == (128, 96)
-    expect(tab.locator("#restore-status")).to_contain_text("Done")
-    expect(tab.locator("#restore-preview")).to_be_hidden()
+    with told_at_once(page):
+        page.get_by_role("tab").nth(1).click()
+        opened(page, tmp_path / "grey.png")
+        page.get_by_label("Clean the whole picture").check()
+        assert restored(page).size == (128, 96)
+    expect(page.locator("#restore-status")).to_contain_text("Done")
+    expect(page.locator("#restore-preview")).to_be_hidden()
 
 
 def test_a_mask_goes_up_and_comes_down_as_it_was(tab: Page, damaged: Path, tmp_path):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import told_at_once
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -194,7 +193,6 @@ def test_a_trained_model_is_downloaded(page: Page, archive: Path):
     start(page, archive, "kept", steps=8)
     status(page, "Finished")
     page.locator("#after button").first.click()
-    told_at_once(page)
     page.locator("#zip-make").click()
     page.locator("#zip-download").wait_for()
     page.wait_for_timeout(1000)

@@ -243,7 +243,7 @@ def test_every_tile_of_every_step_is_told():
 
 def looked_at(height, width):
     """Pixels of all windows of a picture, with what they share."""
-    spans = [window.outer for window in pipeline.windows(height, width)]
+    spans = [window.outer for window in windows(height, width)]
     return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in spans)
 
 
