@@ -35,7 +35,7 @@ class Noise:
         for seed, share in self.blended:
             check_seed(seed)
             if not 0 <= share <= 1:
-                raise UserError(f"Noise is blended in by a share between 0 and 1, not {share}.")
+                raise UserError("Noise is blended in by a share between 0 and 1, not {share}.", share=share)
 
     def varied(self, seed: int, share: float) -> "Noise":
         """This noise with that of `seed` blended in: 0 leaves it as it is, 1 replaces it."""
@@ -56,7 +56,8 @@ class Noise:
         if not re.fullmatch(_SEED, first) or not all(shares):
             shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
             raise UserError(
-                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {shown!r}.'
+                'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text!r}.',
+                text=shown,
             )
         return cls(int(first), tuple((int(found[1]), float(found[2])) for found in shares))
 

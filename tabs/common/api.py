@@ -9,14 +9,10 @@ from sd_core.errors import UserError
 from tabs.common.errors import plain_error
 from tabs.common.forms import whole
 from tabs.common.sessions import SESSIONS, Caller
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 T = TypeVar("T")
 SHOWN_VALUE = 40  # characters of what is no number
-
-add_words({
-    "no_number": ("“{name}” must be a number, not {value}.", "“{name}”必须是数字，而不是 {value}。"),
-})  # fmt: skip
 
 
 def last(items: Iterator[T]) -> Generator[T, None, T | None]:
