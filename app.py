@@ -68,7 +68,7 @@ def launch_options() -> dict:
     import gradio as gr
 
     from tabs.common.uploads import MAX_UPLOAD_BYTES
-    from tabs.common.words import I18N
+    from tabs.common.words import i18n
     from tabs.train.limits import Limits
 
     megabytes = Limits.of_environment().megabytes
@@ -99,7 +99,7 @@ def launch_options() -> dict:
         theme=theme,
         css_paths=tabs / "common" / "style.css",
         head=f"<script>{(tabs / 'generate' / 'drop.js').read_text('utf-8')}</script>",
-        i18n=I18N,
+        i18n=i18n(),
         max_file_size=megabytes * 2**20 if megabytes else MAX_UPLOAD_BYTES,
         run_history=False,
         mcp_server=importlib.util.find_spec("mcp") is not None,

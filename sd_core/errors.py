@@ -12,7 +12,16 @@ log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
-    """What a user can cause. The message is one plain sentence that says what is wrong and what to do."""
+    """What a user can cause, as one plain sentence that says what is wrong and what to do.
+
+    Args:
+        template: the sentence, with {names} where `values` go. A page in another language finds its own by it.
+        values: what they stand for.
+    """
+
+    def __init__(self, template: str, **values: object):
+        super().__init__(template.format(**values) if values else template)
+        self.template, self.values = template, values
 
 
 class PictureError(UserError):

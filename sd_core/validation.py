@@ -70,41 +70,52 @@ def _in_a_sentence(cls: type, make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        raise cls._raised(first_sentence(error, cls)) from None
+        said = error.errors(include_url=False)[0].get("ctx", {}).get("error")
+        if isinstance(said, UserError):
+            raise said if isinstance(said, cls._raised) else cls._raised(said.template, **said.values) from None
+        template, values = first_sentence(error, cls)
+        raise cls._raised(template, **values) from None
 
 
-def first_sentence(error: ValidationError, cls: Any = None) -> str:
-    """What is wrong first, in one plain sentence.
+def first_sentence(error: ValidationError, cls: Any = None) -> tuple[str, dict[str, object]]:
+    """What is wrong first, as a `UserError` says it: one plain sentence, and the values that go into it.
 
     Args:
         error: what pydantic raised.
         cls: what was to be made, a class with checked fields, which know what they are called and may be.
     """
     first = error.errors(include_url=False)[0]
-    kind, place = first["type"], first["loc"]
+    kind, place, context = first["type"], first["loc"], first.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return str(first["ctx"]["error"])
+        return "{sentence}", {"sentence": context["error"]}
     if kind == "json_invalid":
-        return f"This is no JSON: {first['ctx']['error']}."
+        return "This is no JSON: {reason}.", {"reason": context["error"]}
     if kind == "unexpected_positional_argument":
         raise TypeError("There are more settings by position than there are fields.")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"There is no setting {place[-1]!r}."
-    called, wanted = _setting(cls, place)
+        return "There is no setting {name!r}.", {"name": place[-1]}
+    called, wanted, bounds = _setting(cls, place)
     if kind in ("missing", "missing_argument"):
-        return f"{called} is missing."
+        return "{setting} is missing.", {"setting": called}
     if kind == "string_unicode":
-        return f"{called} holds what is no text, such as half of an emoji; leave that out."
+        said = "{setting} holds what is no text, such as half of an emoji; leave that out."
+        return said, {"setting": called}
     if kind == "string_too_long":
-        return f"{called} may have up to {first['ctx']['max_length']:,} characters."
+        return "{setting} may have up to {most:,} characters.", {"setting": called, "most": context["max_length"]}
     if kind == "too_short":
-        return f"{called} must have at least {first['ctx']['min_length']:,}, not {first['ctx']['actual_length']}."
+        said = "{setting} must have at least {least:,}, not {value}."
+        return said, {"setting": called, "least": context["min_length"], "value": context["actual_length"]}
     wanted = wanted or first["msg"].removeprefix("Input should be ")
-    return f"{called} must be {wanted}, not {_shown(first['input'])}."
+    return f"{{setting}} must be {wanted}, not {{value}}.", {
+        "setting": called,
+        "value": _shown(first["input"]),
+        **bounds,
+    }
 
 
-def _setting(cls: Any, place: tuple[int | str, ...]) -> tuple[str, str]:
-    """What the setting at `place` is called at the beginning of a sentence, and what it must be ("" if unknown)."""
+def _setting(cls: Any, place: tuple[int | str, ...]) -> tuple[str, str, dict[str, str]]:
+    """What the setting at `place` is called at the beginning of a sentence, what it must be ("" if unknown), with
+    {names} where its bounds go, and those."""
     called, annotation, bounds = "This", cls, {}
     for part in place:
         annotation, _ = _bare(annotation)
@@ -118,7 +129,9 @@ def _setting(cls: Any, place: tuple[int | str, ...]) -> tuple[str, str]:
         if isinstance(part, str):
             title = part in fields and fields[part].title
             called = title or part.replace("_", " ").capitalize()
-    return called, _requirement(annotation, bounds)
+    annotation, inner = _bare(annotation)
+    bounds = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in (bounds | inner).items()}
+    return called, _requirement(annotation, bounds.keys()), bounds
 
 
 def _bare(annotation: Any) -> tuple[Any, dict[str, float]]:
@@ -137,20 +150,17 @@ def _bounds(metadata: typing.Iterable[Any]) -> dict[str, float]:
     return {key: getattr(each, key) for each in flat for key in ("ge", "gt", "le", "lt") if hasattr(each, key)}
 
 
-def _requirement(annotation: Any, bounds: dict[str, float]) -> str:
-    """What a value must be, such as "a whole number from 1 to 64"; "" where that cannot be said."""
-    annotation, inner = _bare(annotation)
-    bounds = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in (bounds | inner).items()}
+def _requirement(annotation: Any, bounds: typing.Collection[str]) -> str:
+    """What a value must be, such as "a whole number from {ge} to {le}"; "" where that cannot be said."""
     if typing.get_origin(annotation) is Literal:
         *others, last = map(str, typing.get_args(annotation))
         return f"{', '.join(others)} or {last}" if others else last
     if annotation not in (int, float):
         return _NAMES.get(typing.get_origin(annotation) or annotation, "")
-    if {"ge", "le"} <= bounds.keys():
-        between = "from {ge} to {le}" if annotation is int else "between {ge} and {le}"
-        return ("a whole number " if annotation is int else "") + between.format(**bounds)
-    said = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
-    limits = " and ".join(words.format(bounds[key]) for key, words in said.items() if key in bounds)
+    if {"ge", "le"} <= set(bounds):
+        return "a whole number from {ge} to {le}" if annotation is int else "between {ge} and {le}"
+    said = {"gt": "above {gt}", "ge": "at least {ge}", "lt": "below {lt}", "le": "at most {le}"}
+    limits = " and ".join(words for key, words in said.items() if key in bounds)
     if annotation is int:
         return f"a whole number {'of ' if limits.startswith('at') else ''}{limits}".rstrip()
     return limits or "a number"

@@ -87,8 +87,9 @@ def _fetch(url: str, file: Path, progress: Callable[[int, int], None] | None) ->
 def _failed(error: Exception) -> DataError:
     reason = str(getattr(error, "reason", "") or error).strip() or type(error).__name__
     return DataError(
-        f"CIFAR-10 could not be downloaded ({reason.splitlines()[0]}); "
-        "check the connection and try again, or use a .zip of it with one folder per class."
+        "CIFAR-10 could not be downloaded ({reason}); check the connection and try again, or use a .zip of it with one "
+        "folder per class.",
+        reason=reason.splitlines()[0],
     )
 
 

@@ -116,7 +116,7 @@ def _read(
 
     write_pixels(target, resolution, usable())
     if not captions:
-        raise DataError(_nothing(path, skipped))
+        raise _nothing(path, skipped)
     return {
         "captions": captions,
         "skipped": [[_shown(entry.file), entry.reason] for entry in skipped],
@@ -195,8 +195,8 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _nothing(path: Path, skipped: Sequence[Skipped]) -> str:
+def _nothing(path: Path, skipped: Sequence[Skipped]) -> DataError:
     if not skipped:
-        return f"There are no pictures in {path.name}; add some, as .jpg or .png for example."
-    more = f", and {len(skipped) - 1} more were skipped" if len(skipped) > 1 else ""
-    return f"There is no usable picture in {path.name}: {skipped[0].file} is skipped ({skipped[0].reason}){more}."
+        return DataError("There are no pictures in {place}; add some, as .jpg or .png for example.", place=path.name)
+    first, more = skipped[0], f", and {len(skipped) - 1} more were skipped" if len(skipped) > 1 else ""
+    return DataError(f"There is no usable picture in {path.name}: {first.file} is skipped ({first.reason}){more}.")

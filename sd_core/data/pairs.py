@@ -119,7 +119,8 @@ def open_clean(
     finally:
         files.close()
     if not pictures:
-        raise DataError(f"No picture of at least {smallest}×{smallest} pixels was found in {path.name}.")
+        said = "No picture of at least {side}×{side} pixels was found in {place}."
+        raise DataError(said, side=smallest, place=path.name)
     return CleanPictures(path.stem, pictures, tuple(skipped))
 
 

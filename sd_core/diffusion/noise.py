@@ -39,7 +39,7 @@ def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 def check_seed(seed: int) -> int:
     """The seed; raises UserError if it is none."""
     if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise UserError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+        raise UserError("A seed is a whole number from 0 to {most}, not {value}.", most=MAX_SEED, value=seed)
     return seed
 
 

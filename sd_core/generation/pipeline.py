@@ -41,7 +41,7 @@ def walk_noises(request: GenerationRequest, to_seed: int, frames: int) -> list[N
         UserError: too few or too many frames, or no seed.
     """
     if not isinstance(frames, int) or not 2 <= frames <= MAX_FRAMES:
-        raise UserError(f"A walk has from 2 to {MAX_FRAMES} frames, not {frames}.")
+        raise UserError("A walk has from 2 to {most} frames, not {frames}.", most=MAX_FRAMES, frames=frames)
     return [Noise(request.seed).varied(to_seed, i / (frames - 1)) for i in range(frames)]
 
 

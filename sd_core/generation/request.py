@@ -11,6 +11,7 @@ from sd_core.diffusion import sampling
 from sd_core.diffusion.noise import Seed
 from sd_core.diffusion.sampling import Step
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.errors import UserError
 from sd_core.generation.seeds import Noise, seed_after
 from sd_core.validation import checked
 
@@ -94,7 +95,9 @@ class GenerationRequest:
 
     def __post_init__(self):
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"There is no sampler {self.sampler!r}; samplers are {', '.join(SAMPLERS)}.")
+            raise UserError(
+                "There is no sampler {name!r}; samplers are {names}.", name=self.sampler, names=", ".join(SAMPLERS)
+            )
         if self.start is not None and (self.start.ndim != 3 or self.start.shape[0] != 3):
             raise ValueError("The picture to start from must have three colour channels.")
 

@@ -32,7 +32,7 @@ class Noise:
         for seed, share in self.blended:
             check_seed(seed)
             if not 0 <= share <= 1:
-                raise UserError(f"Noise is blended in by a share between 0 and 1, not {share}.")
+                raise UserError("Noise is blended in by a share between 0 and 1, not {share}.", share=share)
 
     def varied(self, seed: int, share: float) -> "Noise":
         """This noise with that of `seed` blended in: 0 leaves it as it is, 1 replaces it."""
@@ -47,7 +47,8 @@ class Noise:
         first, *rest = text.replace(",", " ").split() or [""]
         if not re.fullmatch(_SEED, first) or not all(re.fullmatch(_BLENDED, part) for part in rest):
             raise UserError(
-                f'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text[:80]!r}.'
+                'A variation starts from a seed such as 12, or from a variation such as "12 7:0.3", not {text!r}.',
+                text=text[:80],
             )
         if len(rest) > MAX_BLENDED:
             raise UserError(f"A variation is made of up to {MAX_BLENDED} seeds, not {len(rest)}; begin again from one.")

@@ -61,7 +61,7 @@ class ModelRegistry:
         """
         where, part = (self.runs, name.removeprefix("runs/")) if name.startswith("runs/") else (self.checkpoints, name)
         if not part or part in (".", "..") or "/" in part or "\\" in part or not (where / part).is_dir():
-            raise CheckpointError(f"There is no model {name!r}; choose one from the list.")
+            raise CheckpointError("There is no model {name!r}; choose one from the list.", name=name)
         return where / part / "checkpoint" if where is self.runs else where / part
 
     def name_of(self, folder: Path) -> str | None:

@@ -75,7 +75,8 @@ class ZipFiles:
             self._zip = zipfile.ZipFile(path)
             status = path.stat()
         except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, struct.error) as error:
-            raise DataError(f"{path.name} cannot be read as a .zip ({error}); pack the pictures again.") from error
+            said = "{file} cannot be read as a .zip ({reason}); pack the pictures again."
+            raise DataError(said, file=path.name, reason=error) from error
         try:
             infos = [info for info in self._zip.infolist() if not info.is_dir()]
             _check_limits(path.name, infos, status.st_size)
@@ -126,13 +127,14 @@ def open_files(path: Path) -> Files:
 def _check_limits(name: str, infos: list[zipfile.ZipInfo], packed: int) -> None:
     total = sum(info.file_size for info in infos)
     if len(infos) > MAX_FILES:
-        raise DataError(f"{name} holds {len(infos):,} files, more than {MAX_FILES:,}; split it.")
+        said = "{file} holds {count:,} files, more than {most:,}; split it."
+        raise DataError(said, file=name, count=len(infos), most=MAX_FILES)
     if total > MAX_TOTAL_BYTES:
-        raise DataError(f"{name} would unpack to {total / 2**30:,.0f} GiB, which is too much; split it.")
+        said = "{file} would unpack to {size:,.0f} GiB, which is too much; split it."
+        raise DataError(said, file=name, size=total / 2**30)
     if total > RATIO_MATTERS_FROM and total > MAX_RATIO * packed:
-        raise DataError(
-            f"{name} would unpack to {total / packed:,.0f} times its size, as no pictures do; it is refused."
-        )
+        said = "{file} would unpack to {times:,.0f} times its size, as no pictures do; it is refused."
+        raise DataError(said, file=name, times=total / packed)
 
 
 def _refusal(info: zipfile.ZipInfo) -> str | None:

@@ -21,7 +21,6 @@ UNSHOWN = ("TIFF",)  # those of them that browsers do not show
 NO_PICTURE = (
     "This file is damaged, is not a picture, or is of another kind than PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF."
 )
-_TOO_LARGE = f"This picture is too large; up to {MAX_PIXELS // 1_000_000} million pixels are allowed."
 
 # Of a picture to learn from.
 DATA_PIXELS = 100_000_000  # 3 bytes each in memory, for each thread
@@ -149,14 +148,19 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
     try:
         with _opened_as(FORMATS, path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise PictureError(_TOO_LARGE)
+                raise _too_large()
             yield picture
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
-        raise PictureError(_TOO_LARGE) from error
+        raise _too_large() from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and others
         raise PictureError(NO_PICTURE) from error
+
+
+def _too_large() -> PictureError:
+    said = "This picture is too large; up to {millions} million pixels are allowed."
+    return PictureError(said, millions=MAX_PIXELS // 1_000_000)
 
 
 def open_picture(path: Path | str) -> Image.Image:

@@ -88,10 +88,9 @@ def read_mask(path: Path | str, size: tuple[int, int]) -> np.ndarray:
     with opened(path) as picture:
         turn_upright(picture)
         if picture.size != tuple(size):
-            raise PictureError(
-                f"The mask has {picture.width}×{picture.height} pixels and the picture {size[0]}×{size[1]}; "
-                "they must have the same size."
-            )
+            mask, whole = (f"{width}×{height}" for width, height in (picture.size, size))
+            said = "The mask has {mask} pixels and the picture {whole}; they must have the same size."
+            raise PictureError(said, mask=mask, whole=whole)
         if picture.mode in DEEP_MODES:
             return eight_bit(deep_values(picture)) >= 128
         if picture.has_transparency_data:

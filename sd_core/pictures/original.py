@@ -221,9 +221,8 @@ def open_original(path: Path | str) -> Original:
     """
     with opened(path) as picture:
         if min(picture.size) < MIN_SIDE:
-            raise PictureError(
-                f"This picture has {picture.width}×{picture.height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed."
-            )
+            said = "This picture has {width}×{height} pixels; at least {least}×{least} are needed."
+            raise PictureError(said, width=picture.width, height=picture.height, least=MIN_SIDE)
         reduced = any(";16" in str(tile.args) for tile in picture.tile)  # as stored; known only before loading
         turn_upright(picture)
         original = to_original(picture)

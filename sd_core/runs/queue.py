@@ -74,7 +74,7 @@ def enqueue(run: Run, steps: int | None = None) -> None:
     with _lock(root, "order"):
         held = run.is_worked_on(SURE_SECONDS)
         if held and steps is None and run.wished() == "run":
-            raise RunError(f"{run.name} is being worked on already.")
+            raise RunError("{name} is being worked on already.", name=run.name)
         if held and run.known_status().state == "running":
             run.wish("run", steps)  # a process that has not got to a pause yet forgets it
             return

@@ -120,7 +120,7 @@ class Run:
         try:
             run.folder.mkdir(parents=True)
         except FileExistsError:
-            raise RunError(f"There is a run named {name} already.") from None
+            raise RunError("There is a run named {name} already.", name=name) from None
         except OSError as error:
             raise RunError(f"The run could not be written ({error.strerror or error}).") from error
         try:
@@ -256,12 +256,12 @@ class Run:
             RunError: it is being worked on.
         """
         if not (self.folder / "config.json").exists():
-            raise RunError(f"There is no run named {self.name} any more.")
+            raise RunError("There is no run named {name} any more.", name=self.name)
         lock = self.lock()
         try:
             lock.acquire(timeout=SURE_SECONDS)
         except Timeout:
-            raise RunError(f"{self.name} is being worked on. Stop it first.") from None
+            raise RunError("{name} is being worked on. Stop it first.", name=self.name) from None
         gone = self.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
         try:
             self.folder.rename(gone)  # at once: nobody finds half a run

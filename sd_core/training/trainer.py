@@ -185,9 +185,9 @@ class Trainer:
     def _progress(self, now: Reading) -> Progress:
         # An infinite gradient beside a finite loss has already spoilt the weights.
         if not (math.isfinite(now.loss) and math.isfinite(now.gradient_norm)):
-            raise TrainingFailed(f"The loss is not a number any more at step {self.step}. {WHAT_TO_TRY}")
+            raise TrainingFailed(f"The loss is not a number any more. {WHAT_TO_TRY}")
         if now.loss > self.objective.exploded:
-            raise TrainingFailed(f"The loss exploded to {now.loss:.3g} by step {self.step}. {WHAT_TO_TRY}")
+            raise TrainingFailed(f"The loss exploded. {WHAT_TO_TRY}")
         batch, steps = self.config.batch, self.config.steps
         return Progress(
             step=self.step,

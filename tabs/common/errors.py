@@ -12,27 +12,10 @@ from typing import ParamSpec, TypeVar
 import gradio as gr
 
 from sd_core.errors import PictureError, UserError, is_out_of_memory, logged
-from tabs.common.translations import in_their_language
-from tabs.common.words import add_words, say
+from tabs.common.words import in_their_language, say
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-add_words({
-    "no_memory": (
-        "There is not enough memory for this; ask for fewer or smaller pictures.",
-        "内存不足，请减少图片数量或尺寸。",
-    ),
-    "files_gone": (
-        "The files of this picture were tidied away meanwhile; open or make the picture again.",
-        "该图片的文件已被清理，请重新打开或生成图片。",
-    ),
-    "went_wrong": (
-        "Something went wrong inside the program (reference {reference}); its log says more.",
-        "程序内部出错（编号 {reference}），详情见日志。",
-    ),
-    "job_stopped": ("The job was stopped before its end.", "任务在完成前被停止。"),
-})  # fmt: skip
 
 MOST_SHOWN = 2000  # characters of a sentence: more is nothing to read, and may be somebody's file
 
@@ -64,10 +47,10 @@ def _name_first(found: re.Match) -> str:
     return found[0]
 
 
-def sentence_for(visitor: gr.Request | None, text: str) -> str:
-    """A sentence of the library as the page tells it: without paths, in the visitor's language."""
-    text = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
-    return in_their_language(without_paths(text), visitor)
+def sentence_for(visitor: gr.Request | None, said: UserError | str) -> str:
+    """A sentence of the library as the page tells it: in the visitor's language, without paths."""
+    text = in_their_language(said, visitor)
+    return without_paths(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…")
 
 
 def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.Error:
@@ -79,7 +62,7 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
     ):
         return _said(say(visitor, "files_gone"))
     if isinstance(error, UserError):
-        return _said(sentence_for(visitor, str(error)))
+        return _said(sentence_for(visitor, error))
     if is_out_of_memory(error):
         return _said(say(visitor, "no_memory"))
     return _said(say(visitor, "went_wrong", reference=logged(error)))

@@ -7,10 +7,9 @@ import gradio as gr
 
 from sd_core.errors import UserError
 from tabs.common.sessions import Visitor
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 T = TypeVar("T")
-add_words({"no_upload": ("Choose a picture first.", "请先选择一张图片。")})
 
 
 def whole(number: float) -> int | float:

@@ -21,7 +21,7 @@ from sd_core.pictures.masks import MARKED_SIDE
 from tabs.common.errors import plain_error
 from tabs.common.sessions import Visitor
 from tabs.common.uploads import uploaded
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 MOST_TEXT = 20_000  # characters
 MOST_CHOSEN = 200  # of a list
@@ -31,20 +31,6 @@ CANVAS = {"background", "layers", "composite", "id"}  # of which the last stands
 MOST_PICTURE_BYTES = 2**30
 LARGEST = 2.0**53  # above this, floats are no longer exact
 SHOWN = 40  # characters of a wrong value
-
-add_words({
-    "no_number": ("“{name}” must be a number, not {value}.", "“{name}”必须是数字，而不是 {value}。"),
-    "no_text": ("“{name}” must be a text, not {value}.", "“{name}”必须是文字，而不是 {value}。"),
-    "no_switch": ("“{name}” must be true or false, not {value}.", "“{name}”必须是 true 或 false，而不是 {value}。"),
-    "no_choice": ("“{name}” must be one of the choices, not {value}.", "“{name}”必须是选项之一，而不是 {value}。"),
-    "long_text": ("“{name}” may have up to {most:,} characters.", "“{name}”最多 {most:,} 个字符。"),
-    "many_files": ("Up to {most:,} files can be sent at a time.", "一次最多可发送 {most:,} 个文件。"),
-    "large_canvas": (
-        "The marks belong to another picture; mark the damage again.",
-        "这些标记属于另一张图片，请重新标出损坏处。",
-    ),
-    "no_request": ("This request does not fit the page; open it anew.", "该请求与页面不符，请重新打开页面。"),
-})  # fmt: skip
 
 
 class Page(gr.Blocks):

@@ -14,22 +14,11 @@ from gradio.utils import get_upload_folder
 
 from sd_core.errors import UserError
 from tabs.common.sessions import SESSIONS, Visitor
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 MAX_UPLOAD_BYTES = 4 * 2**30  # of one's own pictures, where the owner of the page sets no other limit
 LONGEST_PATH = 4096  # characters
 SERVED = "/gradio_api/file="  # what comes before a file's path in its address
-
-add_words({
-    "not_uploaded": (
-        "This is no file that was uploaded here; choose it again.",
-        "这不是在此上传的文件，请重新选择。",
-    ),
-    "file_too_large": (
-        "This file has more than {megabytes:,} MB; choose a smaller one.",
-        "文件超过 {megabytes:,} MB，请选择较小的文件。",
-    ),
-})  # fmt: skip
 
 
 def uploaded(value: object, visitor: Visitor | None, most: int = MAX_UPLOAD_BYTES) -> Path:

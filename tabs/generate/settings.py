@@ -26,8 +26,7 @@ from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.errors import plain_error
 from tabs.common.forms import seed_box, whole
-from tabs.common.translations import in_their_language
-from tabs.common.words import T, say
+from tabs.common.words import T, in_their_language, say
 
 PICTURES = 4  # at first
 WORDS_PER_PAGE = 80

@@ -16,19 +16,8 @@ from tabs.common.api import answered, finished, last
 from tabs.common.forms import kept, whole
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS, Caller
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 from tabs.restore.job import RestoreJobRequest, clean_small, propose, repair
-
-add_words({
-    "takes_restorer": (
-        "{model} draws pictures and does not repair them; this takes a restorer: {names}.",
-        "{model} 是生成模型，不能修复图片；这里需要修复模型：{names}。",
-    ),
-    "takes_generator": (
-        "{model} repairs pictures and does not draw them; this takes a generator: {names}.",
-        "{model} 是修复模型，不能生成图片；这里需要生成模型：{names}。",
-    ),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,38 +8,8 @@ import gradio as gr
 from sd_core.degradation.presets import DIALS, damage_picture
 from sd_core.pictures.masks import save_mask
 from sd_core.pictures.original import Original
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 from tabs.restore.picture import Made
-
-NAMES = {  # of `DIALS`, in English and Chinese
-    "scratches": ("Scratches", "划痕"),
-    "tears": ("Tears", "撕裂"),
-    "scribbles": ("Scribbles", "涂鸦"),
-    "blocks": ("Missing blocks", "缺失方块"),
-    "holes": ("Holes", "破洞"),
-    "dust": ("Dust", "灰尘"),
-    "stains": ("Stains", "污渍"),
-    "gaussian_noise": ("Gaussian noise", "高斯噪声"),
-    "photon_noise": ("Photon noise", "光子噪声"),
-    "defocus": ("Out of focus", "失焦模糊"),
-    "motion_blur": ("Motion blur", "运动模糊"),
-    "low_resolution": ("Low resolution", "低分辨率"),
-    "jpeg": ("JPEG", "JPEG 压缩"),
-    "webp": ("WebP", "WebP 压缩"),
-    "fading": ("Fading", "褪色"),
-    "colour_cast": ("Colour cast", "偏色"),
-}
-
-add_words({f"damage_{kind}": words for kind, words in NAMES.items()})
-add_words({
-    "damage_for_me": ("Damage a picture for me", "为我损坏一张图片"),
-    "damage_kind": ("Damage", "损坏类型"),
-    "damage_info": (
-        "Then the result can be measured against the original; at most 2048 pixels a side are kept",
-        "这样就能把结果与原图比较；每边最多保留 2048 像素",
-    ),
-    "damage_seed": ("Another number, other places", "不同数字，不同位置"),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from sd_core.errors import PictureError, UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import is_shown_by_browsers
 from sd_core.pictures.masks import read_mask
-from sd_core.pictures.original import Original, open_original
+from sd_core.pictures.original import NOTES, Original, open_original
 from sd_core.pictures.previews import proxy
 from tabs.common.errors import plain_error, told
 from tabs.common.forms import kept, picked, whole
 from tabs.common.jobs import lasting
 from tabs.common.progress import Status, note
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import say
+from tabs.common.words import in_their_language, say
 from tabs.restore.degrade import Damaging, make_damaged
 from tabs.restore.examples import examples
 from tabs.restore.job import Repaired, RestoreJobRequest, repair
@@ -111,7 +111,7 @@ class RestoreTab:
     def _shown(self, opened: Opened, original: Original, mine: Made, request: gr.Request) -> dict:
         """What is told of a picture, and what is known of it already."""
         notes = [say(request, "picture_size", width=original.size[0], height=original.size[1])]
-        notes += [say(request, f"note_{key}") for key in original.notes]
+        notes += [in_their_language(NOTES[key], request) for key in original.notes]
         return {
             self.opened: opened,
             self.facts: note(" ".join(notes)),

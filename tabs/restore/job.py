@@ -30,21 +30,13 @@ from tabs.common.hosting import allowed
 from tabs.common.jobs import Stream, Waiting
 from tabs.common.progress import Status, follow
 from tabs.common.sessions import SESSIONS, Visitor
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 from tabs.common.zero_gpu import compute, line
 
 SHOWN_SIDE = 320  # pixels, of a candidate in the gallery
 MAP_SIDE = 1024  # pixels, of the map of disagreement
 # That a model computes for one repair: about ten minutes on two cores, as long as a training may last there.
 MOST_PIXELS = 800_000_000
-
-add_words({
-    "too_much_work": (
-        "This repair takes {times:.1f} times the work that is allowed here: lower the steps, the candidates or the "
-        "enlargement, mark less, or use a smaller picture.",
-        "这次修复的工作量是此处上限的 {times:.1f} 倍：请减少步数、候选数量、放大倍数或标出的区域，或使用较小的图片。",
-    ),
-})  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

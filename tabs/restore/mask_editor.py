@@ -20,7 +20,7 @@ from tabs.common.forms import kept
 from tabs.common.jobs import Waiting
 from tabs.common.progress import note
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.restore.job import propose
 from tabs.restore.picture import Opened
 
@@ -30,37 +30,6 @@ MARGIN_COLOUR = (203, 213, 225)  # around the picture
 BRUSH = 14  # pixels of the copy: little more than a scratch is wide
 QUALITY = 92  # JPEG, of an opaque copy
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "how_it_works": (
-        "1. Choose a picture.\n2. Paint over what is damaged, or have it found.\n3. Press Restore.",
-        "1. 选择一张图片。\n2. 涂抹损坏处，或自动查找。\n3. 按“修复”。",
-    ),
-    "mark_damage": ("Mark the damage", "标出损坏处"),
-    "mark_info": (
-        "Paint over what is damaged. Everything else stays exactly as it is, unless you clean the whole picture.",
-        "涂抹损坏的地方。除非清理整张图片，其余部分保持原样。",
-    ),
-    "find_damage": ("Find the damage for me", "自动查找损坏"),
-    "clear_marks": ("Clear marks", "清除标记"),
-    "mask_upload": ("Upload mask", "上传蒙版"),
-    "mask_download": ("Download mask", "下载蒙版"),
-    "finding": ("Looking for damage …", "正在查找损坏……"),
-    "found": (
-        "Marked {share:.1f}% of the picture. Correct it with brush and eraser.",
-        "已标出图片的 {share:.1f}%，可用画笔和橡皮修改。",
-    ),
-    "found_nothing": ("No damage found; mark it with the brush.", "没有找到损坏，请用画笔标出。"),
-    "marked_known": (
-        "What was damaged is marked already; correct it with brush and eraser.",
-        "损坏处已标出，可用画笔和橡皮修改。",
-    ),
-    "no_restorer": (
-        "There is no model that repairs pictures yet; train a restorer first.",
-        "还没有修复模型，请先训练一个。",
-    ),
-    "mask_read": ("The mask marks {share:.1f}% of the picture.", "蒙版标出了图片的 {share:.1f}%。"),
-})  # fmt: skip
 
 # Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
 # Only strokes can be undone: a picture or marks that arrive begin a history of their own.

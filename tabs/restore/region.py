@@ -10,21 +10,10 @@ from sd_core.pictures.previews import outlined
 from sd_core.restoration.region import CropBox
 from tabs.common.errors import told
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 from tabs.restore.picture import Opened
 
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "prompt_optional": ("What it shows (optional)", "画面内容（可选）"),
-    "square_about": (
-        "This model works on one square of the picture. Click where it should be.",
-        "该模型只处理图片中的一个方块。点击图片选择位置。",
-    ),
-    "square_size": ("Size of the square, % of the shorter side", "方块大小（短边的 %）"),
-    "square_across": ("From the left, %", "距左侧 %"),
-    "square_down": ("From the top, %", "距顶部 %"),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

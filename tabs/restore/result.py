@@ -7,38 +7,8 @@ import gradio as gr
 
 from sd_core.pictures.original import NOTES
 from tabs.common.progress import note
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, in_their_language, say
 from tabs.restore.job import Repaired, Shown, compared, measured
-
-CHINESE_NOTES = {
-    "first_frame": "该文件含有多张图片，只使用第一张。",
-    "cmyk": "CMYK 颜色会以 sRGB 返回。",
-    "palette": "调色板图片会以全彩（RGB）返回。",
-    "other_colours": "LAB、YCbCr 和 HSV 颜色会以 RGB 返回。",
-    "one_bit": "黑白图片会以 8 位灰度返回。",
-    "sixteen_bit_grey": "保留 16 位灰度；修复部分为 8 位精度。",
-    "sixteen_bit_colour": "16 位颜色按 8 位读取。",
-    "deep_grey": "超过 16 位的灰度会以 16 位返回。",
-    "profile_ignored": "该文件的颜色配置损坏或类型不符，已忽略。",
-}
-
-add_words({f"note_{key}": (english, CHINESE_NOTES.get(key, english)) for key, english in NOTES.items()})
-add_words({
-    "before_after": ("Before | After", "修复前 | 修复后"),
-    "candidates_label": ("Candidates: click on the one you like best.", "候选结果：点击选择您最喜欢的。"),
-    "disagreement": ("Where the candidates disagree", "候选结果的分歧之处"),
-    "disagreement_info": (
-        "Bright places differ from candidate to candidate: they were invented rather than recovered.",
-        "明亮之处各候选不同：它们是想象的，而不是恢复的。",
-    ),
-    "download_restored": ("Download PNG", "下载 PNG"),
-    "keep_going": ("Go on from this", "以此继续修复"),
-    "undo": ("Undo", "撤销"),
-    "closeness": (
-        "Closeness to the original: PSNR {before:.1f} → {after:.1f} dB, SSIM {before_ssim:.3f} → {after_ssim:.3f}.",
-        "与原图的接近程度：PSNR {before:.1f} → {after:.1f} dB，SSIM {before_ssim:.3f} → {after_ssim:.3f}。",
-    ),
-})  # fmt: skip
 
 
 @dataclass
@@ -128,7 +98,7 @@ def finished(parts: Comparing, repaired: Repaired, number: int, request: gr.Requ
 
 def chosen(parts: Comparing, repaired: Repaired, number: int, request: gr.Request) -> dict:
     """Shows one of the candidates."""
-    notes = [say(request, f"note_{key}") for key in repaired.notes]
+    notes = [in_their_language(NOTES[key], request) for key in repaired.notes]
     if ratios := measured(repaired, number):
         (before, before_ssim), (after, after_ssim) = ratios
         notes.insert(0, say(

@@ -12,38 +12,13 @@ from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
 from tabs.common.forms import whole
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.restore.job import RestoreJobRequest
 from tabs.restore.picture import Opened
 from tabs.restore.region import Region, build_region, wire_region
 
 MAX_LEVEL = 150  # of the noise slider, on the scale 0-255
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "restorer_choice": ("{name}: any damage, any size", "{name}：任何损坏，任何尺寸"),
-    "generator_choice": (
-        "{name}: missing parts and noise, in pictures of its kind ({size}×{size})",
-        "{name}：补画缺失或去除噪声，限同类图片（{size}×{size}）",
-    ),
-    "repair_what": ("Repair", "修复方式"),
-    "repair_marked": ("Repair marked areas only", "只修复标出的区域"),
-    "repair_whole": ("Clean the whole picture", "清理整张图片"),
-    "fill_transparent": ("Fill what is transparent inside the marks", "填补标记内的透明处"),
-    "clean_strength_info": ("1 is what the model finds right", "1 为模型自动判断的强度"),
-    "noise_level_label": ("Noise level", "噪声强度"),
-    "noise_level_info": ("On the scale 0-255; 0 finds it automatically", "范围 0-255；0 表示自动判断"),
-    "upscale": ("Enlarge", "放大"),
-    "upscale_none": ("No", "否"),
-    "faithful_detailed": ("Faithful – Detailed", "忠实 – 细节"),
-    "faithful_detailed_info": (
-        "1 step: the average of all that the picture may have been. More steps: sharper, and partly invented",
-        "1 步：所有可能原图的平均。步数越多越清晰，但部分细节是想象的",
-    ),
-    "candidates": ("Candidates", "候选数量"),
-    "candidates_info": ("Different answers to choose from, from 2 steps on", "可供选择的不同结果，2 步起有效"),
-    "restore_seed_info": ("Another seed, other details; without effect at 1 step", "不同种子，不同细节；1 步时无影响"),
-})  # fmt: skip
 
 
 @dataclass

@@ -8,7 +8,7 @@ of events.
 import gradio as gr
 
 from sd_core.models.registry import ModelRegistry
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 from tabs.restore.api import build_api
 from tabs.restore.degrade import build_damaging
 from tabs.restore.events import RestoreTab, on_compared, on_damage, on_example, on_go_on, on_stop, on_undo
@@ -19,21 +19,6 @@ from tabs.restore.settings import arrangeable, build_choices, wire_choices
 QUIET = dict(show_progress="hidden", api_visibility="private")
 FOLLOW_JS = """() => setTimeout(
     () => document.querySelector('#restore-status').scrollIntoView({behavior: 'smooth', block: 'nearest'}), 300)"""
-
-add_words({
-    "restore": ("Restore", "修复"),
-    "restore_about": (
-        "Upload a damaged picture, mark the damage, and get it back repaired. What you did not mark stays as it is.",
-        "上传受损的图片，标出损坏处，即可修复。未标出的部分保持原样。",
-    ),
-    "restore_picture": ("Picture to restore", "待修复的图片"),
-    "restore_examples": ("Or try these drawings and a photograph, damaged here", "或试试这些由本页损坏的绘画和照片"),
-    "picture_size": ("{width}×{height} pixels.", "{width}×{height} 像素。"),
-    "no_marks": (
-        "Mark the damage first, or choose “Clean the whole picture”.",
-        "请先标出损坏处，或选择“清理整张图片”。",
-    ),
-})  # fmt: skip
 
 
 def build(registry: ModelRegistry, tab: gr.Tab) -> RestoreTab:

@@ -4,21 +4,11 @@ import gradio as gr
 
 from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 
 RESOLUTION = 64  # pixels a side, where nobody chooses
 FRESH_RESTORER = "fresh restorer"
 FRESH = ("", FRESH_RESTORER)  # what the picker calls models that are not there yet
-
-add_words({
-    "train_start": ("What to train", "训练什么"),
-    "train_fresh": ("A fresh generator: it draws", "全新生成模型：用于绘制"),
-    "train_fresh_restorer": ("A fresh restorer: it repairs", "全新修复模型：用于修复"),
-    "train_start_info": (
-        "Or go on from a trained model, which keeps its own size; a restorer tuned on your character repairs it best",
-        "也可从已训练的模型继续（保持其大小）；用自己角色的图片微调修复模型，修复效果最好",
-    ),
-})  # fmt: skip
 
 
 def starts(registry: ModelRegistry) -> list[tuple[str, str]]:

@@ -8,21 +8,13 @@ from PIL import Image
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs.run import Run
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.chart import line_chart
 from tabs.train.run_status import COLOURS, READ, losses_of, smoothed, thin_curve
 
 MOST = len(COLOURS)
 WIDTH = 512  # pixels, of each grid
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "compare": ("Compare runs", "对比训练"),
-    "compare_runs": ("Runs to compare, up to four", "要对比的训练（最多四个）"),
-    "compare_loss": ("Smoothed loss", "平滑损失"),
-    "compare_samples": ("Their newest samples", "各自最新的样本"),
-    "compare_caption": ("{name}, {step:,} steps", "{name}，{step:,} 步"),
-})  # fmt: skip
 
 
 @dataclass

@@ -17,7 +17,7 @@ from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.base_model import kind_of, resolution_of
 from tabs.train.limits import Limits
 
@@ -26,44 +26,6 @@ SHOWN = 96  # pixels, the height of a picture in the preview
 NAMED = 8  # files left out that are named
 QUIET = dict(show_progress="hidden", api_visibility="private")
 CAPTION_FILES = (".txt", ".jsonl")
-
-add_words({
-    "train_data": ("Pictures", "训练图片"),
-    "data_characters": ("Built-in characters", "内置角色"),
-    "data_cifar10": ("CIFAR-10 (downloaded)", "CIFAR-10（需下载）"),
-    "data_own": ("My own", "我的图片"),
-    "styles": ("Styles", "画风"),
-    "train_count": ("Number of pictures", "图片数量"),
-    "archive": (
-        "Pictures, or a .zip; captions by folder, .txt or metadata.jsonl",
-        "图片，或图片 .zip；说明文字取自文件夹名、.txt 或 metadata.jsonl",
-    ),
-    "fit": ("Pictures of another shape", "非正方形图片"),
-    "fit_crop": ("crop the middle", "裁剪中间"),
-    "fit_pad": ("pad with white", "白边填充"),
-    "fit_squash": ("squash", "压缩变形"),
-    "template": ("Caption of a folder", "文件夹名对应的说明文字"),
-    "template_info": (
-        "{} is its name, {a} its name with a or an: a photo of {a}",
-        "{} 表示文件夹名，例如：一张{}的照片",
-    ),
-    "preview_label": ("As training will see them", "训练时看到的样子"),
-    "preview_pairs": (
-        "What the restorer learns from: damaged, and as it should become",
-        "修复模型的学习样例：左为受损，右为修复目标",
-    ),
-    "preview_usable": ("{count:,} pictures", "{count:,} 张图片"),
-    "preview_some": (
-        "{total:,} pictures; {looked:,} of them looked at, of which {usable:,} can be used",
-        "共 {total:,} 张图片；已检查 {looked:,} 张，其中 {usable:,} 张可用",
-    ),
-    "preview_captions": ("{count:,} with a caption", "{count:,} 张有说明文字"),
-    "preview_no_captions": ("none with a caption", "均无说明文字"),
-    "preview_skipped": ("{count:,} left out:", "已忽略 {count:,} 个："),
-    "preview_more": ("and {count:,} more", "等另外 {count:,} 个"),
-    "no_archive": ("Choose pictures, or a .zip of them, first.", "请先选择图片或图片 .zip 文件。"),
-    "one_archive": ("Drop one .zip, or pictures, but not both.", "请拖入一个 .zip 或若干图片，不要同时使用。"),
-})  # fmt: skip
 
 
 @dataclass

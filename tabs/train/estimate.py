@@ -10,19 +10,12 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.training.estimate import probe
 from tabs.common.errors import plain_error
 from tabs.common.forms import whole
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.base_model import kind_of, resolution_of
 from tabs.train.limits import Limits
 from tabs.train.run_status import duration, megabytes
 
 SAMPLES_PER_RUN, SAMPLE_AT_MOST = 8, 500  # sample grids, and steps between them
-
-add_words({
-    "estimate": ("Measure what it takes here", "测量在本机所需资源"),
-    "estimate_parameters": ("{millions:.1f} million parameters", "{millions:.1f} 百万参数"),
-    "estimate_memory": ("about {memory} of memory", "约需内存 {memory}"),
-    "estimate_time": ("about {time} for {steps:,} steps", "{steps:,} 步约需 {time}"),
-})  # fmt: skip
 
 
 def sample_every(steps: int) -> int:

@@ -9,7 +9,7 @@ from sd_core.pictures.archive import open_files
 from sd_core.runs.queue import enqueue
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 from tabs.train.base_model import starts_of_today
 from tabs.train.data import staged
 from tabs.train.limits import Limits, new_browser, own
@@ -17,14 +17,6 @@ from tabs.train.run_controls import RunActions
 from tabs.train.run_status import all_standings
 from tabs.train.settings import Settings
 from tabs.train.watch import Look, Seen, Watch, news, no_news
-
-add_words({
-    "run_started": (
-        "Started {name}. Its model joins the lists in Generate and Restore with its first save.",
-        "已开始 {name}。首次保存后，其模型会出现在“生成”和“修复”的列表中。",
-    ),
-    "run_queued": ("{name} is in the queue; {before} before it.", "{name} 已加入队列，前面还有 {before} 个训练。"),
-})  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,32 +14,9 @@ from sd_core.pictures.output import make_zip
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "after": ("Keep the model", "保存模型"),
-    "zip_make": ("Pack the model as .zip", "将模型打包为 .zip"),
-    "zip_download": ("Download the .zip", "下载 .zip"),
-    "hub_repository": ("Push to the Hugging Face Hub: YOUR-NAME/MODEL", "推送到 Hugging Face Hub：用户名/模型名"),
-    "hub_token": ("Access token (used once, never stored)", "访问令牌（仅使用一次，不会保存）"),
-    "hub_token_info": (
-        "One with write permission, from huggingface.co/settings/tokens",
-        "需要写权限，可在 huggingface.co/settings/tokens 创建",
-    ),
-    "hub_private": ("Private", "私有"),
-    "hub_push": ("Push", "推送"),
-    "hub_done": ("The model is at", "模型已上传至"),
-    "hub_needs": (
-        "Fill in the repository (YOUR-NAME/MODEL) and a token first.",
-        "请先填写仓库（用户名/模型名）和令牌。",
-    ),
-    "not_saved": (
-        "{name} has not been saved yet; its model comes with the first save.",
-        "{name} 尚未保存；首次保存后才有模型。",
-    ),
-})  # fmt: skip
 
 
 @dataclass

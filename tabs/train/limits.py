@@ -20,59 +20,12 @@ from sd_core.models.unet import WIDTHS
 from sd_core.runs.queue import waiting, working
 from sd_core.runs.run import Run
 from tabs.common.hosting import allowed, is_zero_gpu
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 
 RESOLUTIONS = (32, 64, 96, 128)
 OWNER = "owner"  # the file, in a run's folder, that tells whose it is
 IPV6_NETWORK = 64  # bits: a single visitor has all the addresses of such a network
 _SALT = secrets.token_bytes(16)  # of addresses' marks: a list of all addresses would else tell whose they are
-
-add_words({
-    "train_off": (
-        "Training is switched off here. Everything else works; to train, run this program on a machine of your own.",
-        "此处已关闭训练功能，其他功能均可使用；如需训练，请在自己的机器上运行本程序。",
-    ),
-    "train_zero": (
-        "Training is off here: this Space runs on ZeroGPU hardware, which lends its GPU for moments, as Generate and "
-        "Restore borrow it, and not to a training that goes on by itself; to train, duplicate the Space onto CPU or "
-        "GPU hardware, or run this program on a machine of your own.",
-        "此处不能训练：此 Space 使用 ZeroGPU 硬件，GPU 只能短暂借用（“生成”和“修复”即如此），"
-        "无法用于持续进行的训练；如需训练，请将 Space 复制到 CPU 或 GPU 硬件上，或在自己的机器上运行本程序。",
-    ),
-    "train_limited": (
-        "Here a run lasts at most {minutes:g} minutes, with sizes {sizes}, up to {resolution} pixels, "
-        "and uploads of up to {megabytes} MB; everybody sees the runs and their samples, and only the browser that "
-        "started a run can steer it. The disk of a Space is wiped whenever it restarts: download what you want to "
-        "keep.",
-        "在此处，每次训练最长 {minutes:g} 分钟，模型大小限 {sizes}，分辨率不超过 {resolution} 像素，"
-        "上传不超过 {megabytes} MB；所有人都能看到训练及其样本，但"
-        "只有启动训练的浏览器可以控制它。Space 重启时磁盘会被清空：请下载需要保留的内容。",
-    ),
-    "not_yours": (
-        "Only the browser that started this run can steer it.",
-        "只有启动该训练的浏览器可以控制它。",
-    ),
-    "one_each": (
-        "One run at a time for each visitor, and for each network address: {name} is not over yet.",
-        "每位访客、每个网络地址同时只能有一个训练：{name} 尚未结束。",
-    ),
-    "too_many": (
-        "{count} runs are being worked on or wait already, and there is no room for more here. Try again later.",
-        "已有 {count} 个训练正在进行或排队，此处无法再增加。请稍后再试。",
-    ),
-    "without_limits": (
-        "This run was begun without the limits that there are here now, so it cannot go on here.",
-        "该训练开始时没有此处现在的限制，因此不能在此继续。",
-    ),
-    "time_is_over": (
-        "A run has at most {minutes:g} minutes here, and this one has had them. Download it and go on elsewhere.",
-        "此处每次训练最长 {minutes:g} 分钟，该训练已用完。请下载后在别处继续。",
-    ),
-    "upload_too_large": (
-        "These files have {found:.0f} MB together; up to {megabytes} MB are allowed here.",
-        "这些文件共 {found:.0f} MB；此处最多允许 {megabytes} MB。",
-    ),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sd_core.runs.queue import ask, enqueue
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
 from tabs.common.forms import whole
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.limits import Limits
 from tabs.train.run_status import Standing
 
@@ -19,22 +19,6 @@ MORE_STEPS = 500  # offered
 MOST_STEPS = 1_000_000
 ONE_BY_ONE = "train-start"  # what puts runs into the queue, or two at once would both find room there
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "pause": ("Pause", "暂停"),
-    "resume": ("Resume", "继续"),
-    "longer": ("Train longer, by this many steps:", "延长训练，增加步数："),
-    "longer_by": ("More steps", "增加步数"),
-    "longer_bad": ("More steps must be a whole number from 1 to {most:,}.", "增加的步数必须是 1 到 {most:,} 的整数。"),
-    "delete": ("Delete …", "删除……"),
-    "delete_sure": (
-        "Delete {name}, with its model and samples, for good?",
-        "永久删除 {name} 及其模型和样本吗？",
-    ),
-    "delete_yes": ("Delete for good", "永久删除"),
-    "delete_no": ("Keep it", "保留"),
-    "deleted": ("{name} is gone.", "已删除 {name}。"),
-})  # fmt: skip
 
 
 @dataclass

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sd_core.errors import RunError
 from sd_core.runs.run import Run
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.run_status import Standing, age, grids_of
 
 THUMBNAIL = 56  # pixels
@@ -25,14 +25,6 @@ element.addEventListener('click', event => {
     if (card) trigger('select', {run: card.dataset.run});
 });
 """
-
-add_words({
-    "runs": ("Runs", "训练列表"),
-    "own_pictures": ("own pictures", "自己的图片"),
-    "age_ago": ("{age} ago", "{age} 前"),
-    "age_now": ("just now", "刚刚"),
-    "more_runs": ("and {count} older ones", "以及 {count} 个更早的训练"),
-})  # fmt: skip
 
 
 def build_runs() -> gr.HTML:

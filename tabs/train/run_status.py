@@ -13,7 +13,7 @@ from sd_core.runs.queue import free_places, waiting
 from sd_core.runs.run import Run, Status
 from tabs.common.errors import sentence_for
 from tabs.common.progress import bar_line
-from tabs.common.words import add_words, say
+from tabs.common.words import say
 from tabs.train.chart import Curve
 
 POINTS = 400  # of each curve: more than a chart has pixels for are of no use
@@ -21,32 +21,6 @@ COLOURS = ("#6366f1", "#f59e0b", "#10b981", "#ec4899")
 READ = 2000  # metric lines looked at, spread over the whole run
 HALF_LIFE = 0.02  # of the smoothed curve, as a share of the run
 SETTLED_NS = 2_000_000_000  # after which a folder's time of change tells of every later one, however coarse its clock
-
-add_words({
-    "state_queued": ("Waiting to start", "等待开始"),
-    "state_waiting": ("In the queue, {before} before it", "排队中，前面还有 {before} 个训练"),
-    "state_starting": ("Starting …", "正在启动……"),
-    "state_running": ("Training", "训练中"),
-    "state_preparing": ("Preparing pictures: {prepared:,} of {pictures:,}", "准备图片：{prepared:,} / {pictures:,}"),
-    "state_drawing": ("Drawing samples: {drawn} of {draws}", "正在绘制样本：{drawn} / {draws}"),
-    "state_pausing": ("Pausing after the step in hand …", "完成当前步后暂停……"),
-    "state_stopping": ("Stopping after the step in hand …", "完成当前步后停止……"),
-    "state_paused": ("Paused", "已暂停"),
-    "state_stopped": ("Stopped", "已停止"),
-    "state_finished": ("Finished", "已完成"),
-    "state_failed": ("Failed", "失败"),
-    "train_step": ("step {step:,} of {steps:,}", "第 {step:,} 步，共 {steps:,} 步"),
-    "train_loss": ("loss {loss:.3f}", "损失 {loss:.3f}"),
-    "train_rate": ("learning rate {rate:.2g}", "学习率 {rate:.2g}"),
-    "train_seen": ("{seen:,} pictures seen", "已见 {seen:,} 张图片"),
-    "train_speed": ("{speed:.0f} pictures/s", "每秒 {speed:.0f} 张"),
-    "train_left": ("{time} left", "剩余 {time}"),
-    "train_worked": ("{time} of work", "已训练 {time}"),
-    "train_memory": ("{memory} of memory", "内存 {memory}"),
-    "series_raw": ("each point", "原始"),
-    "series_smooth": ("smoothed", "平滑"),
-    "no_run": ("No run yet; start one.", "还没有训练；请开始一次。"),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,11 @@ from sd_core.pictures.output import save_animation
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
 from tabs.common.sessions import SESSIONS
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train.run_status import thinned
 
 FRAMES, FRAME_WIDTH, FRAME_MS = 60, 384, 150  # of an animation
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "samples_label": ("Samples", "样本"),
-    "samples_at": ("Samples after {step:,} steps", "{step:,} 步后的样本"),
-    "samples_none": ("Samples", "样本"),
-    "samples_slider": ("Look back through the samples", "回看训练过程中的样本"),
-    "samples_animate": ("Animate the samples", "制作样本动画"),
-    "samples_too_few": ("There are no samples to animate yet.", "还没有可制作动画的样本。"),
-})  # fmt: skip
 
 
 @dataclass

@@ -10,7 +10,7 @@ from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
 from sd_core.training.config import TrainingConfig
 from tabs.common.errors import plain_error
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 from tabs.train.base_model import FRESH, RESOLUTION, kind_shown, starts
 from tabs.train.data import DataControls, build_data, kinds_for, wire_data
 from tabs.train.estimate import build_estimate
@@ -37,27 +37,6 @@ PRESETS = {  # times are for two CPU cores and 64×64 pixels
     "overnight": Preset(30_000, 64, 24_000, "small"),
 }
 LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
-
-add_words({
-    "size": ("Model size", "模型大小"),
-    "resolution": ("Resolution", "分辨率"),
-    "preset": ("How long", "训练时长"),
-    "preset_info": ("On two CPU cores; a GPU is much faster", "按两个 CPU 核心估计；GPU 快得多"),
-    "preset_taste": ("Two-minute taste", "两分钟体验"),
-    "preset_half_hour": ("Half an hour", "半小时"),
-    "preset_overnight": ("Overnight", "一整夜"),
-    "train_steps": ("Steps", "步数"),
-    "batch": ("Pictures per step", "每步图片数"),
-    "learning_rate": ("Learning rate", "学习率"),
-    "ema": ("Average of the weights (EMA): share of the training it looks back over", "权重平均（EMA）回看的比例"),
-    "dropout": ("Pictures shown without their caption, for guidance", "不带说明文字的图片比例（用于引导）"),
-    "precision": ("16-bit arithmetic where that is faster", "在更快时使用 16 位运算"),
-    "sample_prompts": ("Prompts of the sample grid, one a line", "样本网格的提示词，每行一个"),
-    "sample_prompts_info": ("Empty: captions from the pictures", "留空则取自图片的说明文字"),
-    "flips": ("Mirror half of the pictures, where captions allow it", "随机镜像一半图片（说明文字允许时）"),
-    "run_name": ("Name of the run", "训练名称"),
-    "run_name_info": ("Empty: chosen for you", "留空则自动命名"),
-})  # fmt: skip
 
 
 @dataclass

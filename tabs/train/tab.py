@@ -9,7 +9,7 @@ import gradio as gr
 from sd_core.environment import runs_at_once
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
-from tabs.common.words import T, add_words
+from tabs.common.words import T
 from tabs.train.events import TrainTab
 from tabs.train.limits import Limits
 from tabs.train.run_controls import ONE_BY_ONE
@@ -19,15 +19,6 @@ from tabs.train.watch import build_watch
 
 POLL_SECONDS = 3.0
 QUIET = dict(show_progress="hidden", api_visibility="private")
-
-add_words({
-    "train_about": (
-        "Training runs in a process of its own: close the page, come back later, and it is still there. One run works "
-        "at a time, the others wait in a queue.",
-        "训练在独立进程中进行：关闭页面后再回来，训练仍在继续。同一时间只进行一个训练，其余排队等候。",
-    ),
-    "start_training": ("Start training", "开始训练"),
-})  # fmt: skip
 
 
 def build(registry: ModelRegistry, tab: gr.Tab) -> TrainTab:

@@ -7,7 +7,7 @@ import gradio as gr
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs.run import Run
 from tabs.common.errors import without_paths
-from tabs.common.words import T, add_words, say
+from tabs.common.words import T, say
 from tabs.train import compare, export, run_controls, samples
 from tabs.train.chart import line_chart
 from tabs.train.compare import Comparison, build_comparison
@@ -17,13 +17,6 @@ from tabs.train.run_status import READ, all_standings, grids_of, is_on_chart, lo
 from tabs.train.samples import SamplesView, build_samples
 
 LOG_LINES = 60
-
-add_words({
-    "loss_curve": ("Loss", "损失"),
-    "scale_logarithmic": ("logarithmic", "对数"),
-    "scale_linear": ("linear", "线性"),
-    "log": ("Log", "日志"),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from sd_core.degradation.presets import DIALS
 from sd_core.pictures.masks import save_mask
 from sd_core.pictures.original import NOTES, open_original
 from tabs.common.sessions import SESSIONS
+from tabs.common.words import catalogue
 from tabs.restore import examples
-from tabs.restore.degrade import NAMES
-from tabs.restore.result import CHINESE_NOTES
 
 
 @pytest.fixture
@@ -57,7 +56,9 @@ def test_one_example_is_a_photograph():
 
 
 def test_every_damage_and_every_note_has_a_name_in_both_languages():
-    assert set(NAMES) == set(DIALS) and set(CHINESE_NOTES) == set(NOTES)
+    english, chinese = catalogue("en"), catalogue("zh")
+    assert {f"damage_{kind}" for kind in DIALS} <= english.keys() & chinese.keys()
+    assert set(NOTES.values()) <= chinese.keys()
 
 
 @pytest.mark.parametrize(
