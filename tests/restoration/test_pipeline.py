@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import euler
+from sd_core.diffusion.tiling import windows
 from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS
 from sd_core.pictures.decoding import MAX_PIXELS
