@@ -7,9 +7,13 @@ arXiv:2006.11239), for those who know diffusion by ``t`` and ``alphas_cumprod``.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
+
+from sd_core.errors import UserError
 
 LEVELS = 127.5  # steps of 8 bits in one unit of the range [-1, 1]
 
@@ -32,10 +36,14 @@ def add_noise(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return x0 + over_picture(sigma, x0) * noise
 
 
-def check_seed(seed: int) -> None:
-    """Raises ValueError if it is no seed."""
+def check_seed(seed: int) -> int:
+    """The seed; raises UserError if it is none."""
     if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+        raise UserError(f"A seed is a whole number from 0 to {MAX_SEED}, not {seed}.")
+    return seed
+
+
+Seed = Annotated[int, BeforeValidator(check_seed)]  # the type of a seed in what pydantic checks
 
 
 def picture_generators(seeds: list[int]) -> list[torch.Generator]:
