@@ -1,7 +1,6 @@
 """`python -m sd_core restore`: a damaged picture, or a folder of them, repaired."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sd_core.restoration.folder import Outcome
+    from sd_core.restoration.job import Repairer
 
 
 def restore(
@@ -59,42 +59,50 @@ def restore(
     again: Annotated[bool, typer.Option(help="For a folder: repair also what is in OUT already.")] = False,
 ) -> None:
     """Repair a picture: with a mask only what it marks, else the whole picture. For a folder, each one in it."""
-    from sd_core.diffusion.noise import check_seed
-    from sd_core.pictures.masks import read_mask
-    from sd_core.pictures.original import NOTES, open_original
     from sd_core.restoration.folder import repair_folder
-    from sd_core.restoration.job import Repairer, SquareRepairer, proposed_mask
+    from sd_core.restoration.job import Repairer, usual_steps
     from sd_core.restoration.region import CropBox
     from sd_core.restoration.request import RestoreRequest
 
-    check_seed(seed)
     if not picture.is_dir():
         _check_target(picture, out, mask)
     loaded = load_model(model, ("restorer", "generator"))
-    finder = loaded
     if loaded.config.kind == "generator":
         if whole or strength != 1 or upscale != 1:
             raise UserError("Strength, enlarging and --whole are for restorers; this model is a generator.")
-        finder = load_model("restorer", ("restorer",)) if find else None
-        repair = SquareRepairer(loaded, square and CropBox(*square), prompt, sigma, steps, seed, finder, fill)
     else:
         if square or prompt:
             raise UserError("A square and a prompt are for generators; this model is a restorer.")
         if (mask or find) and not whole and (sigma is not None or strength != 1):
             raise UserError("A noise level and a strength are for cleaning the whole picture; add --whole.")
-        request = RestoreRequest(
-            whole=whole or (mask is None and not find),
-            sigma=sigma,
-            strength=strength,
-            upscale=upscale,
-            steps=1 if steps is None else steps,
-            seed=seed,
-        )
-        repair = Repairer(loaded, request, find, fill)
+    cleans = whole or (mask is None and not find)
+    request = RestoreRequest(
+        whole=cleans,
+        sigma=sigma,
+        strength=strength,
+        upscale=upscale,
+        steps=usual_steps(loaded.config, cleans) if steps is None else steps,
+        seed=seed,
+        fill=fill,
+        prompt=prompt,
+        square=square and CropBox(*square),
+    )
+    finder = None
+    if find:
+        finder = loaded if loaded.config.kind == "restorer" else load_model("restorer", ("restorer",))
+    repair = Repairer(loaded, request, finder)
     if picture.is_dir():
-        looked_for = partial(proposed_mask, finder, fill=fill) if find and not whole else None
-        _tell(repair_folder(picture, out, repair, mask, again, looked_for, marked_only=not whole), out)
-        return
+        find_first = repair.found if find and not whole else None
+        _tell(repair_folder(picture, out, repair, mask, again, find_first, marked_only=not whole), out)
+    else:
+        _repair_one(repair, picture, out, mask)
+
+
+def _repair_one(repair: "Repairer", picture: Path, out: Path, mask: Path | None) -> None:
+    """Repairs a picture, and tells how it goes and what there is to tell of it."""
+    from sd_core.pictures.masks import read_mask
+    from sd_core.pictures.original import NOTES, open_original
+
     original = open_original(picture)
     marked = None if mask is None else read_mask(mask, original.size)
     with tqdm(unit="tile", disable=None) as bar:

@@ -11,12 +11,45 @@ import torch
 from torch import Tensor
 
 from sd_core.device import inference_autocast
-from sd_core.diffusion.noise import SIGMA_MAX, SIGMA_MIN, to_levels
+from sd_core.diffusion.noise import SIGMA_MAX, SIGMA_MIN, to_levels, to_unit
+from sd_core.diffusion.noise_estimation import estimate_sigma
 from sd_core.diffusion.sampling import D, Step, euler_ancestral
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.errors import UserError
 from sd_core.models.denoiser import Denoiser
+from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration.request import MAX_STEPS, RestoreRequest, Restoring, answers
 
-MAX_STEPS = 50
+
+def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """Removes noise from a square of a picture with a generator.
+
+    Args:
+        model: see `remove_noise`.
+        picture: uint8 [H, W, 3], sRGB.
+        request: its square says where.
+
+    Yields:
+        a `Restoring` after each step; the last one has all candidates. Previews are of the square, at the model's size.
+
+    Raises:
+        UserError: as `remove_noise`.
+    """
+    square = request.square_in((picture.shape[1], picture.shape[0]))
+    part = square.taken(picture, model.config.resolution)
+    noisy = to_float(part)
+    if request.sigma is None:
+        level = estimate_sigma(noisy)
+    else:  # reducing a picture averages its noise away
+        level = to_unit(request.sigma) * min(1.0, model.config.resolution / square.side)
+    candidates = answers(request.candidates, request.steps)
+    finished: list[Tensor] = []
+    for number in range(candidates):
+        for step in remove_noise(model, noisy, level, request.prompt, request.steps, request.seed + number):
+            done, count = number * step.count + step.index, candidates * step.count
+            yield Restoring(done, count, to_pixels(step.denoised)[0], tuple(finished))
+        finished.append(square.put_back(picture, to_pixels(step.x)[0]))
+    yield Restoring(count, count, to_pixels(step.x)[0], tuple(finished))
 
 
 def remove_noise(
@@ -35,13 +68,13 @@ def remove_noise(
         A `Step` with pictures [1, 3, R, R] after each step.
 
     Raises:
-        ValueError: the model is no generator, or the picture has another size; or as `walk_down`.
+        UserError: the model is no generator, or the picture has another size; or as `walk_down`.
     """
     if model.config.kind != "generator":
-        raise ValueError("This way of removing noise takes a generator; choose one.")
+        raise UserError("This way of removing noise takes a generator; choose one.")
     resolution = model.config.resolution
     if tuple(picture.shape) != (3, resolution, resolution):
-        raise ValueError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")
+        raise UserError(f"This model works at {resolution}×{resolution} pixels; fit the picture to that first.")
     with inference_autocast(model.device):
         prompted = model.given([prompt])
 
@@ -68,12 +101,12 @@ def walk_down(denoiser: D, x: Tensor, sigma: float, steps: int, draw: Callable[[
         draw: gives standard normal noise shaped like `x`.
 
     Raises:
-        ValueError: the noise level or the number of steps is out of its range.
+        UserError: the noise level or the number of steps is out of its range.
     """
     if not 0 <= sigma <= SIGMA_MAX:
-        raise ValueError(f"The noise level must be between 0 and {to_levels(SIGMA_MAX):g}, not {to_levels(sigma):g}.")
+        raise UserError(f"The noise level must be between 0 and {to_levels(SIGMA_MAX):g}, not {to_levels(sigma):g}.")
     if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {steps}.")
+        raise UserError(f"The number of steps must be a whole number from 1 to {MAX_STEPS}, not {steps}.")
     if sigma <= SIGMA_MIN:  # less than 8 bits can show
         yield Step(1, 1, 0.0, x, x)
         return

@@ -4,18 +4,51 @@ trained on crops, cannot."""
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sd_core.device import inference_autocast
 from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import resampled
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.errors import UserError
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
-from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, Restoring
+from sd_core.restoration.request import RestoreRequest, Restoring
 
 FILL_STEPS = 20
 RESAMPLING = 4  # times each step is taken; see benchmarks/LOG.md
+SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it shows
+
+
+def fill_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """Draws what is missing in a square of a picture anew with a generator.
+
+    Args:
+        model: see `fill`.
+        picture: uint8 [H, W, 3], sRGB.
+        request: its mask says where it is missing, its square where the generator works.
+
+    Yields:
+        as `fill`; the pictures are whole.
+
+    Raises:
+        UserError: nothing is missing in the square; or as `fill`.
+    """
+    square, mask = request.square_in((picture.shape[1], picture.shape[0])), request.mask
+    resolution = model.config.resolution
+    missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)
+    if square.side > resolution:  # resizing spreads what was damaged over its neighbours
+        missing = F.max_pool2d(missing, 2 * SPREAD + 1, stride=1, padding=SPREAD)
+    missing = missing[0, 0] > 0
+    if not missing.any():
+        raise UserError("Nothing is marked in the square; move the square, or mark what is missing in it.")
+    inside = torch.zeros_like(mask)
+    inside[square.span] = mask[square.span]
+    part = square.taken(picture, resolution)
+    for step in fill(model, part, missing, request.prompt, request.steps, request.candidates, request.seed):
+        pictures = (torch.where(inside[..., None], square.put_back(picture, p), picture) for p in step.pictures)
+        yield Restoring(step.index, step.count, step.preview, tuple(pictures))
 
 
 def fill(
@@ -42,23 +75,15 @@ def fill(
         a `Restoring` after each step; the last one has all candidates. What is not missing is as in `picture`.
 
     Raises:
-        ValueError: the model is no generator, the picture has another size, nothing is missing, or a number is out of
-            its range.
+        UserError: the model is no generator, the picture has another size, or nothing is missing.
     """
     if model.config.kind != "generator":
-        raise ValueError("Missing parts are drawn by a generator; choose one.")
+        raise UserError("Missing parts are drawn by a generator; choose one.")
     side = model.config.resolution
     if tuple(picture.shape) != (side, side, 3) or tuple(mask.shape) != (side, side):
-        raise ValueError(f"This model works at {side}×{side} pixels; fit picture and mask to that first.")
+        raise UserError(f"This model works at {side}×{side} pixels; fit picture and mask to that first.")
     if not mask.any():
-        raise ValueError("Mark what is missing first.")
-    for name, value, highest in (
-        ("steps", steps, MAX_STEPS),
-        ("candidates", candidates, MAX_CANDIDATES),
-        ("resamplings", resampling, MAX_STEPS),
-    ):
-        if not isinstance(value, int) or not 1 <= value <= highest:
-            raise ValueError(f"The number of {name} must be a whole number from 1 to {highest}, not {value}.")
+        raise UserError("Mark what is missing first.")
     generators = [torch.Generator().manual_seed(seed + i) for i in range(candidates)]
 
     def draw() -> Tensor:

@@ -1,87 +1,102 @@
-"""Ways of repairing, for any number of pictures as their files have them."""
+"""The repair of one picture, whoever asks for it: the page, the API, the command line or a folder.
 
-from collections.abc import Callable
+Here, and nowhere else, is decided who works on what, what it may change, and how an answer becomes a picture in its own
+colours again.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sd_core.models.denoiser import Denoiser
+from sd_core.errors import UserError
+from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.pictures.masks import full_mask, holes
 from sd_core.pictures.original import Original
+from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
-from sd_core.restoration.inpainting import FILL_STEPS
-from sd_core.restoration.pipeline import restore
-from sd_core.restoration.region import CropBox, clean_square, fill_square
-from sd_core.restoration.request import RestoreRequest
+from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, fill_square
+from sd_core.restoration.pipeline import restore, work
+from sd_core.restoration.request import RestoreRequest, Restoring, answers
 
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Repairer:
-    """What is to be done; calling it does it to one picture.
+def usual_steps(model: ModelConfig, whole: bool) -> int:
+    """How many steps a repair takes unless somebody says otherwise."""
+    return FILL_STEPS if model.kind == "generator" and not whole else 1
+
+
+def repairing(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """Repairs uint8 [H, W, 3] with a model of any kind, in pieces: see `restore`, `clean_square`, `fill_square`."""
+    if model.config.kind == "restorer":
+        return restore(model, picture, request)
+    return (clean_square if request.whole else fill_square)(model, picture, request)
+
+
+@dataclass(frozen=True, eq=False)
+class RestoreJob:
+    """What a repair of a picture comes to, as far as it is known before anything is computed.
 
     Attributes:
-        model: a restorer.
+        original: the picture.
+        request: what is asked for.
+        changed: bool [H, W], what it may change; None for all.
+        answers: how many candidates it ends with.
+        pixels: how many the model computes at most, each as often as it is computed.
+    """
+
+    original: Original
+    request: RestoreRequest
+    changed: np.ndarray | None
+    answers: int
+    pixels: int
+
+    @classmethod
+    def planned(cls, model: ModelConfig, original: Original, request: RestoreRequest) -> "RestoreJob":
+        """For a model of this kind and size.
+
+        Raises:
+            UserError: a generator's square is not inside the picture, or nothing is marked for it to draw.
+        """
+        mask = None if request.mask is None else request.mask.numpy()
+        different = answers(request.candidates, request.steps)
+        if model.kind == "restorer":
+            changed = None if request.whole else mask
+            return cls(original, request, changed, different, work(original.size[::-1], request))
+        inside = request.square_in(original.size).mask(original.size)
+        pixels = request.steps * request.candidates * model.resolution**2
+        if request.whole:
+            return cls(original, request, inside, different, pixels)
+        if mask is None:
+            raise UserError("Mark what is missing first.")
+        return cls(original, request, inside & mask, request.candidates, RESAMPLING * pixels)
+
+    @property
+    def fills(self) -> bool:
+        """Whether what is transparent becomes opaque where it is repaired."""
+        return self.request.fill and not self.request.whole
+
+    def repaired(self, answer: Tensor) -> Original:
+        """The picture with an answer, uint8 [H, W, 3]."""
+        return self.original.repaired(answer.numpy(), self.changed, self.fills)
+
+
+@dataclass(frozen=True)
+class Repairer:
+    """One way of repairing, for any number of pictures: calling it repairs one.
+
+    Attributes:
+        model: of any kind.
         request: how; its mask is each picture's own.
-        find: looks for the damage where no mask says where it is.
-        fill: makes what is transparent inside the mask opaque, where only the mask is repaired.
+        finder: a restorer, to look for the damage where no mask says where it is.
     """
 
     model: Denoiser
     request: RestoreRequest
-    find: bool = False
-    fill: bool = False
-
-    def __call__(
-        self, original: Original, mask: np.ndarray | None = None, progress: Progress | None = None
-    ) -> Original:
-        """The first answer, in the picture's own colours.
-
-        Args:
-            mask: bool [H, W], where the picture is lost.
-            progress: called with (pieces of work done, in all).
-
-        Raises:
-            ValueError: as `restore`; or no damage was found.
-        """
-        pixels = torch.from_numpy(original.rgb())
-        if mask is None and self.find:
-            mask = proposed_mask(self.model, original, self.fill, pixels)
-            if not mask.any() and not self.request.whole:
-                raise ValueError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
-        marked = None if mask is None or not mask.any() else torch.from_numpy(mask)
-        for done in restore(self.model, pixels, replace(self.request, mask=marked)):
-            if progress:
-                progress(done.index, done.count)
-        changed = None if self.request.whole else mask
-        return original.repaired(done.pictures[0].numpy(), changed, self.fill and changed is not None)
-
-
-@dataclass(frozen=True)
-class SquareRepairer:
-    """One way of repairing a square of each picture with a generator of such pictures: what a mask marks is drawn anew,
-    or, without a mask, the square is cleaned of noise. Calling it does it to one picture.
-
-    Attributes:
-        model: a generator.
-        square: where; None for the largest, as near to the mask as it can be.
-        prompt, seed: as for `clean_square` and `fill_square`; steps, too, None for as many as each usually takes.
-        sigma: the noise level on the scale 0-255, None to have it measured.
-        finder: a restorer, to look for the damage where no mask says where it is; None to clean such a picture.
-        fill: makes what is transparent inside the mask opaque.
-    """
-
-    model: Denoiser
-    square: CropBox | None = None
-    prompt: str = ""
-    sigma: float | None = None
-    steps: int | None = None
-    seed: int = 0
     finder: Denoiser | None = None
-    fill: bool = False
 
     def __call__(
         self, original: Original, mask: np.ndarray | None = None, progress: Progress | None = None
@@ -93,30 +108,22 @@ class SquareRepairer:
             progress: called with (pieces of work done, in all).
 
         Raises:
-            ValueError: as `clean_square` or `fill_square`; the square is not inside the picture; no damage was found.
+            UserError: as `repairing` and `RestoreJob.planned`; or no damage was found.
         """
-        pixels = torch.from_numpy(original.rgb())
+        picture = torch.from_numpy(original.rgb())
         if mask is None and self.finder:
-            mask = proposed_mask(self.finder, original, self.fill, pixels)
-            if not mask.any():
-                raise ValueError("No damage was found; mark it in a mask.")
-        square = self.square or CropBox.around(np.zeros(pixels.shape[:2], bool) if mask is None else mask)
-        square.check(original.size)
-        changed = square.mask(original.size)
-        if mask is None:
-            work = clean_square(self.model, pixels, square, self.sigma, self.prompt, self.steps or 1, self.seed)
-        else:
-            lost = torch.from_numpy(mask)
-            work = fill_square(self.model, pixels, lost, square, self.prompt, self.steps or FILL_STEPS, self.seed)
-            changed &= mask
-        for done in work:
+            mask = self.found(original, picture)
+            if not mask.any() and not self.request.whole:
+                raise UserError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
+        request = replace(self.request, mask=None if mask is None else torch.from_numpy(mask))
+        job = RestoreJob.planned(self.model.config, original, request)
+        for done in repairing(self.model, picture, request):
             if progress:
                 progress(done.index, done.count)
-        return original.repaired(done.pictures[0].numpy(), changed, self.fill and mask is not None)
+        return job.repaired(done.pictures[0])
 
-
-def proposed_mask(finder: Denoiser, original: Original, fill: bool, pixels: Tensor | None = None) -> np.ndarray:
-    """Where a picture seems to be damaged, bool [H, W]; holes in it, too, if what is transparent is to be filled.
-    `pixels` are `original.rgb()`, where that is at hand: of a large picture it takes a while."""
-    found = find_damage(finder, torch.from_numpy(original.rgb()) if pixels is None else pixels).numpy()
-    return found | full_mask(holes(original), original.size) if fill else found
+    def found(self, original: Original, picture: Tensor | None = None) -> np.ndarray:
+        """Where a picture seems to be damaged, bool [H, W]; holes in it, too, if what is transparent is to be filled.
+        `picture` is `original.rgb()`, where that is at hand: of a large picture it takes a while."""
+        found = find_damage(self.finder, torch.from_numpy(original.rgb()) if picture is None else picture).numpy()
+        return found | full_mask(holes(original), original.size) if self.request.fill else found

@@ -24,6 +24,7 @@ from sd_core.diffusion.noise import SIGMA_MAX
 from sd_core.diffusion.sampling import D, euler
 from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.diffusion.tiling import TILE, Span, Tiled, Window, around, islands, touching, windows
+from sd_core.errors import UserError
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.decoding import MAX_PIXELS
@@ -56,15 +57,15 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         size, which its previews then have.
 
     Raises:
-        ValueError: the model is no restorer, nothing is marked, the mask has another size, or the enlarged picture
+        UserError: the model is no restorer, nothing is marked, the mask has another size, or the enlarged picture
             would be too large.
     """
     if model.config.kind != "restorer":
-        raise ValueError("This model draws pictures and does not repair them; choose a restorer.")
+        raise UserError("This model draws pictures and does not repair them; choose a restorer.")
     if not request.whole and (request.mask is None or not request.mask.any()):
-        raise ValueError("Mark the damage first, or clean the whole picture.")
+        raise UserError("Mark the damage first, or clean the whole picture.")
     if request.mask is not None and request.mask.shape != picture.shape[:2]:
-        raise ValueError("The mask and the picture differ in size.")
+        raise UserError("The mask and the picture differ in size.")
     if request.mask is not None and not request.mask.any():
         request = replace(request, mask=None)
     size = picture.shape[:2]
@@ -165,7 +166,7 @@ def enlarged(picture: Tensor, factor: int) -> Tensor:
     """uint8 [H, W, 3] bicubically `factor` times larger: what a restorer then sharpens.
 
     Raises:
-        ValueError: it would be larger than `MAX_PIXELS`.
+        UserError: it would be larger than `MAX_PIXELS`.
     """
     if factor == 1:
         return picture
@@ -176,7 +177,7 @@ def enlarged(picture: Tensor, factor: int) -> Tensor:
 
 def _check_enlarged(size: Sequence[int], factor: int) -> None:
     if factor > 1 and math.prod(size) * factor**2 > MAX_PIXELS:
-        raise ValueError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
+        raise UserError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
 
 
 def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:

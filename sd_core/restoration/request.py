@@ -1,62 +1,67 @@
-"""What can be asked of a restorer, checked."""
+"""What can be asked of a restorer, or of a generator that repairs, checked."""
 
 from dataclasses import dataclass
 
+from pydantic import Field
 from torch import Tensor
 
-from sd_core.diffusion.noise import check_seed, to_unit
+from sd_core.diffusion.noise import Seed, to_unit
+from sd_core.restoration.region import CropBox
+from sd_core.validation import checked
 
 MAX_STEPS = 50
 MAX_CANDIDATES = 8
 MAX_STRENGTH = 2.0
+MAX_PROMPT = 20_000  # characters
 UPSCALES = (1, 2, 4)
 
 
-@dataclass(frozen=True)
+@checked
 class RestoreRequest:
     """What is to be done to a picture of H by W pixels.
 
     Attributes:
         mask: bool [H, W], where the picture is lost; None for nowhere, or where nobody says.
-        whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed.
+        whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed. A
+            generator removes noise, or else draws anew what the mask marks.
         sigma: the picture's noise level on the scale 0-255, None to have it judged; of a whole picture.
         strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right. It is no matter for
-            what `mask` marks.
-        upscale: 1, 2 or 4 times larger; for the whole picture.
+            what `mask` marks, and for generators.
+        upscale: 1, 2 or 4 times larger; for the whole picture, by a restorer.
         steps: 1 is the most faithful; more are sharper and partly invented.
         candidates: how many different answers; with 1 step there is but one.
         seed: of the first; the others' follow it.
+        fill: makes what is transparent inside the mask opaque, unless the whole picture is cleaned.
+        prompt: what the picture shows, for a generator.
+        square: where a generator works; None for the largest, as near to what is marked as it can be.
 
     Raises:
-        ValueError: one of them is out of its range; the message is one sentence.
+        UserError: one of them is out of its range; the message is one sentence.
     """
 
     mask: Tensor | None = None
     whole: bool = False
-    sigma: float | None = None
-    strength: float = 1.0
+    sigma: float | None = Field(None, ge=0, le=255, title="The noise level")
+    strength: float = Field(1.0, ge=0, le=MAX_STRENGTH, title="The strength")
     upscale: int = 1
-    steps: int = 1
-    candidates: int = 1
-    seed: int = 0
+    steps: int = Field(1, ge=1, le=MAX_STEPS, title="The number of steps")
+    candidates: int = Field(1, ge=1, le=MAX_CANDIDATES, title="The number of candidates")
+    seed: Seed = 0
+    fill: bool = False
+    prompt: str = Field("", max_length=MAX_PROMPT, title="A prompt")
+    square: CropBox | None = None
 
     def __post_init__(self):
         if not self.whole and self.upscale != 1:
             raise ValueError("Only a whole picture can be enlarged.")
         if self.upscale not in UPSCALES:
             raise ValueError(f"A picture can be enlarged {', '.join(map(str, UPSCALES))} times, not {self.upscale}.")
-        for name, value, low, high in (
-            ("strength", self.strength, 0, MAX_STRENGTH),
-            ("number of steps", self.steps, 1, MAX_STEPS),
-            ("number of candidates", self.candidates, 1, MAX_CANDIDATES),
-            ("noise level", self.sigma or 0, 0, 255),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"The {name} must be between {low} and {high:g}, not {value}.")
-        check_seed(self.seed)
-        for name in ("steps", "candidates"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name.capitalize()} must be a whole number, not {getattr(self, name)}.")
+
+    def square_in(self, size: tuple[int, int]) -> CropBox:
+        """Where a generator works in a picture of (width, height). Raises UserError if that is not inside it."""
+        square = self.square or (CropBox.within(size) if self.mask is None else CropBox.around(self.mask.numpy()))
+        square.check(size)
+        return square
 
     @property
     def level(self) -> float | None:

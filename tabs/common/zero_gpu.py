@@ -8,7 +8,8 @@ https://huggingface.co/docs/hub/spaces-zerogpu
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import fields, is_dataclass, replace
+from copy import copy
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -88,7 +89,10 @@ def _mapped(value, change: Callable):
     if isinstance(value, tuple):
         return tuple(_mapped(each, change) for each in value)
     if is_dataclass(value):
-        return replace(value, **{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
+        mapped = copy(value)
+        for field in fields(value):  # past whatever checks the values: they are on their way only
+            object.__setattr__(mapped, field.name, _mapped(getattr(value, field.name), change))
+        return mapped
     return change(value)
 
 

@@ -4,8 +4,8 @@ Everything is allowed on one's own machine, less on a public Space. The environm
 what is found: `limited` sets a Space's limit anywhere, and `free` lifts it.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core.errors import UserError
+from sd_core.models.denoiser import ModelConfig
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import full_mask, holes
 from sd_core.pictures.metrics import SSIM_WINDOW, disagreement, psnr_and_ssim
@@ -22,10 +23,9 @@ from sd_core.pictures.output import save_png
 from sd_core.pictures.pixels import to_image
 from sd_core.pictures.previews import alpha, comparable, heat_map, looked_at, on_white, thumbnail
 from sd_core.restoration.detection import FIND_PIXELS, find_damage
-from sd_core.restoration.inpainting import RESAMPLING
-from sd_core.restoration.pipeline import restore, work
-from sd_core.restoration.region import CropBox, clean_square, fill_square
-from sd_core.restoration.request import RestoreRequest, Restoring, answers
+from sd_core.restoration.job import RestoreJob, repairing
+from sd_core.restoration.region import CropBox
+from sd_core.restoration.request import RestoreRequest, Restoring
 from tabs.common.hosting import allowed
 from tabs.common.jobs import Stream, Waiting
 from tabs.common.progress import Status, follow
@@ -47,12 +47,8 @@ class RestoreJobRequest:
         picture: a file.
         model: a restorer, or a generator, which works on a square.
         mask: bool [H, W], where the picture is lost; None for nowhere.
-        whole, strength, sigma, upscale, steps, candidates, seed: as for `RestoreRequest`. A generator removes noise
-            if it is `whole`, and else draws anew what the mask marks.
-        fill: makes what is transparent inside the mask opaque.
-        prompt: what the picture shows, for a generator.
-        square: where a generator works; None for the largest in the middle.
         original: the file of the picture without damage, where the app did the damage.
+        The others are as for `RestoreRequest`, which checks them.
     """
 
     picture: str
@@ -69,6 +65,11 @@ class RestoreJobRequest:
     prompt: str = ""
     square: CropBox | None = None
     original: str | None = None
+
+    def request(self) -> RestoreRequest:
+        """What the library is asked. Raises UserError if a value is out of its range."""
+        values = {f.name: getattr(self, f.name) for f in fields(RestoreRequest)}
+        return RestoreRequest(**values | {"mask": None if self.mask is None else torch.from_numpy(self.mask)})
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,12 @@ def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest)
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
     before the first candidate was finished. Once abandoned it says nothing more."""
     session, status = SESSIONS.of(visitor), Status(visitor)
-    original = open_original(wanted.picture)
-    job = _job(registry, wanted, original)
+    job = _planned(registry, wanted)
     check_work(job.pixels, visitor)
+    outline = _outline(job, registry.describe(wanted.model).model)
     newest = None
-    stream = session.start(Stream(lambda: job.work(registry), line(registry)))
-    for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, job.outline)):
+    stream = session.start(Stream(lambda: _work(registry, wanted.model, job), line(registry)))
+    for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, outline)):
         newest = item
         if stream.abandoned:
             return
@@ -118,7 +119,7 @@ def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest)
     finished = newest.pictures if newest else ()
     if finished:
         yield Shown(status.keeping())
-    repaired = _keep(session.new_folder(), original, finished, job.changed, wanted) if finished else None
+    repaired = _keep(session.new_folder(), job, finished, wanted) if finished else None
     if stream.abandoned:
         return
     if len(finished) == job.answers:
@@ -135,89 +136,45 @@ def _preview(picture: Tensor, outline: Image.Image | None) -> Image.Image:
     return looked_at(on_white(image))
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """Attributes:
-    model: its name.
-    how, args: the function of sd_core that repairs, and what it takes after the model.
-    changed: bool [H, W], what it may change; None for all.
-    answers: how many candidates it ends with.
-    pixels: how many the model computes.
-    outline: how opaque what it makes will be, "L"; None where its previews are not of the whole picture, or opaque.
-    """
-
-    model: str
-    how: Callable[..., Iterator[Restoring]]
-    args: tuple
-    changed: np.ndarray | None
-    answers: int
-    pixels: int
-    outline: Image.Image | None = None
-
-    def work(self, registry: ModelRegistry) -> Iterator[Restoring]:
-        """The repair, piece by piece."""
-        finished = ()
-        for item in compute(registry, _pieces, (self.model, self.how, self.args), self.pixels):
-            finished += item.pictures
-            yield replace(item, pictures=finished)
+def _planned(registry: ModelRegistry, wanted: RestoreJobRequest) -> RestoreJob:
+    request = wanted.request()  # which costs nothing, and may say no
+    return RestoreJob.planned(registry.describe(wanted.model).model, open_original(wanted.picture), request)
 
 
-def _pieces(
-    registry: ModelRegistry, model: str, how: Callable[..., Iterator[Restoring]], args: tuple
-) -> Iterator[Restoring]:
+def _outline(job: RestoreJob, model: ModelConfig) -> Image.Image | None:
+    """How opaque what is repaired will be, "L"; None where previews are not of the whole picture, or opaque."""
+    if model.kind == "generator" or not job.original.has_alpha:
+        return None
+    outline = alpha(job.original)
+    if not job.fills or job.changed is None:
+        return outline
+    return Image.fromarray(np.where(job.changed, OPAQUE, outline).astype(np.uint8))
+
+
+def _work(registry: ModelRegistry, model: str, job: RestoreJob) -> Iterator[Restoring]:
+    """The repair, piece by piece, by the model of that name."""
+    finished, args = (), (model, torch.from_numpy(job.original.rgb()), job.request)
+    for item in compute(registry, _pieces, args, job.pixels):
+        finished += item.pictures
+        yield replace(item, pictures=finished)
+
+
+def _pieces(registry: ModelRegistry, model: str, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
     """A repair with each finished picture only once: it may have a long way to go."""
     count = 0
-    for item in how(registry.load(model), *args):
+    for item in repairing(registry.load(model), picture, request):
         yield replace(item, pictures=item.pictures[count:])
         count = len(item.pictures)
 
 
-def _job(registry: ModelRegistry, wanted: RestoreJobRequest, original: Original) -> _Job:
-    """Each kind of repair is one branch here."""
-    rgb = torch.from_numpy(original.rgb())
-    mask = None if wanted.mask is None else torch.from_numpy(wanted.mask)
-    count = answers(wanted.candidates, wanted.steps)
-    how = wanted.steps, wanted.seed, wanted.candidates
-    model = registry.describe(wanted.model).model
-    if model.kind == "restorer":
-        request = RestoreRequest(
-            mask, wanted.whole, wanted.sigma, wanted.strength, wanted.upscale, wanted.steps, wanted.candidates,
-            wanted.seed,
-        )  # fmt: skip
-        changed = None if wanted.whole else wanted.mask
-        pixels = work(rgb.shape[:2], request)
-        outline = None
-        if original.has_alpha:
-            outline = alpha(original)
-            if wanted.fill and changed is not None:
-                outline = Image.fromarray(np.where(changed, OPAQUE, outline).astype(np.uint8))
-        return _Job(wanted.model, restore, (rgb, request), changed, count, pixels, outline)
-    square = wanted.square or CropBox.within(original.size)
-    inside = square.mask(original.size)
-    pixels = wanted.steps * wanted.candidates * model.resolution**2
-    if wanted.whole:
-        cleaned = rgb, square, wanted.sigma, wanted.prompt, *how
-        return _Job(wanted.model, clean_square, cleaned, inside, count, pixels)
-    if mask is None:
-        raise UserError("Mark what is missing first.")
-    drawn = rgb, mask, square, wanted.prompt, *how
-    return _Job(wanted.model, fill_square, drawn, inside & wanted.mask, wanted.candidates, RESAMPLING * pixels)
-
-
-def _keep(
-    folder: Path,
-    original: Original,
-    pictures: tuple[Tensor, ...],
-    changed: np.ndarray | None,
-    wanted: RestoreJobRequest,
-) -> Repaired:
+def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: RestoreJobRequest) -> Repaired:
     """Writes the candidates, each uint8 [H, W, 3], as files."""
     stem = Path(wanted.picture).stem.removesuffix("-restored")[:80] or "picture"
     paths, shown = [], []
     for number, picture in enumerate(pictures, 1):
         number_in_name = f"-{number}" if len(pictures) > 1 else ""
         paths.append(folder / f"{stem}-restored{number_in_name}.png")
-        original.repaired(picture.numpy(), changed, wanted.fill and not wanted.whole).save(paths[-1])
+        job.repaired(picture).save(paths[-1])
         shown.append(folder / f"shown-{number}.png")
         thumbnail(paths[-1], SHOWN_SIDE).save(shown[-1])
     heat = None
@@ -227,7 +184,7 @@ def _keep(
         heat_map(disagreement(pictures, every).numpy()).save(heat)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
-        original.notes,
+        job.original.notes,
     )  # fmt: skip
 
 
@@ -281,10 +238,9 @@ def _found(registry: ModelRegistry, model: str, picture: Tensor) -> Iterator[Ten
 def clean_small(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest) -> Iterator[Path | None]:
     """Removes noise from a picture's middle with a generator, and leaves it at the generator's own size. The last item
     is the file; the others are None, as is the last if it was stopped."""
-    session = SESSIONS.of(visitor)
-    job = _job(registry, wanted, open_original(wanted.picture))
+    session, job = SESSIONS.of(visitor), _planned(registry, wanted)
     newest = None
-    for item in session.start(Stream(lambda: job.work(registry), line(registry))):
+    for item in session.start(Stream(lambda: _work(registry, wanted.model, job), line(registry))):
         newest = newest if isinstance(item, Waiting) else item
         yield None
     if newest and newest.pictures:

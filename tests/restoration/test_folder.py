@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sd_core.errors import UserError
 from sd_core.pictures.masks import save_mask
 from sd_core.pictures.original import open_original
 from sd_core.restoration.folder import _targets, repair_folder
@@ -157,7 +158,7 @@ def test_a_folder_whose_pictures_could_be_overwritten_is_refused(source, out):
         os.symlink(source, source.parent / "link")
         out = "../link"
     before = contents(source)
-    with pytest.raises(ValueError, match="could replace"):
+    with pytest.raises(UserError, match="could replace"):
         repair_folder(source, source / out, inverted, again=True)
     assert contents(source) == before
 
@@ -172,13 +173,13 @@ def test_a_link_that_leads_back_into_the_folder_is_not_written_through(source, t
 
 
 def test_missing_folders_are_told_at_once(source, tmp_path):
-    with pytest.raises(ValueError, match="There is no folder"):
+    with pytest.raises(UserError, match="There is no folder"):
         repair_folder(tmp_path / "none", tmp_path / "out", inverted)
-    with pytest.raises(ValueError, match="There is no folder"):
+    with pytest.raises(UserError, match="There is no folder"):
         repair_folder(source, tmp_path / "out", inverted, masks=tmp_path / "none")
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(UserError, match="is a file"):
         repair_folder(source, source / "a.png", inverted)
-    with pytest.raises(ValueError, match="a.png is a file and not a folder"):
+    with pytest.raises(UserError, match="a.png is a file and not a folder"):
         repair_folder(source, source / "a.png" / "deep" / "out", inverted)
     assert not (tmp_path / "out").exists()
 
@@ -261,9 +262,9 @@ def test_masks_are_never_overwritten(source, tmp_path):
     masks = tmp_path / "masks"
     save_mask(np.ones((9, 10), bool), write(masks / "a.png"))
     for out in (masks, masks / "out", tmp_path):
-        with pytest.raises(ValueError, match="could replace"):
+        with pytest.raises(UserError, match="could replace"):
             repair_folder(source, out, inverted, masks=masks, again=True)
-    with pytest.raises(ValueError, match="folders of their own"):
+    with pytest.raises(UserError, match="folders of their own"):
         repair_folder(source, tmp_path / "out", inverted, masks=source)
 
 
@@ -278,7 +279,7 @@ def test_the_original_of_a_failed_write_is_kept(source, tmp_path, monkeypatch):
     target = write(tmp_path / "out" / "a.png", 7)
 
     def broken(original, mask):
-        raise ValueError("This picture cannot be repaired.")
+        raise UserError("This picture cannot be repaired.")
 
     outcome = next(repair_folder(source, tmp_path / "out", broken, again=True))
     assert (outcome.state, outcome.reason) == ("failed", "This picture cannot be repaired.")
@@ -289,5 +290,5 @@ def test_the_original_of_a_failed_write_is_kept(source, tmp_path, monkeypatch):
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match="There are no pictures in"):
+    with pytest.raises(UserError, match="There are no pictures in"):
         repair_folder(tmp_path / "in", tmp_path / "out", inverted)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import euler
 from sd_core.diffusion.tiling import windows
+from sd_core.errors import UserError
 from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS
 from sd_core.pictures.decoding import MAX_PIXELS
@@ -230,7 +231,7 @@ def test_an_enlarged_picture_is_that_much_larger(factor):
 
 def test_what_would_grow_too_large_is_refused():
     side = int(MAX_PIXELS**0.5)
-    with pytest.raises(ValueError, match="million pixels"):
+    with pytest.raises(UserError, match="million pixels"):
         enlarged(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(side, side, 3), 2)
 
 
@@ -291,19 +292,27 @@ def test_damage_is_looked_for_at_any_size(height, width):
     ],
 )
 def test_what_makes_no_sense_is_told_in_one_sentence(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         list(restore(some_restorer(), picture(20, 20), RestoreRequest(**options)))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": 0}, {"candidates": 9}, {"strength": 3}, {"sigma": 300}, {"upscale": 3}, {"whole": False, "upscale": 2}],
+    [
+        *({"steps": n} for n in (0, 51, 2.5, "2", True)),
+        *({"candidates": n} for n in (0, 9)),
+        *({"strength": s} for s in (-0.1, 3, float("nan"))),
+        *({"sigma": s} for s in (-1, 300, "20")),
+        *({"seed": s} for s in (-1, 2**32, 1.5)),
+        {"upscale": 3},
+        {"whole": False, "upscale": 2},
+    ],
 )
 def test_numbers_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="must be between|enlarged"):
+    with pytest.raises(UserError, match="must be|A seed is|enlarged"):
         RestoreRequest(**{"whole": True, **options})
 
 
 def test_a_generator_is_refused(generator):
-    with pytest.raises(ValueError, match="choose a restorer"):
+    with pytest.raises(UserError, match="choose a restorer"):
         list(restore(generator, picture(8, 8), RestoreRequest(whole=True)))

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sd_core.restoration.region import CropBox, clean_square, fill_square
+from sd_core.errors import UserError
+from sd_core.restoration.denoising import clean_square
+from sd_core.restoration.inpainting import fill_square
+from sd_core.restoration.region import CropBox
+from sd_core.restoration.request import RestoreRequest
 
 
 def picture(height=30, width=50):
@@ -15,7 +19,7 @@ def test_a_square_lies_where_it_is_put_and_never_outside():
     assert CropBox.within((50, 30)) == CropBox(10, 0, 30)
     assert CropBox.within((50, 30), 1, 1, 0.5) == CropBox(35, 15, 15)
     assert CropBox.within((50, 30), 0, 0, 0).side == 1
-    with pytest.raises(ValueError, match="between 0 and 100%"):
+    with pytest.raises(UserError, match="between 0 and 100%"):
         CropBox.within((50, 30), 1.2)
 
 
@@ -26,7 +30,7 @@ def test_a_square_around_a_mask_is_as_large_and_as_near_as_the_picture_allows():
     assert CropBox.around(mask) == CropBox(17, 0, 30)
     mask[:, 48] = True
     assert CropBox.around(mask.T) == CropBox(0, 20, 30)
-    with pytest.raises(ValueError, match="inside the picture, which has 50×30"):
+    with pytest.raises(UserError, match="inside the picture, which has 50×30"):
         CropBox(0, 1, 30).check((50, 30))
 
 
@@ -39,7 +43,9 @@ def test_at_its_own_size_a_square_is_taken_and_put_back_exactly():
 
 def test_only_the_square_is_cleaned(generator):
     whole, square = picture(), CropBox(20, 4, 8)
-    *_, last = clean_square(generator, whole, square, sigma=40, steps=2, candidates=3)
+    *_, last = clean_square(
+        generator, whole, RestoreRequest(whole=True, square=square, sigma=40, steps=2, candidates=3)
+    )
     mask = square.mask((50, 30))
     assert len(last.pictures) == 3 and last.index == last.count
     for cleaned in last.pictures:
@@ -49,12 +55,13 @@ def test_only_the_square_is_cleaned(generator):
 
 
 def test_progress_counts_every_step_of_every_candidate(generator):
-    steps = list(clean_square(generator, picture(), CropBox(0, 0, 8), sigma=40, steps=3, candidates=2))
+    request = RestoreRequest(whole=True, square=CropBox(0, 0, 8), sigma=40, steps=3, candidates=2)
+    steps = list(clean_square(generator, picture(), request))
     assert [s.index for s in steps] == [1, 2, 3, 4, 5, 6, 6] and {s.count for s in steps} == {6}
 
 
 def test_one_step_has_one_answer(generator):
-    *_, last = clean_square(generator, picture(), CropBox(0, 0, 8), steps=1, candidates=4)
+    *_, last = clean_square(generator, picture(), RestoreRequest(whole=True, candidates=4))
     assert len(last.pictures) == 1
 
 
@@ -66,7 +73,7 @@ def test_only_what_is_missing_in_the_square_is_drawn_anew(generator):
     whole, square = picture(), CropBox(20, 4, 16)
     mask = torch.zeros(30, 50, dtype=torch.bool)
     mask[:10, :30] = True
-    *_, last = fill_square(generator, whole, mask, square, steps=2, candidates=2)
+    *_, last = fill_square(generator, whole, RestoreRequest(mask, square=square, steps=2, candidates=2))
     inside = mask.numpy() & square.mask((50, 30))
     assert len(last.pictures) == 2
     for drawn in last.pictures:
@@ -75,5 +82,6 @@ def test_only_what_is_missing_in_the_square_is_drawn_anew(generator):
 
 
 def test_a_square_without_marks_is_refused_in_one_sentence(generator):
-    with pytest.raises(ValueError, match="move the square"):
-        list(fill_square(generator, picture(), torch.zeros(30, 50, dtype=torch.bool), CropBox(0, 0, 8)))
+    request = RestoreRequest(torch.zeros(30, 50, dtype=torch.bool), square=CropBox(0, 0, 8))
+    with pytest.raises(UserError, match="move the square"):
+        list(fill_square(generator, picture(), request))

@@ -88,7 +88,8 @@ def test_pictures_are_those_of_any_other_machine(there, checkpoints, tmp_path):
 
 def test_errors_come_back_in_one_plain_sentence_and_stopping_gives_the_gpu_back(there):
     said, _, folder = there
-    assert said["error"] == ["Error", "'The number of steps must be a whole number from 1 to 50, not 99.'"]
+    expected = "Nothing is marked in the square; move the square, or mark what is missing in it."
+    assert said["error"] == ["Error", f"'{expected}'"]
     assert "Stopped at step" in said["stopped"]
     assert (folder / "log.ended").exists()
 

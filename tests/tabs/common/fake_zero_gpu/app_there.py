@@ -13,6 +13,7 @@ from gradio.context import LocalContext
 import app
 from sd_core.generation.request import GenerationRequest
 from sd_core.pictures.original import open_original
+from sd_core.restoration.region import CropBox
 from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import PIXELS_PER_SECOND, compute, new_registry
@@ -60,7 +61,8 @@ said["cleaned"] = last(
 ).repaired.paths
 found = [i for i in propose(visitor, registry, "restorer", open_original(picture)) if not isinstance(i, Waiting)]
 said["found"] = found[-1].shape
-said["error"] = error_of(repair(visitor, registry, RestoreJobRequest(picture, "characters", whole=True, steps=99)))
+elsewhere = RestoreJobRequest(picture, "characters", mask, square=CropBox(40, 0, 10))
+said["error"] = error_of(repair(visitor, registry, elsewhere))
 shown = draw(visitor, registry, "characters", GenerationRequest("hair", count=64, steps=100))
 for item in shown:
     if item.preview:
