@@ -9,25 +9,36 @@ from pathlib import Path, PurePosixPath
 from sd_core.pictures.archive import Files, Skipped
 
 METADATA = "metadata.jsonl"
-_NOT_CLASSES = {"train", "training", "test", "val", "valid", "validation", "images", "image", "img", "imgs", "pictures"}
-_HANDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+HANDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # in a caption that a mirrored picture makes untrue
+_NOT_CLASSES = frozenset(
+    "train training test val valid validation images image img imgs pictures photos data dataset raw".split()
+)
 
 
-def _caption(files: Files, name: str, texts: dict[str, str], template: str) -> str:
+def caption_of(files: Files, name: str, texts: dict[str, str], template: str) -> str:
+    """The caption of the picture `name`.
+
+    texts: what `read_metadata` found. template: as for `open_folder`.
+    """
     if name in texts:
-        return texts[name]
+        return sound(texts[name])
     path = PurePosixPath(name)
     beside = path.with_suffix(".txt").as_posix()
     if beside in files.name_set:
-        return _one_line(_text(files, beside))
+        return _one_line(read_text(files, beside))
     for folder in path.parts[-2::-1]:
         if folder.lower() not in _NOT_CLASSES:
-            label = _one_line(re.sub(r"[_-]", " ", folder))
+            label = _one_line(re.sub(r"[_-]", " ", sound(folder)))
             return template.replace("{a}", with_article(label)).replace("{}", label)
     return ""
 
 
-def _metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
+def sound(text: str) -> str:
+    """A text with "?" for what is no character: half of an emoji, or bytes in a file's name that mean nothing."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def read_metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
     """The captions in every metadata.jsonl, by picture, and the lines that are of no use."""
     texts: dict[str, str] = {}
     skipped = []
@@ -35,14 +46,14 @@ def _metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
         path = PurePosixPath(name)
         if path.name != METADATA:
             continue
-        for number, line in enumerate(_text(files, name).split("\n"), start=1):
+        for number, line in enumerate(read_text(files, name).split("\n"), start=1):
             if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
                 picture, text = entry["file_name"], entry.get("text")
                 picture = (path.parent / picture).as_posix()
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 skipped.append(Skipped(f"{name}, line {number}", "not a JSON object with a file_name"))
                 continue
             if picture not in files.name_set:
@@ -52,10 +63,11 @@ def _metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
     return texts, skipped
 
 
-def _text(files: Files, name: str) -> str:
+def read_text(files: Files, name: str) -> str:
+    """A text file's content; nothing, if it cannot be read."""
     try:
         return files.read(name).decode("utf-8-sig", errors="replace")
-    except Exception:  # see _decoded
+    except Exception:  # a broken archive fails in many ways
         return ""
 
 

@@ -19,7 +19,7 @@ import PIL
 from PIL import Image
 
 from sd_core.data.cache import cached, write_pixels
-from sd_core.data.captions import _HANDED, _NOT_CLASSES, _caption, _metadata, _text
+from sd_core.data.captions import HANDED, caption_of, read_metadata, read_text, sound
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 from sd_core.pictures.archive import Files, Skipped, open_files
@@ -30,7 +30,6 @@ FITS = ("crop", "pad", "squash")
 ABOUT = "about.json"  # written by pack(): name, mirrorable, credits
 
 _BATCH = 512  # pictures decoded ahead of the one being written
-_NOT_CLASSES |= {"photos", "data", "dataset", "raw"}
 
 
 def open_folder(
@@ -77,10 +76,15 @@ def open_folder(
         name=about.get("name", path.stem),
         pixels=pixels,
         captions=captions,
-        mirrorable=about.get("mirrorable", not any(_HANDED.search(caption) for caption in captions)),
+        mirrorable=about.get("mirrorable", not any(HANDED.search(caption) for caption in captions)),
         skipped=tuple(Skipped(*entry) for entry in info["skipped"]),
         credits=about.get("credits", ""),
     )
+
+
+def picture_names(files: Files) -> list[str]:
+    """Those files that look like pictures by their names."""
+    return [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
 
 
 def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
@@ -101,8 +105,8 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """Write the usable pictures to the .npy file `target`; returns their captions and everything else to remember."""
-    names = evenly([name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES], count)
-    texts, skipped = _metadata(files)
+    names = evenly(picture_names(files), count)
+    texts, skipped = read_metadata(files)
     skipped = [*files.skipped, *skipped]
     about = _about(files)  # a packed set is as its maker wanted it, repetitions included
     captions: list[str] = []
@@ -111,7 +115,7 @@ def _read(
         for name, pixels in usable_pictures(
             files, names, resolution, lambda picture: squared(picture, resolution, fit), skipped, bool(about), progress
         ):
-            captions.append(_caption(files, name, texts, caption_template))
+            captions.append(caption_of(files, name, texts, caption_template))
             yield pixels
 
     write_pixels(target, resolution, usable())
@@ -119,7 +123,7 @@ def _read(
         raise _nothing(path, skipped)
     return {
         "captions": captions,
-        "skipped": [[_shown(entry.file), entry.reason] for entry in skipped],
+        "skipped": [[sound(entry.file), entry.reason] for entry in skipped],
         "about": about,
         "listed": len(names),
     }
@@ -143,12 +147,12 @@ def usable_pictures(
     seen: dict[bytes, str] = {}
     for done, (name, outcome) in enumerate(_decoded(files, names, resolution, finish), start=1):
         if isinstance(outcome, str):
-            skipped.append(Skipped(_shown(name), outcome))
+            skipped.append(Skipped(sound(name), outcome))
         else:
             digest, pixels = outcome
             original = seen.setdefault(digest, name)
             if original != name and not repeats:
-                skipped.append(Skipped(_shown(name), f"the same picture as {_shown(original)}"))
+                skipped.append(Skipped(sound(name), f"the same picture as {sound(original)}"))
             else:
                 yield name, pixels
         if progress is not None:
@@ -183,16 +187,11 @@ def _about(files: Files) -> dict[str, Any]:
     if ABOUT not in files.name_set:
         return {}
     try:
-        about = json.loads(_text(files, ABOUT))
+        about = json.loads(read_text(files, ABOUT))
         kinds = {"name": str, "mirrorable": bool, "credits": str}
         return {key: about[key] for key, kind in kinds.items() if isinstance(about[key], kind)}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-
-
-def _shown(name: str) -> str:
-    """A file's name as text that can be shown and stored, whatever bytes it is made of."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _nothing(path: Path, skipped: Sequence[Skipped]) -> DataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from sd_core.data.augmentation import painted_over
-from sd_core.data.folder import evenly, usable_pictures
+from sd_core.data.folder import evenly, picture_names, usable_pictures
 from sd_core.degradation import operators
 from sd_core.degradation.shapes import uniform
 from sd_core.diffusion.noise import LEVELS, to_unit
 from sd_core.errors import DataError
 from sd_core.pictures.archive import Skipped, open_files
-from sd_core.pictures.decoding import SUFFIXES, Unusable
+from sd_core.pictures.decoding import Unusable
 from sd_core.pictures.pixels import to_float
 
 LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
@@ -104,8 +104,7 @@ def open_clean(
     path = Path(source).expanduser()
     files = open_files(path)
     try:
-        names = [name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        names = evenly(names, min(count or MOST_PICTURES, MOST_PICTURES))
+        names = evenly(picture_names(files), min(count or MOST_PICTURES, MOST_PICTURES))
         skipped = list(files.skipped)
 
         def reduced(picture: Image.Image) -> np.ndarray:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from sd_core.data.folder import evenly, open_folder
+from sd_core.data.folder import evenly, open_folder, picture_names
 from sd_core.data.pairs import open_clean
 from sd_core.pictures.archive import Skipped, open_files
-from sd_core.pictures.decoding import SUFFIXES
 from sd_core.pictures.pixels import to_pixels
 
 LOOKED_AT = 200  # pictures that are opened: a look at fifty thousand must not take minutes
@@ -91,6 +90,6 @@ def _pictures_in(path: Path) -> int:
     """How many files look like pictures."""
     files = open_files(path)
     try:
-        return sum(PurePosixPath(name).suffix.lower() in SUFFIXES for name in files.names)
+        return len(picture_names(files))
     finally:
         files.close()

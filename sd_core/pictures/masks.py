@@ -32,10 +32,10 @@ def full_mask(marked: np.ndarray, size: tuple[int, int], exact: np.ndarray | Non
             not edited.
 
     Raises:
-        ValueError: `marked` belongs to another picture.
+        PictureError: `marked` belongs to another picture.
     """
     if marked.shape != proxy_size(size)[::-1]:
-        raise ValueError("The marks belong to another picture; mark the damage again.")
+        raise PictureError("The marks belong to another picture; mark the damage again.")
     mask = _resampled(marked, size[::-1])
     if exact is None:
         return mask

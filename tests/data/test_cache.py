@@ -88,10 +88,9 @@ def test_what_is_in_use_stays_even_as_a_part_of_it(make, tmp_path):
 def test_what_another_process_uses_stays_until_it_dies(make, tmp_path):
     make("a")
     gc.collect()
-    [entry] = tmp_path.glob("a-*")
-    script = "import sys\nfrom pathlib import Path\nfrom sd_core.data.cache import _load\n"
-    script += "found = _load(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()"
-    command = [sys.executable, "-c", script, str(entry)]
+    script = "import sys\nfrom pathlib import Path\nfrom sd_core.data.cache import cached\n"
+    script += "found = cached(Path(sys.argv[1]), 'a', {}, None)\nprint('held', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, cwd=PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         prune(tmp_path, 0)
@@ -101,14 +100,15 @@ def test_what_another_process_uses_stays_until_it_dies(make, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_what_a_killed_process_left_half_made_is_removed_and_what_is_being_made_stays(make, tmp_path):
-    make("a")
-    [entry] = tmp_path.glob("a-*")
-    for unfinished in (f".{entry.name}-abcdefgh", ".b-0123456789abcdef0123-abcdefgh"):
-        (tmp_path / unfinished / "entry").mkdir(parents=True)
-    with cache._making(entry):
+def test_what_a_killed_process_left_half_made_is_removed_and_what_is_being_made_stays(tmp_path):
+    (tmp_path / ".b-0123456789abcdef0123-abcdefgh" / "entry").mkdir(parents=True)
+
+    def write(path: Path) -> dict:
         prune(tmp_path)
-        assert [path.name for path in tmp_path.glob(".*-*-*/")] == [f".{entry.name}-abcdefgh"]
-    prune(tmp_path)
+        assert [folder.name[:3] for folder in tmp_path.glob(".*-*-*/")] == [".a-"]
+        np.save(path, np.zeros((10, 8, 8, 3), np.uint8))
+        return {}
+
+    cached(tmp_path, "a", {}, write)
     assert list(tmp_path.glob(".*-*-*/")) == []
     assert names(tmp_path) == ["a"]

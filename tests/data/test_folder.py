@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from png_files import png
 
 from sd_core.data.captions import with_article
 from sd_core.data.sources import open_data
 from sd_core.errors import DataError
+from sd_core.models.text import Vocabulary
 from sd_core.pictures import archive, decoding
 from sd_core.pictures.archive import Skipped
 
@@ -99,6 +101,18 @@ def test_metadata_goes_before_everything(opened):
 def test_metadata_inside_a_folder_names_the_files_beside_it(opened):
     line = json.dumps({"file_name": "1.png", "text": "hello"}).encode()
     assert opened({"train/metadata.jsonl": line, "train/1.png": picture()}).captions == ("hello",)
+
+
+def test_half_an_emoji_in_a_caption_is_no_reason_not_to_learn_it(opened):
+    line = b'{"file_name": "1.png", "text": "a \\ud83d cat"}'
+    captions = opened({"metadata.jsonl": line, "1.png": picture()}).captions
+    assert captions == ("a ? cat",)
+    assert "cat" in Vocabulary.learn(captions).words
+
+
+def test_a_metadata_line_of_nothing_but_brackets_is_reported(opened):
+    pictures = opened({"metadata.jsonl": b"[" * 100_000, "1.png": picture()})
+    assert pictures.skipped == (Skipped("metadata.jsonl, line 1", "not a JSON object with a file_name"),)
 
 
 def test_bad_metadata_lines_are_reported_and_the_rest_is_used(opened):
@@ -207,13 +221,13 @@ def test_shrinking_averages_instead_of_dropping_pixels(tmp_path):
 # What is skipped, and why
 
 
-def test_unusable_pictures_are_skipped_with_a_reason(opened, monkeypatch):
-    monkeypatch.setattr(decoding, "DATA_PIXELS", 2_000_000)
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_unusable_pictures_are_skipped_with_a_reason(opened):
     contents = {
         "a.png": picture(1),
         "broken.png": picture(2)[:100],
         "copy.png": picture(1),
-        "huge.png": saved(Image.new("1", (2000, 1001))),
+        "huge.png": png(10_001, 10_000),
         "text.jpg": b"hello",
         "tiny.png": picture(3, (16, 7)),
         "notes.pdf": b"ignored",
@@ -224,7 +238,7 @@ def test_unusable_pictures_are_skipped_with_a_reason(opened, monkeypatch):
     assert {entry.file: entry.reason for entry in pictures.skipped} == {
         "broken.png": "not readable as a picture",
         "copy.png": "the same picture as a.png",
-        "huge.png": "larger than 2 megapixels",
+        "huge.png": "larger than 100 megapixels",
         "text.jpg": "not readable as a picture",
         "tiny.png": "smaller than 8 pixels",
     }

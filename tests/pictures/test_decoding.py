@@ -1,14 +1,13 @@
 """A picture file of whatever kind becomes upright sRGB pixels, for whoever reads it, or is refused in one sentence."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from colour_profiles import ADOBE_RGB, DISPLAY_P3, grey_profile, rgb_profile
 from PIL import Image, ImageCms
+from png_files import png
 
 from sd_core.data import open_data
 from sd_core.errors import PictureError
@@ -24,22 +23,6 @@ def saved(picture: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
     picture.save(file, form, **options)
     file.seek(0)
     return file
-
-
-def chunk(kind, data):
-    """A piece of a PNG file."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_claiming(width, height):
-    """A small file that claims to be a large picture: a decompression bomb."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def colours(mode: str) -> Image.Image:
@@ -126,9 +109,9 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path):
     colours("RGB").save(whole)
     data = whole.read_bytes()
     bad = {"empty": b"", "text": b"no picture at all", "truncated": data[: len(data) // 2], "header": data[:20]}
-    bad["bomb"] = png_claiming(20_000, 20_000)
-    bad["large"] = png_claiming(MAX_PIXELS // 4000, 4001)
-    bad["nothing"] = png_claiming(0, 0)
+    bad["bomb"] = png(20_000, 20_000)
+    bad["large"] = png(MAX_PIXELS // 4000, 4001)
+    bad["nothing"] = png(0, 0)
     bad["postscript"] = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
     for name, content in bad.items():
         file = tmp_path / f"{name}.png"

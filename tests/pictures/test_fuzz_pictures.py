@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from colour_profiles import ADOBE_RGB, rgb_profile
 from PIL import Image
+from png_files import png
 
 from sd_core.errors import PictureError
 from sd_core.models.registry import ModelRegistry
@@ -240,15 +241,6 @@ def test_the_page_opens_an_upload_or_says_one_sentence(kind, tab, tmp_path, monk
     for number in range(UPLOADED):
         path.write_bytes(variant(kind, number))
         assert check_upload(tab, path, said) == check(path)
-
-
-def png(width, height, depth=8, colour=2, data=b"\0" * 1000, before=b""):
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    body = (chunk(*before) if before else b"") + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + body
 
 
 NOT_PICTURES = {

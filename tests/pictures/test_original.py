@@ -2,8 +2,6 @@
 
 import io
 import pickle
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms, ImageOps
+from png_files import png
 
 from sd_core.errors import PictureError
 from sd_core.pictures.masks import read_mask, save_mask
@@ -285,13 +284,7 @@ def test_the_16_bit_value_that_means_transparent_stays_apart():
 def png_of_16_bit_colours():
     """Which Pillow reads, as 8 bits, but cannot write."""
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + noise(12 * 6, seed=y).tobytes() for y in range(9))
-    header = struct.pack(">IIBBBBB", 12, 9, 16, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunks)
+    return io.BytesIO(png(12, 9, 16, data=b"".join(b"\0" + noise(12 * 6, seed=y).tobytes() for y in range(9))))
 
 
 @pytest.mark.parametrize(

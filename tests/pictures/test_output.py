@@ -1,6 +1,4 @@
-import struct
 import zipfile
-import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +6,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from png_files import chunk
 
 from sd_core.errors import PictureError
 from sd_core.generation.infotext import Parameters, read_parameters
@@ -25,11 +24,6 @@ Model: "my, model", Denoising strength: 0.4, Lora hashes: "a: 1, b: 2", Version:
 def random_pixels(height=5, width=7, count=None):
     shape = (height, width, 3) if count is None else (count, height, width, 3)
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-
-
-def chunk(kind, data):
-    """A piece of a PNG file."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def test_every_stored_value_survives_the_way_to_the_model_and_back():
