@@ -245,6 +245,8 @@ def _reason(error: BaseException, run: Run) -> str:
         return "There was not enough memory; choose a smaller batch, size or resolution."
     if _is_full_disk(error):
         return "The disk is full. What was saved last is intact: make room and resume."
+    if "DataLoader worker" in str(error):
+        return "A process that made the pairs was ended from outside, perhaps for want of memory; it can be resumed."
     log = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
     errors.log.addHandler(log)
     try:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 from typer.testing import CliRunner
 
 from sd_core import __main__ as command_line
-from sd_core.cli import train
 from sd_core.generation.infotext import read_parameters
 from sd_core.models import checkpoint
 from sd_core.runs.run import Run
@@ -173,12 +173,12 @@ def test_time_left_is_told_from_the_steps_taken_since_a_resume(run, tmp_path, mo
     monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path / "cache"))
     bars = []
 
-    class Bar(train.tqdm):
+    class Bar(tqdm):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **(kwargs | {"disable": False}))
             bars.append(self)
 
-    monkeypatch.setattr(train, "tqdm", Bar)
+    monkeypatch.setattr("sd_core.cli.train.tqdm", Bar)
     monkeypatch.setattr("sd_core.runs.recorder.TELL_SECONDS", -1.0)  # every report is passed on
     words = ["--data", str(pictures(tmp_path / "in")), "--size", "tiny", "--resolution", "8", "--batch", "2"]
     told = run("train", *words, "--steps", 3, "--name", "mine").output

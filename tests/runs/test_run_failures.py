@@ -1,6 +1,10 @@
 """Whatever ends a run early, its folder says why, its last save is sound, and it can go on."""
 
 import errno
+import multiprocessing
+import os
+import re
+import signal
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -9,6 +13,7 @@ from random import Random
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from small_runs import STEPS, finish, in_a_process, until, weights
@@ -77,6 +82,36 @@ def test_too_little_memory_for_a_single_picture_fails_in_one_sentence(make, monk
     with pytest.raises(torch.OutOfMemoryError):
         finish(run)
     assert "memory" in run.status().reason
+
+
+def test_a_bug_is_logged_with_its_traceback_and_the_reason_names_where(make, monkeypatch):
+    def buggy(self, *batch):
+        return {}["no such key"]
+
+    monkeypatch.setattr(DenoisingLoss, "forward", buggy)
+    run = make()
+    with pytest.raises(KeyError):
+        finish(run)
+    reason = run.status().reason
+    assert run.status().state == "failed" and "went wrong inside the program" in reason and "no such key" not in reason
+    [reference] = re.findall(r"reference (\w+)", reason)
+    log = (run.folder / "log.txt").read_text()
+    assert log.count(reference) == log.count("Traceback") == 1 and "KeyError: 'no such key'" in log
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="pairs are made by a forked process")
+def test_a_killed_maker_of_pairs_fails_the_run_in_one_sentence(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("loky.cpu_count", lambda: 2)
+    (tmp_path / "clean").mkdir()
+    Image.effect_mandelbrot((100, 80), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(tmp_path / "clean" / "a.png")
+    run = make(kind="restorer", data=str(tmp_path / "clean"), resolution=16)
+    with pytest.raises(RuntimeError):
+        for event in work(run):
+            if isinstance(event, Saved):
+                for maker in multiprocessing.active_children():
+                    os.kill(maker.pid, signal.SIGKILL)
+    assert run.status().state == "failed" and "ended from outside" in run.status().reason
+    assert finish(run).status().state == "finished"
 
 
 def test_a_kill_between_saving_the_state_and_the_model_leaves_no_old_model(make, monkeypatch):

@@ -12,7 +12,6 @@ import io
 import json
 import math
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -185,7 +184,7 @@ def draw_set(
     """Draw every seed in every style, the styles taking turns, on all cores, and remember the result on disk.
 
     seeds: consecutive seeds, shared by the styles. count: keep only the first so many pictures.
-    Safe to call from any thread: the drawing is done by processes of its own (see character_worker.py).
+    Safe to call from any thread: the drawing is done by processes of its own (see workers.py).
     Raises DataError for unknown styles or when nothing can be drawn.
     """
     for style in styles:
@@ -197,15 +196,22 @@ def draw_set(
     versions = {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")}
 
     def make(path: Path) -> dict[str, Any]:
-        from sd_core.data.characters.workers import draw_in_processes
+        from sd_core.data.characters.workers import draw_in_processes  # loky, which others should not wait for
 
-        return {"captions": draw_in_processes(path, job, progress)}
+        draw = functools.partial(_draw, tuple(styles), seeds.start, resolution)
+        return {"captions": draw_in_processes(path, draw, total, resolution, progress)}
 
     pixels, info = cached(cache, "characters", {**job, **versions, "drawing": DRAWING_VERSION}, make)
     if progress is not None:
         progress(total, total)
     # The styles have handedness (most look to one side), so a mirrored character is not one of theirs.
     return PictureSet("characters", pixels, tuple(info["captions"]), mirrorable=False, credits=credits(styles))
+
+
+def _draw(styles: tuple[str, ...], first_seed: int, resolution: int, index: int) -> tuple[np.ndarray, str]:
+    """The picture of an index, and its caption, when the styles take turns."""
+    drawn = character(styles[index % len(styles)], first_seed + index // len(styles))
+    return render(drawn.svg, resolution), drawn.caption
 
 
 def credits(styles: Iterable[str]) -> str:
@@ -329,18 +335,3 @@ def _sentence(subject: str, phrases: dict[str, str]) -> str:
 
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = _all_attributes()
-
-
-def _draw_share(path: Path, share: Mapping[str, Any]) -> None:
-    """Draw every picture whose index is the worker's own, modulo the number of workers, and report each on stdout."""
-    pixels = np.lib.format.open_memmap(path, mode="r+")
-    styles = share["styles"]
-    for index in range(share["worker"], share["count"], share["workers"]):
-        drawn = character(styles[index % len(styles)], share["first_seed"] + index // len(styles))
-        pixels[index] = render(drawn.svg, share["resolution"])
-        print(json.dumps([index, drawn.caption]), flush=index % 16 == 0)
-    pixels.flush()
-
-
-if __name__ == "__main__":
-    _draw_share(Path(sys.argv[1]), json.loads(sys.argv[2]))

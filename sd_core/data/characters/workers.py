@@ -1,82 +1,74 @@
-"""Draws characters on all cores: a process per core, each writing its share of the pictures into one .npy file.
+"""Draws pictures on all cores, by loky's processes, which write them into one .npy file.
 
-These are plain subprocesses (`python -m sd_core.data.characters.draw`), because multiprocessing's would run the main
-program again on start, which a notebook or an app without a main guard does not survive.
+loky, because its processes do not run the main program again, which a notebook or an app without a main guard would not
+survive, and because it tells when one of them dies.
 """
 
-from __future__ import annotations
-
-import json
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any
 
+import loky
 import numpy as np
 
 from sd_core.errors import DataError
 
-_PICTURES_PER_WORKER = 64  # fewer are drawn sooner than one more process starts
+PICTURES_PER_WORKER = 64  # fewer are drawn sooner than one more process starts
+AT_A_TIME = 8  # pictures that a process draws between two reports
+IDLE_SECONDS = 5  # after which a process ends whose program was killed
+
+Draw = Callable[[int], tuple[np.ndarray, str]]
 
 
-def draw_in_processes(path: Path, job: Mapping[str, Any], progress: Callable[[int, int], None] | None) -> list[str]:
-    """Draw the pictures of `job` into a new file `path` (uint8 [count, R, R, 3]); returns their captions.
+def draw_in_processes(
+    path: Path, draw: Draw, count: int, side: int, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Draws pictures into a new file.
 
-    job: styles, first_seed, resolution, count. Raises DataError when a worker fails; stopping early stops the workers.
+    Args:
+        path: of the file, uint8 [count, side, side, 3].
+        draw: the picture of an index, uint8 [side, side, 3], and its caption; a function that can be pickled.
+        count: how many.
+        side: of each, in pixels.
+        progress: called now and then with (pictures done, pictures in all). What it raises stops the drawing.
+
+    Returns:
+        Their captions.
+
+    Raises:
+        DataError: a process has died, or a package is missing.
     """
-    count, side = job["count"], job["resolution"]
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3)).flush()
-    captions = [""] * count
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, -(-count // _PICTURES_PER_WORKER))
-    reports: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        processes = [_start(path, {**job, "worker": w, "workers": workers}, errors) for w in range(workers)]
-        try:
-            for process in processes:
-                Thread(target=_listen, args=(process, reports), daemon=True).start()
-            running, done = workers, 0
-            while running:
-                report = reports.get()
-                if report is None:
-                    running -= 1
-                    continue
-                index, captions[index] = report
-                done += 1
-                if progress is not None:
-                    progress(done, count)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        if done != count:
-            errors.seek(0)
-            reason = (errors.read().strip().splitlines() or ["a drawing process ended early"])[-1]
-            raise DataError(f"The characters could not be drawn ({reason}); check that the requirements are installed.")
+    parts = [range(first, min(first + AT_A_TIME, count)) for first in range(0, count, AT_A_TIME)]
+    workers = min(loky.cpu_count(), -(-count // PICTURES_PER_WORKER))
+    # They leave the group of this process, so that Ctrl-C in a shell is heard here alone. Windows has no such groups.
+    alone = getattr(os, "setpgrp", None)
+    pool = loky.ProcessPoolExecutor(workers, timeout=IDLE_SECONDS, initializer=alone)
+    try:
+        drawing = {pool.submit(_draw_part, path, draw, part): len(part) for part in parts}
+        done = 0
+        for future in as_completed(drawing):
+            future.result()
+            done += drawing[future]
+            if progress is not None:
+                progress(done, count)
+        return [caption for future in drawing for caption in future.result()]
+    except (BrokenProcessPool, ImportError) as error:
+        why = error if isinstance(error, ImportError) else "a process that drew them has died"
+        raise DataError(
+            f"The characters could not be drawn ({why}); check that the requirements are installed, and that there is "
+            f"room in memory and on the disk."
+        ) from error
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _draw_part(path: Path, draw: Draw, part: range) -> list[str]:
+    pixels = np.lib.format.open_memmap(path, mode="r+")
+    captions = []
+    for index in part:
+        pixels[index], caption = draw(index)
+        captions.append(caption)
     return captions
-
-
-def _start(path: Path, share: Mapping[str, Any], errors: Any) -> subprocess.Popen[str]:
-    source = str(Path(__file__).resolve().parents[3])
-    paths = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "sd_core.data.characters.draw", str(path), json.dumps(share)]
-    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=environment)
-
-
-def _listen(process: subprocess.Popen[str], reports: SimpleQueue[tuple[int, str] | None]) -> None:
-    """Pass on a worker's lines, [index, caption] each, then None."""
-    assert process.stdout is not None
-    with process.stdout:
-        for line in process.stdout:
-            try:
-                index, caption = json.loads(line)
-            except ValueError:  # the last line of a killed worker may be cut off
-                break
-            reports.put((index, caption))
-    reports.put(None)

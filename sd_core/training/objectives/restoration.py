@@ -1,12 +1,13 @@
 """A restorer's objective: pairs of damaged and clean crops."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sd_core.data.loader import ResumableLoader, usual_workers
 from sd_core.data.pairs import CleanPictures, Pair
 from sd_core.diffusion.noise import SIGMA_MAX, SigmaDistribution, add_noise, draw_noise
 from sd_core.models.conditioning import Conditioning
@@ -58,6 +59,7 @@ class RestorationObjective(Objective):
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
         noisy_share: share of pairs whose damage is noise.
         specialist: the pairs are those of a specialist, see `specialist.py`.
+        workers: processes that make the pairs; as many as usual where it is not said.
     """
 
     exploded = 5.0  # a logarithm: an error of more than twice the range of pictures
@@ -74,6 +76,7 @@ class RestorationObjective(Objective):
         one_step_share: float,
         noisy_share: float,
         specialist: bool = False,
+        workers: int | None = None,
     ):
         super().__init__(seed, batch)
         if model.config.kind != "restorer":
@@ -82,9 +85,8 @@ class RestorationObjective(Objective):
         self.one_step_share, self.noisy_share, self.specialist = one_step_share, noisy_share, specialist
         self.side = model.config.resolution
         self.loss = RestorationLoss(model)
-        # The next pairs are made in a thread while the model learns from these.
-        self._maker = ThreadPoolExecutor(1, "pairs")
-        self._next: tuple[tuple[int, ...], Future[list[Pair]]] | None = None
+        workers = usual_workers(model.device) if workers is None else workers
+        self.loader = ResumableLoader(self._pair, _as_arrays, batch, workers)
 
     def edges(self, model: Denoiser) -> Iterable[nn.Module]:
         return model.unet.stem, model.unet.head, model.unet.noise_embedding
@@ -96,41 +98,27 @@ class RestorationObjective(Objective):
         sigma = self.sigmas.sample(self.batch, draw).clamp(min=LEAST_SIGMA)
         at_once = torch.randperm(self.batch, generator=draw) < round(self.one_step_share * self.batch)
         sigma = torch.where(at_once, SIGMA_MAX, sigma)
-        parts = list(share)
-        for mine, following in zip(parts, [*parts[1:], parts[0] + self.batch], strict=True):
+        for mine, arrays in zip(share, self.loader.step(step, share), strict=True):
             numbers = [step * self.batch + int(i) for i in mine]
-            pairs = self._made(numbers)
-            self._make([step * self.batch + int(i) for i in following])
-            x0, damaged, told, level, mask = (t.to(device) for t in stacked(pairs))
+            x0, damaged, told, level, mask = (torch.from_numpy(array).to(device) for array in arrays)
             noise = draw_noise([self.generator(3, n) for n in numbers], tuple(x0.shape[1:]), device)
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask
 
-    def _pairs(self, numbers: Sequence[int]) -> list[Pair]:
-        return [self._pair(self.side, self.generator(2, n)) for n in numbers]
-
-    def _pair(self, side: int, generator: torch.Generator) -> Pair:
-        return self.pictures.pair(side, generator, self.noisy_share, self.specialist)
-
-    def _make(self, numbers: Sequence[int]) -> None:
-        """Has these pairs made in the background."""
-        self._next = tuple(numbers), self._maker.submit(self._pairs, numbers)
-
-    def _made(self, numbers: Sequence[int]) -> list[Pair]:
-        """These pairs; at once, if they are the ones that are being made."""
-        coming, self._next = self._next, None
-        if coming and coming[0] == tuple(numbers):
-            return coming[1].result()
-        if coming:
-            coming[1].cancel()
-        return self._pairs(numbers)
+    def _pair(self, number: int) -> Pair:
+        return self.pictures.pair(self.side, self.generator(2, number), self.noisy_share, self.specialist)
 
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         """Damaged, restored in one step and clean, side by side."""
-        pairs = [self._pair(self.sample_side, self.generator(4, i)) for i in range(self.sample_pairs)]
+        made = (self.generator(4, i) for i in range(self.sample_pairs))
+        pairs = [self.pictures.pair(self.sample_side, g, self.noisy_share, self.specialist) for g in made]
         x0, damaged, told, level, _ = stacked(pairs)
         conditioning = Conditioning(*(t.to(model.device) for t in (damaged, told, level)))
         restored, _ = model.at_once(conditioning)
         yield SampleProgress(1, 1, torch.cat([damaged, restored.float().cpu(), x0], dim=3))
+
+
+def _as_arrays(pairs: list[Pair]) -> list[np.ndarray]:
+    return [tensor.numpy() for tensor in stacked(pairs)]
 
 
 def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
