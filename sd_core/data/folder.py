@@ -19,7 +19,7 @@ import PIL
 from PIL import Image
 
 from sd_core.data.cache import cached, write_pixels
-from sd_core.data.captions import _HANDED, _NOT_CLASSES, _caption, _metadata, _text
+from sd_core.data.captions import _HANDED, _NOT_CLASSES, MOST_CAPTION_BYTES, _caption, _metadata, _text
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 from sd_core.pictures.archive import Files, Skipped, open_files
@@ -183,10 +183,10 @@ def _about(files: Files) -> dict[str, Any]:
     if ABOUT not in files.name_set:
         return {}
     try:
-        about = json.loads(_text(files, ABOUT))
+        about = json.loads(_text(files, ABOUT, MOST_CAPTION_BYTES))
         kinds = {"name": str, "mirrorable": bool, "credits": str}
         return {key: about[key] for key, kind in kinds.items() if isinstance(about[key], kind)}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
