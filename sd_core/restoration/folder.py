@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from sd_core.errors import UserError, is_out_of_memory, logged
 from sd_core.pictures.archive import FolderFiles
 from sd_core.pictures.decoding import FORMATS
 from sd_core.pictures.masks import read_mask
@@ -114,7 +115,7 @@ def repair_folder(
         An `Outcome` for each picture, in the order of their names. One that fails does not stop the rest.
 
     Raises:
-        ValueError: at once, where folders are missing or empty, or `out` could overwrite an input.
+        UserError: at once, where folders are missing or empty, or `out` could overwrite an input.
     """
     source, out, masks = Path(source), Path(out), None if masks is None else Path(masks)
     _check_folders(source, out, masks)
@@ -126,33 +127,33 @@ def repair_folder(
         and not any((source / name).parent.resolve().is_relative_to(folder) for folder in inside)
     ]
     if not names:
-        raise ValueError(f"There are no pictures in {source}.")
+        raise UserError(f"There are no pictures in {source}.")
     return _outcomes(_Folders(source, out, masks, repair, find, marked_only), _targets(names), again)
 
 
 def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
     for folder in (source, masks):
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"There is no folder {folder}.")
+            raise UserError(f"There is no folder {folder}.")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; the repaired pictures need a folder.")
+        raise UserError(f"{out} is a file; the repaired pictures need a folder.")
     check_parents(out)
     there, to = source.resolve(), out.resolve()
     if there.is_relative_to(to):
-        raise ValueError(f"The repaired pictures could replace those in {source}; choose another folder for them.")
+        raise UserError(f"The repaired pictures could replace those in {source}; choose another folder for them.")
     if masks is not None:
         marks = masks.resolve()
         if marks.is_relative_to(to) or to.is_relative_to(marks):
-            raise ValueError(f"The repaired pictures could replace masks in {masks}; choose another folder for them.")
+            raise UserError(f"The repaired pictures could replace masks in {masks}; choose another folder for them.")
         if there.is_relative_to(marks):
-            raise ValueError(f"The masks in {masks} and the pictures in {source} need folders of their own.")
+            raise UserError(f"The masks in {masks} and the pictures in {source} need folders of their own.")
 
 
 def check_parents(out: Path) -> None:
-    """Raises ValueError if nothing can be written there, since a folder above it is a file."""
+    """Raises UserError if nothing can be written there, since a folder above it is a file."""
     for parent in out.parents:
         if parent.is_file():
-            raise ValueError(f"{parent} is a file and not a folder, so that {out} cannot be written.")
+            raise UserError(f"{parent} is a file and not a folder, so that {out} cannot be written.")
 
 
 def _suffixes() -> frozenset[str]:
@@ -216,7 +217,7 @@ def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ..
     repaired = folders.repair(original, mask)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{target.parent} is a link to another folder; nothing is written there.")
+        raise UserError(f"{target.parent} is a link to another folder; nothing is written there.")
     new = target.with_name(f".{os.getpid()}-{get_ident()}.new")  # hidden, and of this worker alone
     try:
         repaired.save(new)
@@ -227,8 +228,11 @@ def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ..
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong, as one line: our own errors as they are, others with their kind."""
+    """What went wrong, as one line: what a user can cause as it is, what the machine refused with its kind, and of a
+    bug the reference under which the log has it."""
     text = " ".join(str(error).split())
-    if isinstance(error, ValueError) and text:
+    if isinstance(error, UserError):
         return text
-    return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."
+    if isinstance(error, OSError) or is_out_of_memory(error):
+        return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."
+    return f"It could not be repaired: something went wrong inside the program (reference {logged(error)})."
