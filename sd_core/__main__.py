@@ -20,8 +20,8 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Runs the command line. What a user can cause is one sentence and exit code 2; a bug is a traceback, a reference to
-    tell of it by, and exit code 1."""
+    """Runs the command line. What a user can cause is one sentence and exit code 2; a bug is a traceback with a
+    reference to tell of it by, and exit code 1."""
     from sd_core.errors import UserError, logged
 
     try:

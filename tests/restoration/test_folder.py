@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sd_core.errors import UserError
 from sd_core.pictures.masks import save_mask
 from sd_core.pictures.original import open_original
 from sd_core.restoration.folder import _targets, repair_folder
@@ -288,7 +289,7 @@ def test_the_original_of_a_failed_write_is_kept(source, tmp_path, monkeypatch):
     target = write(tmp_path / "out" / "a.png", 7)
 
     def broken(original, mask):
-        raise ValueError("This picture cannot be repaired.")
+        raise UserError("This picture cannot be repaired.")
 
     outcome = next(repair_folder(source, tmp_path / "out", broken, again=True))
     assert (outcome.state, outcome.reason) == ("failed", "This picture cannot be repaired.")
