@@ -66,7 +66,9 @@ def build():
 def launch_options() -> dict:
     """What `launch` is told."""
     import gradio as gr
+    from starlette.middleware import Middleware
 
+    from tabs.common.bodies import LimitedBodies
     from tabs.common.uploads import MAX_UPLOAD_BYTES
     from tabs.common.words import i18n
     from tabs.train.limits import Limits
@@ -102,6 +104,7 @@ def launch_options() -> dict:
         i18n=i18n(),
         max_file_size=megabytes * 2**20 if megabytes else MAX_UPLOAD_BYTES,
         run_history=False,
+        app_kwargs={"middleware": [Middleware(LimitedBodies)]},
         mcp_server=importlib.util.find_spec("mcp") is not None,
     )
 

@@ -9,7 +9,7 @@ from sd_core.cli.generate import generate
 from sd_core.cli.restore import restore
 from sd_core.cli.train import train
 
-BAD_INPUT = 2
+BAD_INPUT, BUG = 2, 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Prepare pictures to train on.")
@@ -20,14 +20,18 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Runs the command line; bad input is one sentence and exit code 2."""
-    from sd_core.errors import CheckpointError, DataError, RunError, TrainingFailed
+    """Runs the command line. What a user can cause is one sentence and exit code 2; a bug is a traceback with a
+    reference to tell of it by, and exit code 1."""
+    from sd_core.errors import UserError, logged
 
     try:
         app()
-    except (CheckpointError, DataError, RunError, TrainingFailed, ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except Exception as error:
+        print(f"Something went wrong inside the program (reference {logged(error)}).", file=sys.stderr)
+        sys.exit(BUG)
 
 
 if __name__ == "__main__":

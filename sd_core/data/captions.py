@@ -9,6 +9,10 @@ from pathlib import Path, PurePosixPath
 from sd_core.pictures.archive import Files, Skipped
 
 METADATA = "metadata.jsonl"
+MOST_CAPTION = 5_000  # characters: models read a few hundred
+MOST_LABEL = 200  # of the name of a class
+MOST_CAPTION_BYTES, MOST_METADATA_BYTES = 64 * 2**10, 64 * 2**20  # read of a file, and of all such files
+MOST_LINES, MOST_NAMED = 1_000_000, 1_000  # in a metadata.jsonl, and of those that are of no use
 HANDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)  # in a caption that a mirrored picture makes untrue
 _NOT_CLASSES = frozenset(
     "train training test val valid validation images image img imgs pictures photos data dataset raw".split()
@@ -25,12 +29,18 @@ def caption_of(files: Files, name: str, texts: dict[str, str], template: str) ->
     path = PurePosixPath(name)
     beside = path.with_suffix(".txt").as_posix()
     if beside in files.name_set:
-        return _one_line(read_text(files, beside))
+        return _one_line(read_text(files, beside))[:MOST_CAPTION]
     for folder in path.parts[-2::-1]:
         if folder.lower() not in _NOT_CLASSES:
             label = _one_line(re.sub(r"[_-]", " ", sound(folder)))
-            return template.replace("{a}", with_article(label)).replace("{}", label)
+            return _of_class(label[:MOST_LABEL], template[:MOST_CAPTION])
     return ""
+
+
+def _of_class(label: str, template: str) -> str:
+    """The caption of a class. Both signs at once, since a label may have such signs, too."""
+    named = {"{a}": with_article(label), "{}": label}
+    return re.sub(r"\{a?\}", lambda sign: named[sign[0]], template)[:MOST_CAPTION]
 
 
 def sound(text: str) -> str:
@@ -39,34 +49,38 @@ def sound(text: str) -> str:
 
 
 def read_metadata(files: Files) -> tuple[dict[str, str], list[Skipped]]:
-    """The captions in every metadata.jsonl, by picture, and the lines that are of no use."""
+    """The captions in every metadata.jsonl, by picture, and the lines that are of no use, of which some are named."""
     texts: dict[str, str] = {}
-    skipped = []
+    skipped: list[Skipped] = []
+    left = MOST_METADATA_BYTES
     for name in files.names:
         path = PurePosixPath(name)
-        if path.name != METADATA:
+        if path.name != METADATA or left <= 0:
             continue
-        for number, line in enumerate(read_text(files, name).split("\n"), start=1):
+        text = read_text(files, name, left)
+        left -= len(text)
+        for number, line in enumerate(text.split("\n", MOST_LINES)[:MOST_LINES], start=1):
             if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
-                picture, text = entry["file_name"], entry.get("text")
+                picture, caption = entry["file_name"], entry.get("text")
                 picture = (path.parent / picture).as_posix()
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                skipped.append(Skipped(f"{name}, line {number}", "not a JSON object with a file_name"))
-                continue
-            if picture not in files.name_set:
-                skipped.append(Skipped(picture, f"listed in {name}, but missing"))
-            elif isinstance(text, str):
-                texts[picture] = text
+                useless = Skipped(f"{name}, line {number}", "not a JSON object with a file_name")
+            else:
+                useless = None if picture in files.name_set else Skipped(picture, f"listed in {name}, but missing")
+                if not useless and isinstance(caption, str):
+                    texts[picture] = caption[:MOST_CAPTION]
+            if useless and len(skipped) < MOST_NAMED:
+                skipped.append(useless)
     return texts, skipped
 
 
-def read_text(files: Files, name: str) -> str:
-    """A text file's content; nothing, if it cannot be read."""
+def read_text(files: Files, name: str, most: int = MOST_CAPTION_BYTES) -> str:
+    """The first `most` bytes of a text file; nothing, if it cannot be read."""
     try:
-        return files.read(name).decode("utf-8-sig", errors="replace")
+        return files.read(name, most).decode("utf-8-sig", errors="replace")
     except Exception:  # a broken archive fails in many ways
         return ""
 

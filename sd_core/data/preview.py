@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
+from PIL import Image
 
 from sd_core.data.folder import evenly, open_folder, picture_names
 from sd_core.data.pairs import open_clean
-from sd_core.pictures.archive import Skipped, open_files
+from sd_core.pictures.archive import Files, Skipped, open_files
+from sd_core.pictures.decoding import SUFFIXES
 from sd_core.pictures.pixels import to_pixels
 
+HEAD = 2**20  # bytes of a file, in which most tell their size
+FEWEST_PIXELS = 10_000  # a picture costs that much, however small it is
 LOOKED_AT = 200  # pictures that are opened: a look at fifty thousand must not take minutes
 LARGE_LOOKED_AT = 40  # the same at their own size, of up to 3 MB each in memory
 EXAMPLES = 12
@@ -84,6 +89,31 @@ def preview_pairs(path: Path, side: int, *, examples: int = EXAMPLES, most: int 
         captions=("",) * examples,
         skipped=clean.skipped,
     )
+
+
+def pixels_in(path: Path, most: int, looked_at: int | None = None) -> int:
+    """How many pixels are decoded when the pictures in a folder or .zip are read, or `looked_at` of them, spread
+    evenly; more than `most` as soon as they are that many. Nothing is decoded, and little is read."""
+    files = open_files(path)
+    try:
+        names = evenly([name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES], looked_at)
+        pixels = FEWEST_PIXELS * len(names)
+        for name in names:
+            if pixels > most:
+                break
+            pixels += _pixels_of(files, name, HEAD) or _pixels_of(files, name)
+        return pixels
+    finally:
+        files.close()
+
+
+def _pixels_of(files: Files, name: str, read: int | None = None) -> int:
+    """How many pixels a picture says it has in so many bytes of its file; 0 where it does not say."""
+    try:
+        with Image.open(io.BytesIO(files.read(name, read))) as picture:
+            return picture.width * picture.height
+    except Exception:  # decoders raise whatever comes to their mind at broken files, and archives do, too
+        return 0
 
 
 def _pictures_in(path: Path) -> int:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +18,10 @@ from sd_core.pictures.decoding import opened
 from sd_core.pictures.output import save_png
 from sd_core.pictures.pixels import to_pixels
 
-_FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A field as other tools write it. What a name is made of is looked at from its first sign on, and once: a text without
+# any colon must not be searched from each of its letters. So many fields and characters no tool writes.
+_FIELD = re.compile(r'(?<![\w \-/])[ \-/]*(\w[\w \-/]+):\s*("(?:[^\\"]|\\.)++"|[^,]*)(?:,|$)')
+_MOST_FIELDS, _MOST_TEXT = 64, 400_000
 _NEGATIVE = "Negative prompt:"
 _NUMBERS = {
     "steps": ("Steps", int),
@@ -91,10 +95,12 @@ class Parameters:
     @classmethod
     def parse(cls, text: str) -> "Parameters":
         """Reads what this or another tool wrote. Never fails: what cannot be understood is left out."""
-        lines = text.strip("\n").split("\n")
+        lines = text[:_MOST_TEXT].strip("\n").split("\n")
+        found = [field.groups() for field in islice(_FIELD.finditer(lines[-1]), _MOST_FIELDS)]
         fields = {}
-        if len(_FIELD.findall(lines[-1])) >= _FEWEST_FIELDS:
-            fields = {name: _unquoted(value) for name, value in _FIELD.findall(lines.pop())}
+        if len(found) >= _FEWEST_FIELDS:
+            fields = {name: _unquoted(value) for name, value in found}
+            lines.pop()
         prompt, negative, in_negative = [], [], False
         for line in map(str.strip, lines):
             if line.startswith(_NEGATIVE):

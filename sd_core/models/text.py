@@ -7,7 +7,7 @@ never learnt and would only add noise, so `Vocabulary` drops such words and says
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +19,25 @@ from sd_core.models.unet import Context, multiply_adds
 START, PADDING = "<start>", "<pad>"
 TOKENIZER_SIZE = 1024  # captions of a small data set: most words get a token of their own
 MAX_TOKENS = 64
+PART = 256  # characters
 _PIECE = re.compile(r"\w+|[^\w\s]")  # a word, or a single sign such as a comma or an emoji
 
 
 def pieces(text: str) -> list[str]:
     """The words and signs of a text, in lower case and one Unicode form, so that "Blue" and "blue" are one word."""
-    return _PIECE.findall(unicodedata.normalize("NFKC", text).lower())
+    return _PIECE.findall("".join(unicodedata.normalize("NFKC", part) for part in _parts(text)).lower())
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text in parts that are short, since the time to normalise one grows with the square of the accents in a row. No
+    letter is parted from its accents, unless it has more than any language has."""
+    start = 0
+    while start < len(text):
+        end = start + PART
+        while end < min(len(text), start + 2 * PART) and unicodedata.combining(text[end]):
+            end += 1
+        yield text[start:end]
+        start = end
 
 
 def _means_something(piece: str) -> bool:

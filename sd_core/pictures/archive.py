@@ -55,10 +55,12 @@ class FolderFiles:
         listing = "\n".join(f"{name}\0{found[name]}" for name in self.names)
         self.fingerprint = hashlib.sha256(f"{path.resolve()}\n{listing}".encode("utf-8", "surrogateescape")).hexdigest()
 
-    def read(self, name: str) -> bytes:
-        if self._sizes[name] > MAX_FILE_BYTES:
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """A file, or its first `most` bytes."""
+        if most is None and self._sizes[name] > MAX_FILE_BYTES:
             raise ValueError("the file is too large")
-        return (self._root / name).read_bytes()
+        with open(self._root / name, "rb") as file:
+            return file.read(most)
 
     def close(self) -> None:
         """A folder needs no closing."""
@@ -97,9 +99,11 @@ class ZipFiles:
         self.fingerprint = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         self._lock = threading.Lock()
 
-    def read(self, name: str) -> bytes:
-        with self._lock:  # decoding a picture takes longer than unpacking it, so the threads seldom wait here
-            return self._zip.read(self._infos[name])
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """A file, or its first `most` bytes."""
+        # Decoding a picture takes longer than unpacking it, so the threads seldom wait here.
+        with self._lock, self._zip.open(self._infos[name]) as file:
+            return file.read(most)
 
     def close(self) -> None:
         self._zip.close()

@@ -3,7 +3,6 @@
 It can be stopped at any time and started again: what is done is left alone, and nothing half written is ever seen.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sd_core.atomic import replacing
-from sd_core.errors import UserError
+from sd_core.errors import UserError, is_out_of_memory, logged
 from sd_core.pictures.archive import FolderFiles
 from sd_core.pictures.decoding import FORMATS
 from sd_core.pictures.masks import read_mask
@@ -224,10 +223,11 @@ def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ..
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong, as one line: our own errors as they are, others with their kind."""
+    """What went wrong, as one line: what a user can cause as it is, what the machine refused with its kind, and of a
+    bug the reference under which the log has it."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    if not isinstance(error, OSError | MemoryError):
-        logging.getLogger(__name__).error("A picture could not be repaired.", exc_info=error)
-    return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."
+    if isinstance(error, OSError) or is_out_of_memory(error):
+        return f"It could not be repaired ({type(error).__name__}{': ' if text else ''}{text.rstrip('.')})."
+    return f"It could not be repaired: something went wrong inside the program (reference {logged(error)})."

@@ -92,6 +92,6 @@ def _end(opened, step: int) -> int:
 def _values(line: bytes) -> dict | None:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) and isinstance(values.get("step"), int) else None

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sd_core.errors import UserError
 from sd_core.pictures.masks import MARKED_SIDE
+from tabs.common.budget import check_picture
 from tabs.common.errors import plain_error
 from tabs.common.sessions import Visitor
 from tabs.common.uploads import uploaded
@@ -148,7 +149,10 @@ def _choice(part, value: object, name: str, visitor: Visitor | None) -> object:
 @_checked.register(gr.File)
 def _files(part, value: object, name: str, visitor: Visitor | None) -> dict | list[dict] | None:
     if getattr(part, "file_count", "single") == "single":
-        return _file(value, visitor, MOST_PICTURE_BYTES)
+        picture = _file(value, visitor, MOST_PICTURE_BYTES)
+        if picture:
+            check_picture(Path(picture["path"]), visitor)
+        return picture
     if value is None:
         return None
     files = value if isinstance(value, list) else [value]

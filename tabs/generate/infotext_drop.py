@@ -16,6 +16,8 @@ from tabs.common.errors import plain_error
 from tabs.common.words import T, say
 from tabs.generate.settings import Controls
 
+SHOWN = 80  # characters of a name that a file gives
+
 
 @dataclass(frozen=True, eq=False)
 class InfotextDrop:
@@ -84,9 +86,9 @@ def build_png_settings(registry: ModelRegistry, controls: Controls) -> InfotextD
 def _remarks(settings: Parameters, wrong: Sequence[str], models: Sequence[str], request: gr.Request) -> Iterator[str]:
     """What to tell of settings that cannot be restored as they are; `wrong` names those out of range."""
     if settings.model and settings.model not in models:
-        yield say(request, "other_model", model=settings.model)
+        yield say(request, "other_model", model=settings.model[:SHOWN])
     if settings.sampler and not sampler_called(settings.sampler):
-        yield say(request, "other_sampler", sampler=settings.sampler)
+        yield say(request, "other_sampler", sampler=settings.sampler[:SHOWN])
     if wrong:
         words = {"negative_prompt": "negative", "variation_seed": "variation_of"}
         yield say(request, "settings_left_out", names=", ".join(say(request, words.get(name, name)) for name in wrong))

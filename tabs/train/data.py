@@ -12,7 +12,7 @@ from PIL import Image
 from sd_core.data.captions import side_by_side
 from sd_core.data.characters.draw import STYLES
 from sd_core.data.folder import FITS
-from sd_core.data.preview import Preview, preview, preview_pairs
+from sd_core.data.preview import LOOKED_AT, Preview, preview, preview_pairs
 from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
@@ -100,6 +100,7 @@ class DataEvents:
         try:
             self.limits.check_allowed(visitor)
             source = staged(paths, self.limits, visitor)
+            self.limits.check_pixels(source, visitor, LOOKED_AT)
             pixels, pairs = resolution_of(self.registry, start, resolution), kind_of(self.registry, start) == "restorer"
             if pairs:
                 found = preview_pairs(source, pixels)

@@ -76,6 +76,7 @@ class TrainTab:
             if wanted.data == "own":
                 pictures = staged(wanted.files, self.limits, visitor)
                 open_files(pictures).close()  # refuses what is no .zip before a run is made of it
+                self.limits.check_pixels(pictures, visitor)
             run = wanted.create(self.registry, self.limits, pictures)
             own(run, browser, visitor)
             enqueue(run)

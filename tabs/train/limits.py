@@ -6,7 +6,6 @@ limits anywhere, and `free` lifts them.
 
 import hashlib
 import html
-import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
@@ -15,16 +14,17 @@ from pathlib import Path
 
 import gradio as gr
 
+from sd_core.data.preview import pixels_in
 from sd_core.errors import RunError
 from sd_core.models.unet import WIDTHS
 from sd_core.runs.queue import waiting, working
 from sd_core.runs.run import Run
+from tabs.common.budget import DECODED, address_of
 from tabs.common.hosting import allowed, is_zero_gpu
 from tabs.common.words import say
 
 RESOLUTIONS = (32, 64, 96, 128)
 OWNER = "owner"  # the file, in a run's folder, that tells whose it is
-IPV6_NETWORK = 64  # bits: a single visitor has all the addresses of such a network
 _SALT = secrets.token_bytes(16)  # of addresses' marks: a list of all addresses would else tell whose they are
 
 
@@ -103,6 +103,12 @@ class Limits:
         if self.megabytes and found > self.megabytes:
             raise RunError(say(visitor, "upload_too_large", found=found, megabytes=self.megabytes))
 
+    def check_pixels(self, source: Path, visitor: gr.Request | None, looked_at: int | None = None) -> None:
+        """Raises UserError if reading the pictures in a folder or .zip, or so many of them, is more work than a visitor
+        may ask for in a while."""
+        if self.minutes:
+            DECODED.spend(visitor, pixels_in(source, DECODED.most, looked_at))
+
     def check_steer(self, run: Run, browser: str, visitor: gr.Request | None) -> None:
         """Raises RunError if this browser may not steer the run."""
         self.check_allowed(visitor)
@@ -127,26 +133,6 @@ class Limits:
 def new_browser() -> str:
     """A name for a browser that it alone knows."""
     return secrets.token_hex(16)
-
-
-def address_of(visitor: gr.Request | None) -> str:
-    """The network address that a request comes from; "" where that cannot be told.
-
-    Behind proxies, such as a Space's, it is the last public one that they name: what stands before it may be written by
-    the visitor.
-    """
-    named = (getattr(visitor, "headers", None) or {}).get("x-forwarded-for", "").split(",")
-    client = getattr(getattr(visitor, "client", None), "host", None) or ""
-    for text in [*reversed(named), client]:
-        try:
-            address = ipaddress.ip_address(text.strip())
-        except ValueError:
-            continue
-        address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_global:
-            whole = address.version == 4
-            return str(address if whole else ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
-    return ""
 
 
 def own(run: Run, browser: str, visitor: gr.Request | None = None) -> None:

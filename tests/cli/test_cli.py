@@ -1,6 +1,7 @@
 """The command line, as a person at a shell meets it."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -129,6 +130,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, tmp_path, monkeypatch,
     assert exited.value.code == 2
     assert len(said.strip().splitlines()) == 1 and "Traceback" not in said
     assert not (tmp_path / "runs").exists(), "bad input must leave no run behind"
+
+
+def test_a_bug_is_a_traceback_a_reference_and_exit_code_1(monkeypatch, capsys, caplog):
+    def names(*_):
+        raise ValueError("no user's mistake")
+
+    monkeypatch.setattr("sd_core.models.registry.ModelRegistry.names", names)
+    monkeypatch.setattr("sys.argv", ["sd_core", "generate", "red"])
+    with pytest.raises(SystemExit) as exited:
+        command_line.main()
+    reference = re.search(r"\(reference ([0-9a-f]{6})\)", capsys.readouterr().err)[1]
+    assert exited.value.code == 1
+    assert reference in caplog.text and "Traceback" in caplog.text and "no user's mistake" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_one_bad_picture_does_not_stop_the_rest(source, tmp_path):
     assert outcomes["a3.png"].reason == "It could not be repaired (RuntimeError: out of memory in two lines)."
     assert sum(outcome.state == "done" for outcome in outcomes.values()) == 4
     assert "a1.png" not in names(tmp_path / "out")
+
+
+def test_a_bug_is_told_with_a_reference_under_which_the_log_has_it(source, tmp_path, caplog):
+    def buggy(original, mask):
+        return original.pixels["no such place"]
+
+    outcomes = list(repair_folder(source, tmp_path / "out", buggy))
+    references = [re.search(r"\(reference ([0-9a-f]{6})\)", outcome.reason)[1] for outcome in outcomes]
+    assert all(reference in caplog.text for reference in references) and "in buggy" in caplog.text
 
 
 def test_nothing_half_written_is_left(source, tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
+from tabs.common.budget import address_of
 from tabs.train import limits
-from tabs.train.limits import Limits, address_of, is_owner, new_browser, own
+from tabs.train.limits import Limits, is_owner, new_browser, own
 
 HOME, CAFE = "93.184.216.34", "151.101.1.69"
 
