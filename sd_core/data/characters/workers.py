@@ -16,7 +16,7 @@ import numpy as np
 from sd_core.errors import DataError
 
 PICTURES_PER_WORKER = 64  # fewer are drawn sooner than one more process starts
-AT_A_TIME = 8  # pictures that a process draws between two reports
+AT_A_TIME = 4  # pictures that a process draws between two reports
 IDLE_SECONDS = 5  # after which a process ends whose program was killed
 
 Draw = Callable[[int], tuple[np.ndarray, str]]
