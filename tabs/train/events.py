@@ -1,19 +1,21 @@
 """What the Train tab's events do: runs are started, looked at and steered."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import gradio as gr
 
+from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.archive import open_files
-from sd_core.runs.queue import enqueue
+from sd_core.runs.queue import ask, enqueue
 from sd_core.runs.run import Run
 from tabs.common.errors import plain_error
 from tabs.common.words import say
 from tabs.train.base_model import starts_of_today
 from tabs.train.data import staged
 from tabs.train.limits import Limits, new_browser, own
-from tabs.train.run_controls import RunActions
+from tabs.train.run_controls import train_longer
 from tabs.train.run_status import all_standings
 from tabs.train.settings import Settings
 from tabs.train.watch import Look, Seen, Watch, news, no_news
@@ -90,24 +92,38 @@ class TrainTab:
         return changes | {self.settings.name: "", self.browser: browser, watch.chosen: run.name}
 
     def on_pause(self, values: dict, visitor: gr.Request) -> dict:
-        look = self._look(values)
-        self._actions.wish(look.name, "pause", look.browser, visitor)
-        return self._news(look, visitor)
+        return self._steered(values, visitor, lambda run: ask(run, "pause"))
 
     def on_stop(self, values: dict, visitor: gr.Request) -> dict:
-        look = self._look(values)
-        self._actions.wish(look.name, "stop", look.browser, visitor)
-        return self._news(look, visitor)
+        return self._steered(values, visitor, lambda run: ask(run, "stop"))
 
     def on_resume(self, values: dict, visitor: gr.Request) -> dict:
-        look = self._look(values)
-        self._actions.resume(look.name, look.browser, visitor)
-        return self._news(look, visitor)
+        return self._steered(values, visitor, enqueue, goes_on=True)
 
     def on_longer(self, values: dict, visitor: gr.Request) -> dict:
+        more = values[self.watch.steering.more]
+        return self._steered(values, visitor, lambda run: train_longer(run, more, visitor), goes_on=True)
+
+    def _steered(self, values: dict, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> dict:
+        """Does something to the run that is looked at, and shows what came of it."""
         look = self._look(values)
-        self._actions.train_longer(look.name, values[self.watch.steering.more], look.browser, visitor)
+        self._steer(look.name, look.browser, visitor, action, goes_on)
         return self._news(look, visitor)
+
+    def _steer(
+        self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False
+    ) -> None:
+        """Does something to a run if this browser may, and, where the run then `goes_on`, if that may."""
+        try:
+            if not name:
+                raise RunError(say(visitor, "no_run"))
+            run = Run(self.registry.runs / name)
+            self.limits.check_steer(run, browser, visitor)
+            if goes_on:
+                self.limits.check_resume(run, browser, visitor)
+            action(run)
+        except (RunError, OSError) as error:
+            raise plain_error(error, visitor) from error
 
     def on_delete(self, name: str, visitor: gr.Request):
         """Asks whether that is meant."""
@@ -117,14 +133,10 @@ class TrainTab:
 
     def on_delete_yes(self, values: dict, visitor: gr.Request) -> dict:
         look, asked = self._look(values), values[self.watch.steering.asked]
-        self._actions.delete(asked, look.browser, visitor)
+        self._steer(asked, look.browser, visitor, Run.delete)
         gr.Info(say(visitor, "deleted", name=asked))
         changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)
         return changes | {self.watch.steering.sure: gr.Group(visible=False)}
-
-    @property
-    def _actions(self) -> RunActions:
-        return RunActions(self.registry, self.limits)
 
     def on_start_choices(self, start: str):
         """The models of today to start from."""

@@ -1,18 +1,14 @@
 """Steering a run: pause, resume, stop, train longer, delete."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
 
 from sd_core.errors import RunError
-from sd_core.models.registry import ModelRegistry
-from sd_core.runs.queue import ask, enqueue
+from sd_core.runs.queue import enqueue
 from sd_core.runs.run import Run
-from tabs.common.errors import plain_error
 from tabs.common.forms import whole
 from tabs.common.words import T, say
-from tabs.train.limits import Limits
 from tabs.train.run_status import Standing
 
 MORE_STEPS = 500  # offered
@@ -61,53 +57,15 @@ def build_steering() -> Steering:
     return Steering(pause, resume, stop, delete, more, longer, sure, question, asked, yes, no)
 
 
-@dataclass(frozen=True)
-class RunActions:
-    """Does to a run what a browser asks for, where that browser may. Errors are told in one sentence."""
-
-    registry: ModelRegistry
-    limits: Limits
-
-    def wish(self, name: str, wish: str, browser: str, visitor: gr.Request) -> None:
-        """Asks the run to "pause" or to "stop"."""
-        self._act(name, browser, visitor, lambda run: ask(run, wish))
-
-    def resume(self, name: str, browser: str, visitor: gr.Request) -> None:
-        """Lets the run go on, when its turn comes."""
-
-        def resume(run: Run) -> None:
-            self.limits.check_resume(run, browser, visitor)
-            enqueue(run)
-
-        self._act(name, browser, visitor, resume)
-
-    def train_longer(self, name: str, more: float | None, browser: str, visitor: gr.Request) -> None:
-        """Lets the run go on for so many steps more."""
-
-        def longer(run: Run) -> None:
-            self.limits.check_resume(run, browser, visitor)
-            steps = whole(more or 0)
-            if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
-                raise RunError(say(visitor, "longer_bad", most=MOST_STEPS))
-            status = run.known_status()
-            # A run that was stopped early gets so many from where it is, one that goes on from where it would end.
-            base = run.control().steps if status.state in ("running", "queued") else status.step
-            enqueue(run, base + steps)
-
-        self._act(name, browser, visitor, longer)
-
-    def delete(self, name: str, browser: str, visitor: gr.Request) -> None:
-        self._act(name, browser, visitor, Run.delete)
-
-    def _act(self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None]) -> None:
-        try:
-            if not name:
-                raise RunError(say(visitor, "no_run"))
-            run = Run(self.registry.runs / name)
-            self.limits.check_steer(run, browser, visitor)
-            action(run)
-        except (RunError, OSError) as error:
-            raise plain_error(error, visitor) from error
+def train_longer(run: Run, more: float | None, visitor: gr.Request) -> None:
+    """Lets the run go on for so many steps more. Raises RunError where that is no number of steps."""
+    steps = whole(more or 0)
+    if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+        raise RunError(say(visitor, "longer_bad", most=MOST_STEPS))
+    status = run.known_status()
+    # A run that was stopped early gets so many from where it is, one that goes on from where it would end.
+    base = run.control().steps if status.state in ("running", "queued") else status.step
+    enqueue(run, base + steps)
 
 
 def usable(standing: Standing | None, mine: bool) -> tuple[bool, ...]:
