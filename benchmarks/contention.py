@@ -26,17 +26,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sd_core.denoiser import Denoiser, ModelConfig
-from sd_core.text import Vocabulary
 
 from benchmarks import common
-from sd_core import checkpoint
 from sd_core.data import PictureSet
 from sd_core.device import autocast, has_fast_bf16
-from sd_core.environment import SPINS
-from sd_core.generation import GenerationRequest, generate
-from sd_core.restoration import RestoreRequest, restore
-from sd_core.training import Trainer, TrainingConfig
+from sd_core.environment import CHECKPOINTS, SPINS
+from sd_core.generation.pipeline import generate
+from sd_core.generation.request import GenerationRequest
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
+from sd_core.restoration.pipeline import restore
+from sd_core.restoration.request import RestoreRequest
+from sd_core.training.config import TrainingConfig
+from sd_core.training.trainer import Trainer
 
 DEFAULTS = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do where nothing is set
 BEFORE, AFTER = "before", "after"
@@ -75,7 +78,7 @@ CELLS = [*itertools.product(UNITS, SETTINGS), (IN_FLOAT32, AFTER)]
 
 def draw() -> Callable[[], float]:
     """Draws four pictures of the newcomer's model, two steps of each; returns pictures times steps."""
-    model = checkpoint.load(checkpoint.CHECKPOINTS / "characters", torch.device("cpu"))
+    model = checkpoint.load(CHECKPOINTS / "characters", torch.device("cpu"))
     request = GenerationRequest(prompt="adventurer with long red hair", count=4, steps=2, seed=1)
 
     def once() -> float:
@@ -88,7 +91,7 @@ def draw() -> Callable[[], float]:
 
 def repair() -> Callable[[], float]:
     """Cleans 512×512 pixels; returns megapixels."""
-    model = checkpoint.load(checkpoint.CHECKPOINTS / "restorer", torch.device("cpu"))
+    model = checkpoint.load(CHECKPOINTS / "restorer", torch.device("cpu"))
     picture = torch.randint(0, 256, (512, 512, 3), dtype=torch.uint8)
 
     def once() -> float:

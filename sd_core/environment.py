@@ -8,12 +8,10 @@ from sd_core.errors import RunError
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
-# How long OpenMP's threads wait for one another awake before they sleep: long enough for the gaps between two layers,
-# too short to hold a processor that somebody else needs. Measured in benchmarks/LOG.md.
-SPINS = {
-    "GOMP_SPINCOUNT": "1000",  # of GNU's OpenMP, in torch for Linux: turns of a loop; 300,000 if unset
-    "KMP_BLOCKTIME": "0",  # of LLVM's and Intel's, in torch for macOS and Windows: milliseconds; 200 if unset
-}
+# How many turns of a loop the threads of GNU's OpenMP, which torch for Linux brings, wait for one another awake before
+# they sleep (300,000 if unset): long enough for the gaps between two layers, too short to hold a processor that somebody
+# else needs. See benchmarks/contention.py.
+SPINS = {"GOMP_SPINCOUNT": "1000"}
 CHOSEN = ("OMP_WAIT_POLICY", *SPINS)
 
 
