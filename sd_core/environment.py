@@ -8,9 +8,9 @@ from sd_core.errors import RunError
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 
-# How many turns of a loop the threads of GNU OpenMP, which torch for Linux brings, wait for one another awake before
-# they sleep (300,000 if unset): long enough for the gaps between two layers, too short to hold a processor that somebody
-# else needs. See benchmarks/contention.py.
+# How many turns of a loop the threads of GNU OpenMP, which torch for Linux brings, wait awake for one another before
+# they sleep (300,000 if unset): long enough for the gaps between two layers, too short to hold a processor that others
+# need. See benchmarks/contention.py.
 SPINS = {"GOMP_SPINCOUNT": "1000"}
 CHOSEN = ("OMP_WAIT_POLICY", *SPINS)
 
