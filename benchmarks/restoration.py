@@ -36,6 +36,7 @@ from sd_core.restoration.routing import expert, spread_crops
 
 LEVELS = (15, 25, 50)
 SHARES = (0.05, 0.2)
+STEPS = (1, 4, 12)
 CHARACTER_SIDE = 384
 SUBSET = 8  # pictures for peers that take long
 PEERS_OF_NOISE = ("BM3D", "non-local means", "wavelet")
@@ -251,6 +252,25 @@ def mixed(model: Denoiser, photos: list[Tensor], characters: list[Tensor], optio
     return common.table(["pictures", "", "damaged, dB", "repaired, dB", "gain", "worse", "worst"], rows)
 
 
+def several_steps(model: Denoiser, photos: list[Tensor], characters: list[Tensor], options) -> str:
+    """What is marked, and everything at once, in more steps, each of which is one of the answers that may be right."""
+    rows = []
+    for kind, pictures in (("photographs", photos[:SUBSET]), ("characters", characters[:SUBSET])):
+        for steps in STEPS:
+            marked, whole = [], []
+            for i, picture in enumerate(pictures):
+                how = {"steps": steps, "seed": 1000 + i}  # noise of its own, not that of the damage
+                case = damaged(picture, [operators.Scribbles(0.05, 8)], torch.Generator().manual_seed(i))
+                mask = case.mask[0] > 0
+                answer = repaired(model, case.picture, RestoreRequest(mask=mask, **how))
+                marked.append(inside_psnr(answer, picture, mask))
+                case = damaged(picture, mixtures()[i % len(mixtures())], torch.Generator().manual_seed(i))
+                whole.append(repaired(model, case.picture, RestoreRequest(whole=True, **how)))
+            rows.append([kind, steps, f"{mean(marked):.2f}", quality(whole, pictures)])
+    header = ["pictures", "steps", "scribbles over 5%, PSNR inside them", "mixed damage, PSNR dB / SSIM"]
+    return f"{SUBSET} pictures a row, one candidate each.\n\n" + common.table(header, rows)
+
+
 def clean(model: Denoiser, photos: list[Tensor], characters: list[Tensor], options) -> str:
     rows = []
     for kind, pictures in (("photographs", photos), ("characters", characters)):
@@ -283,6 +303,7 @@ PARTS = {
     "inpainting": ("Restoring: scratches and scribbles, mask known", inpainting),
     "holes": ("Restoring: missing parts of small characters, drawn by the generator", holes),
     "mixed": ("Restoring: mixed damage, nothing told", mixed),
+    "steps": ("Restoring: several steps", several_steps),
     "clean": ("Restoring: clean pictures stay as they are", clean),
     "finding": ("Restoring: damage found", finding),
 }

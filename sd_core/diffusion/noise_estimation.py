@@ -19,7 +19,7 @@ def estimate_sigma(picture: Tensor) -> float:
         picture: [3, H, W] in [-1, 1], at least 2×2 pixels, at the size at which it was noised: resizing changes noise.
 
     Returns:
-        sigma in units of the range [-1, 1]; `damage.to_levels` gives it on the scale 0-255.
+        sigma in units of the range [-1, 1]; `noise.to_levels` gives it on the scale 0-255.
 
     Raises:
         ValueError: the picture is smaller than 2×2 pixels.

@@ -42,7 +42,6 @@ def euler(denoiser: D, x: Tensor, sigmas: Tensor) -> Iterator[Step]:
         denoised = denoiser(x, sigma)
         x = torch.lerp(denoised, x, float(next_sigma / sigma))
         yield Step(i + 1, len(sigmas) - 1, float(next_sigma), x, denoised)
-        del denoised  # of a large picture there is no room for the next guess beside it
 
 
 def euler_ancestral(denoiser: D, x: Tensor, sigmas: Tensor, draw: Callable[[], Tensor]) -> Iterator[Step]:

@@ -1,7 +1,7 @@
 """What a restorer is told about a damaged picture, and what is worked out from that so that the network need not: a
 first guess of what is lost, and how strong the noise is where nobody says so.
 
-Both look at a place's surroundings only, in cells that divide `tiles.GRID`, so that tiles fit together as far as their
+Both look at a place's surroundings only, in cells that divide `tiling.GRID`, so that tiles fit together as far as their
 margins reach.
 """
 

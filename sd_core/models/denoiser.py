@@ -1,7 +1,7 @@
-"""D(x, sigma) -> denoised: the one function that training fits and every sampler asks, and what wraps it.
+"""D(x, sigma) -> denoised: the one function that training fits and every sampler asks.
 
 A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gives its best guess of the clean ones.
-`Denoiser.given` binds what the model is conditioned on; `Guided` is a denoiser that wraps a denoiser.
+`Denoiser.given` binds what the model is conditioned on; `Guided`, `Tiled` and `Consistent` wrap a denoiser.
 """
 
 from collections.abc import Callable, Sequence

@@ -37,7 +37,7 @@ class Outcome:
         state: done; skipped: nothing was to do; or failed.
         reason: why it was skipped or failed, in one sentence; empty when done.
         index, count: that this is file `index` (from 0) of `count`.
-        notes: keys of `originals.NOTES`, of a copy that is done.
+        notes: keys of `original.NOTES`, of a copy that is done.
     """
 
     file: Path

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -243,19 +242,20 @@ def _walked(
     """Walks the windows of a picture down together: gives each, at every step, with its guess [1, 3, h, w]."""
     request, size = damaged.request, damaged.source.shape[:2]
     dtype = torch.float32 if math.prod(size) <= EXACT_PIXELS else torch.float16
-    source = _floats(damaged.source, dtype)
     denoiser = tiled = Tiled(lambda window: ask(damaged.cropped(window.outer)), places)
+    x = _floats(damaged.source, dtype)
     if not request.whole:
-        denoiser = Consistent(tiled, KnownPixels(~damaged.mask), source)
+        denoiser = Consistent(tiled, KnownPixels(~damaged.mask), x)
+    if damaged.mask is not None:
+        x = torch.where(damaged.mask, 0.0, x)
     sigmas = walk_sigmas(request.steps)
-    x = source if damaged.mask is None else torch.where(damaged.mask, 0.0, source)
     if request.steps > 1:  # the first guess looks at no noise
-        x = _noised(x, sigmas[0], generator)
-    steps = euler(denoiser, x, sigmas)
-    for sigma, following in pairwise(sigmas):
-        yield from tiled.ahead(x, sigma)
-        if following > 0:  # else the guess is the answer
-            x = next(steps).x
+        for rows in x.split(TILE, dim=2):
+            rows += sigmas[0] * torch.randn(rows.shape, generator=generator)
+    for step in range(request.steps):
+        yield from tiled.ahead(x, sigmas[step])
+        if step < request.steps - 1:  # else the guess is the answer; a sampler that waits would keep the last guess
+            x = next(euler(denoiser, x, sigmas[step : step + 2])).x
 
 
 def _floats(picture: Tensor, dtype: torch.dtype) -> Tensor:
@@ -264,14 +264,6 @@ def _floats(picture: Tensor, dtype: torch.dtype) -> Tensor:
     for top in range(0, len(picture), TILE):
         floats[0, :, top : top + TILE] = to_float(picture[top : top + TILE])
     return floats
-
-
-def _noised(pictures: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-    """The same as `add_noise` with new noise, a colour at a time."""
-    noisy = torch.empty_like(pictures)
-    for plane, channel in zip(noisy.flatten(0, 1), pictures.flatten(0, 1), strict=True):
-        plane.copy_(channel + sigma * torch.randn(channel.shape, generator=generator))
-    return noisy
 
 
 def walk_sigmas(steps: int) -> Tensor:

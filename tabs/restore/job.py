@@ -82,7 +82,7 @@ class Repaired:
         shown: small copies of them.
         heat: the map of where candidates disagree, if there are several.
         original: as in `RestoreJobRequest`.
-        notes: keys of `originals.NOTES`.
+        notes: keys of `original.NOTES`.
     """
 
     before: str

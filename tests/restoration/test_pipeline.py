@@ -92,7 +92,7 @@ def untiled(picture: torch.Tensor, mask: torch.Tensor | None, steps: int, views:
     if mask is not None:
         denoiser = Consistent(denoiser, KnownPixels(~mask), source)
     sigmas, shown = walk_sigmas(steps), source if mask is None else torch.where(mask, 0.0, source)
-    x = shown + sigmas[0] * torch.stack([torch.randn(picture.shape[:2], generator=noise) for _ in range(3)])
+    x = shown + sigmas[0] * torch.randn(1, 3, *picture.shape[:2], generator=noise)
     with torch.inference_mode():
         *_, step = euler(denoiser, x, sigmas)
     return to_pixels(step.x)[0]
