@@ -107,7 +107,7 @@ def _torment(run: Run, kills: int, chance: random.Random) -> tuple[Counter, int]
 def _saves(run: Run) -> set[tuple[str, int]]:
     """The files of unfinished saves, each with its own identity."""
     found = set()
-    for path in (*run.folder.glob("*.new"), *run.folder.glob(".checkpoint*"), *run.folder.glob("samples/*.new")):
+    for path in (*run.folder.glob("*state*.new"), *run.folder.glob(".checkpoint*"), *run.folder.glob("samples/*.new")):
         with suppress(OSError):
             found.add((path.name, path.stat().st_ino))
     return found
