@@ -31,7 +31,7 @@ TURN_SECONDS = 0.5  # between two looks of a process that waits for its turn
 QUEUE = ".queue"  # the folder, beside the runs, of the queue's locks
 PROGRAM = Path(__file__).parents[2]
 
-_keepers: list[subprocess.Popen] = []  # that this process started: to be reaped
+keepers: list[subprocess.Popen] = []  # that this process started: to be reaped
 
 
 # For whoever has a wish
@@ -118,7 +118,7 @@ def leave(run: Run, status: Status) -> None:
 
 def ensure_keeper(root: Path) -> None:
     """Starts the keeper, if runs wait and there is none. It outlives this process."""
-    _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
+    keepers[:] = [keeper for keeper in keepers if keeper.poll() is None]
     if not waiting(root) or _is_held(root, "keeper"):
         return
     keeper = subprocess.Popen(
@@ -129,7 +129,7 @@ def ensure_keeper(root: Path) -> None:
         start_new_session=True,
         cwd=PROGRAM,
     )
-    _keepers.append(keeper)
+    keepers.append(keeper)
 
 
 def _next_ticket(root: Path) -> int:

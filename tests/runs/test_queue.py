@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import PROGRAM, until
 
 from sd_core.data import pack
 from sd_core.environment import runs_at_once
@@ -22,7 +24,6 @@ from sd_core.runs.queue import ask, enqueue, free_places, wait_for_turn, waiting
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
 
-PROGRAM = Path(__file__).parents[2]
 LONG = TrainingConfig(
     steps=100_000, batch=4, save_every=100_000, sample_every=100_000, sample_prompts=("a red square",)
 )
@@ -30,10 +31,7 @@ SHORT = replace(LONG, steps=2)
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SD_CORE_DEVICE", "cpu")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def surroundings(surroundings, monkeypatch):
     monkeypatch.setenv("SD_CORE_NICENESS", "0")  # or a busy machine keeps the tests waiting
     monkeypatch.delenv("SD_CORE_RUNS_AT_ONCE", raising=False)
 
@@ -54,17 +52,25 @@ def make(root, tmp_path, pictures):
     return create
 
 
+@contextmanager
+def standing_still(root: Path):
+    """The queue, kept by somebody who starts nothing."""
+    (root / queue.QUEUE).mkdir(parents=True)
+    with FileLock(root / queue.QUEUE / "keeper", is_singleton=False):
+        yield
+
+
 @pytest.fixture
-def no_keeper(monkeypatch):
-    """The queue stands still."""
-    monkeypatch.setattr(queue, "ensure_keeper", lambda root: None)
+def no_keeper(root):
+    with standing_still(root):
+        yield
 
 
 @pytest.fixture
 def keepers(root):
     """Ends what the queue started, whatever the test's outcome."""
-    yield queue._keepers
-    for keeper in queue._keepers:
+    yield queue.keepers
+    for keeper in queue.keepers:
         with_children = subprocess.run(["ps", "-o", "pid=", "--sid", str(keeper.pid)], capture_output=True, text=True)
         for pid in with_children.stdout.split():
             try:
@@ -72,14 +78,7 @@ def keepers(root):
             except ProcessLookupError:
                 pass
         keeper.wait(30)
-    queue._keepers.clear()
-
-
-def until(true, seconds: float = 120.0):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
+    queue.keepers.clear()
 
 
 def names(runs: list[Run]) -> list[str]:
@@ -172,9 +171,7 @@ wishes = st.lists(
 @settings(max_examples=25)
 @given(wishes)
 def test_every_order_of_wishes_leaves_a_sound_queue(wishes):
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "ensure_keeper", lambda root: None)
-        root = Path(folder)
+    with tempfile.TemporaryDirectory() as folder, standing_still(root := Path(folder) / "runs"):
         config = RunConfig("characters", size="tiny", resolution=8, training=SHORT)
         runs = {name: Run.create(name, config, root) for name in "abc"}
         expected: list[str] = []
@@ -216,12 +213,14 @@ def test_only_the_first_gets_a_turn_and_the_next_one_after_it(make, root, no_kee
 
 
 def test_a_setting_lets_several_work_at_once(make, root, no_keeper, monkeypatch):
+    monkeypatch.setattr(queue, "TURN_SECONDS", 0.01)
     monkeypatch.setenv("SD_CORE_RUNS_AT_ONCE", "2")
     for name in ("a", "b", "c"):
         enqueue(make(name))
     slots = [wait_for_turn(Run(root / name), lambda: False) for name in ("a", "b")]
     assert all(slots)
-    assert queue._free_slot(root) is None
+    looks = iter([False, False, True])
+    assert wait_for_turn(Run(root / "c"), lambda: next(looks)) is None
 
 
 # The keeper
@@ -268,10 +267,9 @@ def test_a_trainer_whose_keeper_was_killed_starts_the_next_when_it_ends(make, ro
     until(lambda: b.status().state == "finished")
 
 
-def test_a_process_that_dies_at_once_says_why(make, root, keepers, monkeypatch):
+def test_a_process_that_dies_at_once_says_why(make, root, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # of keepers, too; this process is one itself
     run = make("a")
-    monkeypatch.setattr(queue, "_start", lambda run: subprocess.Popen(["/bin/false"]))
-    monkeypatch.setattr(queue, "ensure_keeper", lambda root: None)
     enqueue(run)
     queue.keep(root)
     assert run.status().state == "failed"
@@ -280,8 +278,7 @@ def test_a_process_that_dies_at_once_says_why(make, root, keepers, monkeypatch):
 
 def test_many_starters_at_once_never_start_two(make, root):
     runs = [make("a", LONG), make("b", LONG)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "ensure_keeper", lambda root: None)
+    with standing_still(root):
         for run in runs:
             enqueue(run)
     command = [sys.executable, "-m", "sd_core.runs.queue", str(root)]
