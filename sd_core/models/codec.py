@@ -6,7 +6,7 @@
                32    64   128      8      128    64    32    channels
 
 It has no norm and no attention, so that a latent depends on the pixels near it alone: any size works, a large picture
-is worked on in tiles without a seam, and flat colours keep their exact values.
+is worked on in tiles without a seam, and no colour shifts with what else is in the picture.
 """
 
 import json
