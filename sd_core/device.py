@@ -6,6 +6,8 @@ from contextlib import nullcontext
 
 import torch
 
+from sd_core.errors import UserError
+
 
 def best_device() -> torch.device:
     """The machine's accelerator, or its CPU. The environment variable SD_CORE_DEVICE overrides it."""
@@ -13,7 +15,7 @@ def best_device() -> torch.device:
         try:
             return torch.device(name)
         except RuntimeError as error:
-            raise ValueError(f"SD_CORE_DEVICE is {name!r}, but must be cpu, cuda, cuda:1 or the like.") from error
+            raise UserError(f"SD_CORE_DEVICE is {name!r}, but must be cpu, cuda, cuda:1 or the like.") from error
     if torch.accelerator.is_available():
         device = torch.accelerator.current_accelerator()
         if (local := os.environ.get("LOCAL_RANK")) and device.type == "cuda":  # torchrun: each process has its own

@@ -87,7 +87,7 @@ def first_sentence(error: ValidationError, cls: Any = None) -> tuple[str, dict[s
     first = error.errors(include_url=False)[0]
     kind, place, context = first["type"], first["loc"], first.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return "{sentence}", {"sentence": context["error"]}
+        return str(context["error"]), {}
     if kind == "json_invalid":
         return "This is no JSON: {reason}.", {"reason": context["error"]}
     if kind == "unexpected_positional_argument":

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sd_core.unet import keep_variance
+from sd_core.models.unet import keep_variance
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -176,7 +176,8 @@ def enlarged(picture: Tensor, factor: int) -> Tensor:
 
 def _check_enlarged(size: Sequence[int], factor: int) -> None:
     if factor > 1 and math.prod(size) * factor**2 > MAX_PIXELS:
-        raise UserError(f"Enlarged {factor} times it would have more than {MAX_PIXELS // 1_000_000} million pixels.")
+        said = "Enlarged {factor} times it would have more than {millions} million pixels."
+        raise UserError(said, factor=factor, millions=MAX_PIXELS // 1_000_000)
 
 
 def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:

@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sd_core.diffusion.noise import Seed, to_unit
+from sd_core.errors import UserError
 from sd_core.restoration.region import CropBox
 from sd_core.validation import checked
 
@@ -53,9 +54,10 @@ class RestoreRequest:
 
     def __post_init__(self):
         if not self.whole and self.upscale != 1:
-            raise ValueError("Only a whole picture can be enlarged.")
+            raise UserError("Only a whole picture can be enlarged.")
         if self.upscale not in UPSCALES:
-            raise ValueError(f"A picture can be enlarged {', '.join(map(str, UPSCALES))} times, not {self.upscale}.")
+            said = "A picture can be enlarged {choices} times, not {value}."
+            raise UserError(said, choices=", ".join(map(str, UPSCALES)), value=self.upscale)
 
     def square_in(self, size: tuple[int, int]) -> CropBox:
         """Where a generator works in a picture of (width, height). Raises UserError if that is not inside it."""

@@ -64,4 +64,5 @@ class Made:
 
 def digest(path: str | Path) -> str:
     """Names a file by its content, whatever it is called."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

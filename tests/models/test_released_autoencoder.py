@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sd_core.images import to_float
 
-from sd_core.data.characters import HELD_OUT_SEEDS, character, render
+from sd_core.data.characters.draw import HELD_OUT_SEEDS, character, render
 from sd_core.models.codec import Autoencoder
+from sd_core.pictures.pixels import to_float
 
 FOLDER = Path(__file__).parents[2] / "checkpoints" / "autoencoder"
 
