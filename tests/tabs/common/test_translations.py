@@ -60,7 +60,7 @@ def too_large(folder: Path) -> None:
         (no_zip, "无法将 pictures.zip 作为 .zip 读取"),
         (too_large, "放大 4 倍后将超过 40 百万像素。"),
         (lambda folder: RestoreRequest(strength=3), "强度必须在 0 到 2 之间，而不是 3。"),
-        (lambda folder: RestoreRequest(steps=2.5), "步数必须是整数，而不是 2.5。"),
+        (lambda folder: RestoreRequest(steps=2.5), "步数必须是 1 到 50 的整数，而不是 2.5。"),
         (lambda folder: RestoreRequest(seed=2**32), "随机种子是 0 到 4294967295 的整数，当前为 4294967296。"),
         (lambda folder: Run(folder / "mine").delete(), "名为 mine 的训练已不存在。"),
         (lambda folder: GenerationRequest(count=0), "图片数量必须是 1 到 64 的整数，而不是 0。"),
