@@ -112,7 +112,7 @@ def train(bf16: bool = True) -> Callable[[], float]:
     trainer = Trainer(model, pictures, config, torch.device("cpu"))
 
     def once() -> float:
-        trainer._advance()
+        trainer.advance()
         return config.batch
 
     return once
