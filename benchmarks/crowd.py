@@ -134,7 +134,8 @@ def answer(client: Client, endpoint: str, **inputs: object) -> Answer:
     except Exception as error:  # an answer that was lost is what is counted here
         return Answer([], time.perf_counter() - started, str(error))
     seconds = time.perf_counter() - started
-    return Answer([np.asarray(Image.open(file).convert("RGB")) for file in files], seconds)
+    paths = [file["image"] if isinstance(file, dict) else file for file in files]  # as a gallery's pictures come
+    return Answer([np.asarray(Image.open(path).convert("RGB")) for path in paths], seconds)
 
 
 def same(one: Answer, other: Answer) -> bool:
