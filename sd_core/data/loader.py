@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -70,7 +71,7 @@ class ResumableLoader:
                 batch_sampler=_FromStep(step, share, self.batch),
                 num_workers=self.workers,
                 collate_fn=self.collate,
-                worker_init_fn=_begin_worker,
+                worker_init_fn=partial(_begin_worker, os.getpid()),
                 generator=torch.Generator(),  # or it would draw from everybody's
                 **ahead,
             )
@@ -96,9 +97,9 @@ class _FromStep(Sampler[list[int]]):
             yield from ((step * self.batch + places).tolist() for places in self.share)
 
 
-def _begin_worker(_: int) -> None:
+def _begin_worker(training: int, _: int) -> None:
     os.setpgrp()  # Ctrl-C, and whatever else ends a whole group, is for the training to hear, which then pauses
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(training,), daemon=True).start()
 
 
 def _end_with(training: int) -> None:

@@ -134,7 +134,7 @@ def test_an_exploding_loss_stops_training_with_a_sentence_and_keeps_the_last_sav
 def test_a_loss_that_is_not_a_number_stops_training_with_a_sentence_and_keeps_the_last_save(pictures, value):
     trainer = new_trainer(pictures, steps=10, save_every=2)
     saved = []
-    with pytest.raises(TrainingFailed, match="The loss is not a number any more at step") as failure:
+    with pytest.raises(TrainingFailed, match="The loss is not a number any more. Resume") as failure:
         for event in trainer.run():
             if isinstance(event, Saved):
                 saved.append((event.step, trainer.state()))
