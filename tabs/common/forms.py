@@ -12,6 +12,18 @@ from tabs.common.words import say
 T = TypeVar("T")
 
 
+class Form:
+    """What forms are: dataclasses of components, each by the name of the value that it holds."""
+
+    def inputs(self) -> set[gr.components.Component]:
+        """All of them, for an event that wants to know what they hold."""
+        return set(vars(self).values())
+
+    def held(self, values: dict) -> dict[str, object]:
+        """What they hold, by name, of the `values` of some components."""
+        return {name: values[component] for name, component in vars(self).items()}
+
+
 def whole(number: float) -> int | float:
     """5.0 as 5; anything that is no whole number stays, for the request's own check to name it."""
     return int(number) if number == number and abs(number) < 2**53 and number == int(number) else number

@@ -25,7 +25,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.errors import plain_error
-from tabs.common.forms import seed_box, whole
+from tabs.common.forms import Form, seed_box, whole
 from tabs.common.words import T, in_their_language, say
 
 PICTURES = 4  # at first
@@ -33,7 +33,7 @@ WORDS_PER_PAGE = 80
 
 
 @dataclass
-class Controls:
+class Controls(Form):
     """The components whose values make a request."""
 
     model: gr.Dropdown
@@ -50,12 +50,9 @@ class Controls:
     start: gr.Image
     strength: gr.Slider
 
-    def inputs(self) -> set[gr.components.Component]:
-        return set(vars(self).values())
-
     def chosen(self, values: dict) -> "Values":
         """What they hold, of the `values` of some components."""
-        return Values(**{name: values[component] for name, component in vars(self).items()})
+        return Values(**self.held(values))
 
 
 @dataclass(frozen=True)

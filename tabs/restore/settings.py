@@ -11,7 +11,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
-from tabs.common.forms import whole
+from tabs.common.forms import Form, whole
 from tabs.common.words import T, say
 from tabs.restore.job import RestoreJobRequest
 from tabs.restore.picture import Opened
@@ -22,7 +22,7 @@ QUIET = dict(show_progress="hidden", api_visibility="private")
 
 
 @dataclass
-class Choices:
+class Choices(Form):
     """The components whose values make a request."""
 
     model: gr.Dropdown
@@ -39,12 +39,9 @@ class Choices:
     down: gr.Slider
     share: gr.Slider
 
-    def inputs(self) -> set[gr.components.Component]:
-        return set(vars(self).values())
-
     def chosen(self, values: dict) -> "Chosen":
         """What they hold, of the `values` of some components."""
-        return Chosen(**{name: values[component] for name, component in vars(self).items()})
+        return Chosen(**self.held(values))
 
 
 @dataclass(frozen=True)

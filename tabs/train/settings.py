@@ -10,6 +10,7 @@ from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
 from sd_core.training.config import TrainingConfig
 from tabs.common.errors import plain_error
+from tabs.common.forms import Form
 from tabs.common.words import T
 from tabs.train.base_model import FRESH, RESOLUTION, kind_shown, starts
 from tabs.train.data import DataControls, build_data, kinds_for, wire_data
@@ -40,7 +41,7 @@ LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
 
 
 @dataclass
-class Settings:
+class Settings(Form):
     """The components whose values make a run."""
 
     data: gr.Radio
@@ -63,12 +64,9 @@ class Settings:
     flips: gr.Checkbox
     name: gr.Textbox
 
-    def inputs(self) -> set[gr.components.Component]:
-        return set(vars(self).values())
-
     def chosen(self, values: dict) -> Values:
         """What they hold, of the `values` of some components."""
-        return Values(**{name: values[component] for name, component in vars(self).items()})
+        return Values(**self.held(values))
 
 
 def build_settings(registry: ModelRegistry, limits: Limits) -> Settings:
