@@ -2,6 +2,7 @@
 
 import importlib
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,25 @@ def own_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(checkpoints, tmp_path_factory):
+def built(checkpoints, tmp_path_factory):
+    """Builds the page, with those models and runs of its own; gives its program and the page."""
+
+    @contextmanager
+    def building():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
+            patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
+            patch.setenv("SD_CORE_DEVICE", "cpu")
+            app = importlib.import_module("app")
+            yield app, app.build()
+
+    return building
+
+
+@pytest.fixture(scope="session")
+def served(built):
     """The address of the page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
-        patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        patch.setenv("SD_CORE_DEVICE", "cpu")
-        app = importlib.import_module("app")
-        page = app.build()
+    with built() as (app, page):
         _, address, _ = page.launch(
             **app.launch_options(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True
         )

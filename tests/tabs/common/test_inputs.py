@@ -1,6 +1,5 @@
 """What may come in with a request: each value fits its component, or is refused in a sentence."""
 
-import importlib
 import math
 from types import SimpleNamespace
 
@@ -20,12 +19,9 @@ NONSENSE = [
 
 
 @pytest.fixture(scope="module")
-def page(checkpoints, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
-        patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        patch.setenv("SD_CORE_DEVICE", "cpu")
-        yield importlib.import_module("app").build()
+def page(built):
+    with built() as (_, page):
+        yield page
     SESSIONS.close()
 
 

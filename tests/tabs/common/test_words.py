@@ -4,18 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-import app
 from tabs.common.words import T, catalogue, say
 
 
 @pytest.fixture(scope="module")
-def page(checkpoints, tmp_path_factory):
+def page(built):
     """What a browser is told of the whole page, as text."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SD_CORE_CHECKPOINTS", str(checkpoints))
-        patch.setenv("SD_CORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        patch.setenv("SD_CORE_DEVICE", "cpu")
-        return json.dumps(app.build().get_config_file(), ensure_ascii=False, default=str)
+    with built() as (_, page):
+        return json.dumps(page.get_config_file(), ensure_ascii=False, default=str)
 
 
 def asking(languages):
