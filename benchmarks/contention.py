@@ -45,6 +45,7 @@ DEFAULTS = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libr
 BEFORE, AFTER = "before", "after"
 SETTINGS = {BEFORE: DEFAULTS, AFTER: SPINS}
 DRAWING, RESTORING, TRAINING, IN_FLOAT32 = "drawing", "restoring", "training", "training in float32"
+REPEATS = 5
 UNITS = {DRAWING: "pictures and steps/s", RESTORING: "megapixels/s", TRAINING: "pictures/s"}
 NEIGHBOURS = {0: "none", 1: "one", 2: "two"}
 SHARE = 0.55  # of idle speed: the target beside one busy process
@@ -56,7 +57,7 @@ LOOK = 0.4  # seconds, to see whether it is quiet
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=2.5, help="of a window")
-    parser.add_argument("--repeats", type=int, default=5, help="windows for each figure")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="windows for each figure")
     parser.add_argument("--patience", type=float, default=3.0, help="seconds that a window waits for quiet, at most")
     parser.add_argument("--work", choices=[*UNITS, IN_FLOAT32], help=SUPPRESS)  # be the process that does this
     options = parser.parse_args(arguments)
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workers = {(work, name): stack.enter_context(worker(work, SETTINGS[name])) for work, name in CELLS}
         figures = measured(workers, options)
     command = "python -m benchmarks.contention"
+    command += f" --repeats {options.repeats}" if options.repeats != REPEATS else ""
     common.report("contention", "Beside other processes", command, told(figures, options), "cpu", options.results)
 
 

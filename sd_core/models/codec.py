@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sd_core.errors import CheckpointError
 from sd_core.models.unet import keep_variance
 
 FORMAT = 1
@@ -181,7 +182,7 @@ class Autoencoder(nn.Module):
         """The autoencoder saved in `folder`, in float32 and frozen.
 
         Raises:
-            ValueError: `folder` holds none, or one of another format or shape.
+            CheckpointError: `folder` holds none, or one of another format or shape.
         """
         folder = Path(folder)
         try:
@@ -192,7 +193,7 @@ class Autoencoder(nn.Module):
             model = cls(AutoencoderConfig(**shape))
             model.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS).items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder} holds no autoencoder that this program can read: {error}.") from error
+            raise CheckpointError(f"{folder} holds no autoencoder that this program can read: {error}.") from error
         return model.eval().requires_grad_(False)
 
 
