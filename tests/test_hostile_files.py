@@ -10,7 +10,6 @@ import zipfile
 
 import pytest
 from PIL import Image, PngImagePlugin
-from tabs.common.translations import in_their_language
 
 from sd_core.data.folder import open_folder
 from sd_core.errors import UserError
@@ -23,6 +22,7 @@ from sd_core.pictures.decoding import open_picture
 from sd_core.pictures.original import open_original
 from sd_core.runs import metrics_log
 from tabs.common.errors import plain_error, without_paths
+from tabs.common.words import in_their_language
 
 MEGABYTE = 2**20
 SECONDS = 20  # a hundred times what any of these takes; what is quadratic takes hours
