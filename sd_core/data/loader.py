@@ -63,6 +63,10 @@ class ResumableLoader:
         yield from islice(self._batches, sum(1 for _ in share))
         self._coming = (step + 1, share)
 
+    def close(self) -> None:
+        """Ends the processes; `step` starts them anew."""
+        self._batches, self._coming = iter(()), None
+
     def _from(self, step: int, share: Share) -> Iterator[Any]:
         ahead = {"prefetch_factor": AHEAD, "multiprocessing_context": "fork"} if self.workers else {}
         return iter(

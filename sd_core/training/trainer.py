@@ -150,28 +150,31 @@ class Trainer:
     # The run
 
     def run(self) -> Iterator[Event]:
-        """Advances to `config.steps`, yielding events.
+        """Advances to `config.steps`, yielding events. Closed or at its end, it leaves no process behind.
 
         Raises:
             TrainingFailed: the loss or its gradient is not a number, or exploded. What was last `Saved` is sound.
         """
         meter = Meter(self.peers)
-        while self.step < self.config.steps:
-            while (advanced := self.advance()) is None:
-                yield Split(self.step, self.config.accumulate)
-            meter.add(*advanced)
-            is_save_due, is_sample_due = self._is_due(self.config.save_every), self.is_sample_due()
-            is_marked = is_save_due or is_sample_due or self.step == 1
-            if is_marked or meter.is_due(self.log_steps, self.log_seconds):
-                yield self._progress(meter.read(self.config.batch))
-                meter.start_clock()
-            if is_save_due:
-                yield Saved(self.step)
-            if is_sample_due:
-                yield from self.sampling()
-            if is_save_due or is_sample_due:
-                meter.start_clock()
-        yield Finished(self.step)
+        try:
+            while self.step < self.config.steps:
+                while (advanced := self.advance()) is None:
+                    yield Split(self.step, self.config.accumulate)
+                meter.add(*advanced)
+                is_save_due, is_sample_due = self._is_due(self.config.save_every), self.is_sample_due()
+                is_marked = is_save_due or is_sample_due or self.step == 1
+                if is_marked or meter.is_due(self.log_steps, self.log_seconds):
+                    yield self._progress(meter.read(self.config.batch))
+                    meter.start_clock()
+                if is_save_due:
+                    yield Saved(self.step)
+                if is_sample_due:
+                    yield from self.sampling()
+                if is_save_due or is_sample_due:
+                    meter.start_clock()
+            yield Finished(self.step)
+        finally:
+            self.objective.close()
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps

@@ -1,5 +1,7 @@
 """What a restorer is taught: pairs that follow from seed and step, and samples to look at."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,19 @@ def test_pairs_made_ahead_are_those_made_when_asked_for(clean, parts):
     list(elsewhere.examples(2, BatchSlice(0, 8, parts), CPU))
     alone = shown(here, BatchSlice(0, 8, 1))
     assert all(torch.equal(a, b) for a, b in zip(shown(elsewhere, BatchSlice(0, 8, parts)), alone, strict=True))
+    elsewhere.close()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="workers are forked")
+def test_a_training_that_is_left_in_between_leaves_no_process_behind(clean):
+    others = multiprocessing.active_children()
+    trainer = new_trainer(clean, steps=100)
+    trainer.objective.loader.workers = 1
+    training = trainer.run()
+    next(training)
+    assert len(multiprocessing.active_children()) == len(others) + 1
+    training.close()
+    assert multiprocessing.active_children() == others
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 4), (1.0, 8)])

@@ -55,6 +55,9 @@ class Objective(ABC):
         seed = int(np.random.SeedSequence([self.seed, purpose, number]).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device).manual_seed(seed)
 
+    def close(self) -> None:
+        """Ends the processes that make examples; the next examples start them anew."""
+
     def sample_prompts(self) -> tuple[str, ...]:
         """The prompts of the samples, where there are any."""
         return ()

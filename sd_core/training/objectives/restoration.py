@@ -104,6 +104,9 @@ class RestorationObjective(Objective):
             noise = draw_noise([self.generator(3, n) for n in numbers], tuple(x0.shape[1:]), device)
             yield x0, sigma[mine].to(device), noise, damaged, told, level, mask
 
+    def close(self) -> None:
+        self.loader.close()
+
     def _pair(self, number: int) -> Pair:
         return self.pictures.pair(self.side, self.generator(2, number), self.noisy_share, self.specialist)
 
