@@ -109,6 +109,7 @@ def test_a_killed_training_leaves_no_worker_behind(training):
 @needs_fork
 def test_ctrl_c_in_a_shell_reaches_the_training_and_not_its_workers(training):
     process, workers = training
+    until(lambda: all(os.getpgid(worker) == worker for worker in workers))  # each has begun its work
     os.killpg(process.pid, signal.SIGINT)
     assert process.stdout.readline() == "heard\n"
     said, _ = process.communicate("20\n", timeout=120)

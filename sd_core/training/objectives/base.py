@@ -55,7 +55,7 @@ class Objective(ABC):
         seed = int(np.random.SeedSequence([self.seed, purpose, number]).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(device).manual_seed(seed)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, most make examples themselves
         """Ends the processes that make examples; the next examples start them anew."""
 
     def sample_prompts(self) -> tuple[str, ...]:
