@@ -35,21 +35,20 @@ from sd_core.data.characters.styles import (
     SKIN_TONES,
     TRAINING_LOOKS,
     Look,
-    Style,
 )
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 
 DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
-STYLES: tuple[Style, ...] = tuple(look.style for look in TRAINING_LOOKS)
-RESTORER_STYLES: tuple[Style, ...] = tuple(look.style for look in (*TRAINING_LOOKS, *RESTORER_LOOKS))
-EVALUATION_STYLE = MICAH.style.name
+STYLES: tuple[Look, ...] = tuple(TRAINING_LOOKS)
+RESTORER_STYLES: tuple[Look, ...] = (*TRAINING_LOOKS, *RESTORER_LOOKS)
+EVALUATION_STYLE = MICAH.name
 HELD_OUT_SEEDS = range(0, 10_000)
 FIRST_TRAINING_SEED = HELD_OUT_SEEDS.stop
 DEFAULT_COUNT = 24_000  # pictures drawn when nobody says how many: a few minutes on two cores
 
 _CAPTIONED = (*TRAINING_LOOKS, MICAH)
-_LOOKS = {look.style.name: look for look in (*_CAPTIONED, *RESTORER_LOOKS)}
+_LOOKS = {look.name: look for look in (*_CAPTIONED, *RESTORER_LOOKS)}
 _SUPERSAMPLING = (
     2  # resvg alone leaves thin outlines ragged at 64x64; drawn twice as large and averaged they are smooth
 )
@@ -103,7 +102,7 @@ def _all_attributes() -> dict[str, tuple[str, ...]]:
     """The values of each attribute over all styles that captions tell of, the evaluation style last."""
     merged: dict[str, dict[str, None]] = {key: {} for key in _MENTIONED}
     for look in _CAPTIONED:
-        for key, values in attributes_of_style(look.style.name).items():
+        for key, values in attributes_of_style(look.name).items():
             merged[key] |= dict.fromkeys(values)
     return {key: tuple(values) for key, values in merged.items()}
 
@@ -119,7 +118,7 @@ def character(style: str, seed: int) -> Character:
 
     attributes, options = _choose(style, seed)
     svg = Avatar(_definition(style), options).to_string()
-    for drawn, instead in _look(style).edits.items():
+    for drawn, instead in _look(style).edits:
         svg = svg.replace(drawn, instead)
     return Character(style, seed, attributes, random_caption(attributes, seed), svg)
 
@@ -215,9 +214,12 @@ def _draw(styles: tuple[str, ...], first_seed: int, resolution: int, index: int)
 
 
 def credits(styles: Iterable[str]) -> str:
-    """One line that names the artist, licence and source of each style."""
-    lines = (_look(name).style for name in styles)
-    drawn = "; ".join(f"“{s.title}” by {s.artist} ({s.licence}, {s.source})" for s in lines)
+    """One line that names the artist, licence and source of each style, as the package of the styles does."""
+    metas = (_metadata(name)["meta"] for name in styles)
+    drawn = "; ".join(
+        f"“{meta['source']['name']}” by {meta['creator']['name']} ({meta['license']['name']}, {meta['source']['url']})"
+        for meta in metas
+    )
     return f"Characters drawn with DiceBear (https://www.dicebear.com), remixes of {drawn}."
 
 
@@ -231,7 +233,12 @@ def _look(style: str) -> Look:
 def _definition(style: str) -> Any:
     from dicebear import Style as Definition
 
-    return Definition(json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")))
+    return Definition(_metadata(style))
+
+
+def _metadata(style: str) -> dict[str, Any]:
+    """What the package of the styles says of one: its components, and whom to thank for it."""
+    return json.loads(files("dicebear_styles").joinpath(f"{_look(style).name}.json").read_text("utf-8"))
 
 
 def _choose(style: str, seed: int) -> tuple[dict[str, str], dict[str, Any]]:
