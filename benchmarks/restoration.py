@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
+from benchmarks.common import psnr
 from sd_core.data.characters.draw import EVALUATION_STYLE, STYLES, character, render
 from sd_core.data.pairs import open_clean
 from sd_core.degradation import operators
@@ -26,7 +27,7 @@ from sd_core.environment import CHECKPOINTS
 from sd_core.models import checkpoint
 from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS, Denoiser
-from sd_core.pictures.metrics import psnr, ssim
+from sd_core.pictures.metrics import ssim
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import fill
