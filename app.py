@@ -52,10 +52,10 @@ def build():
             names = registry.names()
             return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
 
-        gr.on([page.load, generate_tab.select], models, drawn.model, drawn.model, **quiet)
-        drawn.send_to_restore.click(
+        gr.on([page.load, generate_tab.select], models, drawn.controls.model, drawn.controls.model, **quiet)
+        drawn.result.send_to_restore.click(
             lambda path: (path or gr.skip(), gr.Tabs(selected="restore")),
-            drawn.chosen_path,
+            drawn.result.chosen_path,
             [restored.picture, tabs],
             **quiet,
         )

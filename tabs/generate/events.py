@@ -10,14 +10,13 @@ from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import seed_after
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import enlarged, grid, save_animation
-from tabs.common.errors import plain_error, told
 from tabs.common.forms import picked, whole
 from tabs.common.jobs import lasting
 from tabs.common.progress import Status
 from tabs.common.sessions import SESSIONS, Batch
 from tabs.common.words import say
 from tabs.generate.job import Walk, draw
-from tabs.generate.result import Actions, Result, downloads, line, update
+from tabs.generate.result import Result, line
 from tabs.generate.settings import Controls, Values, left_out
 from tabs.generate.walk import WalkBox
 
@@ -33,57 +32,44 @@ class GenerateTab:
     registry: ModelRegistry
     controls: Controls
     result: Result
-    actions: Actions
     walk: WalkBox
     go: gr.Button
     stop: gr.Button
 
-    @property
-    def model(self) -> gr.Dropdown:
-        """The model picker."""
-        return self.controls.model
-
-    @property
-    def chosen_path(self) -> gr.State:
-        """The file of the picture chosen last, or None."""
-        return self.result.chosen_path
-
-    @property
-    def send_to_restore(self) -> gr.Button:
-        return self.actions.send_to_restore
-
     def outputs(self) -> list[gr.blocks.Block]:
         """What drawing may change."""
-        buttons = [self.go, self.stop, self.actions.variations, self.walk.go]
-        return [*vars(self.result).values(), self.controls.seed, *buttons]
+        buttons = [self.go, self.stop, self.result.variations, self.walk.go]
+        return [*self.result.outputs(), self.controls.seed, *buttons]
 
     @lasting
     def on_generate(self, values: dict, request: gr.Request) -> Iterator[dict]:
-        yield from self._draw(self.controls.chosen(values), request)
+        settings = self._settings(values, request)
+        wanted = settings.request(self.registry)
+        yield from self._draw(settings.model, wanted, request, begun={self.controls.seed: wanted.seed})
 
     @lasting
     def on_variations(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Draws variations of the picture chosen last, with the model and the settings that it was made with."""
-        session, settings = SESSIONS.of(request), self.controls.chosen(values)
-        if session.batch is None:
-            raise gr.Error(say(request, "no_pictures"), print_exception=False)
+        session, settings = SESSIONS.of(request), self._settings(values, request)
         before = session.batch
-        kept = {name: getattr(before.request, name) for name in GenerationRequest.__dataclass_fields__}
-        kept |= {
-            "variation_of": before.noises[session.chosen],
-            "variation_strength": settings.variation_strength,
-            "count": whole(settings.count),
-            "seed": seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0]),
-        }
-        yield from self._draw(replace(settings, model=before.model), request, **kept)
+        if before is None:
+            raise UserError(say(request, "no_pictures"))
+        wanted = replace(
+            before.request,
+            variation_of=before.noises[session.chosen],
+            variation_strength=settings.variation_strength,
+            count=whole(settings.count),
+            seed=seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0]),
+        )
+        yield from self._draw(before.model, wanted, request)
 
     @lasting
     def on_walk(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Walks, and then shows the frames in a row and one after the other."""
-        box = self.walk
+        box, settings = self.walk, self._settings(values, request)
         walk = Walk(whole(values[box.to_seed] or 0), whole(values[box.frames]))
-        changed = dict(seed=whole(values[box.from_seed] or 0), variation_of=None, start=None)
-        batch = yield from self._draw(self.controls.chosen(values), request, walk, **changed)
+        alone = replace(settings, seed=values[box.from_seed] or 0, new_seed=False, variation_of="", start=None)
+        batch = yield from self._draw(settings.model, alone.request(self.registry), request, walk)
         trajectory = SESSIONS.of(request).trajectory
         if batch and trajectory.frames:
             pictures = trajectory.frames[-1].guess
@@ -93,28 +79,38 @@ class GenerateTab:
             shown = gr.Image(grid(some, len(some), 96 * len(some)), visible=True)
             yield {box.strip: shown, box.animation: gr.Image(target, visible=True)}
 
-    def _draw(self, settings: Values, request: gr.Request, walk: Walk | None = None, **changed) -> Drawing:
+    def _settings(self, values: dict, request: gr.Request) -> Values:
+        """What is chosen. Raises UserError where there is no model."""
+        settings = self.controls.chosen(values)
+        if not settings.model:
+            raise UserError(say(request, "no_model"))
+        return settings
+
+    def _draw(
+        self,
+        model: str,
+        wanted: GenerationRequest,
+        request: gr.Request,
+        walk: Walk | None = None,
+        begun: dict | None = None,
+    ) -> Drawing:
         """Draws and shows; the page is left ready for the next job however this one ends. Returns what was finished.
 
         Args:
-            changed: of the `GenerationRequest` that the settings make.
+            begun: what else changes on the page as it begins.
         """
         try:
-            if not settings.model:
-                raise UserError(say(request, "no_model"))
-            wanted = settings.request(self.registry, **changed)
-            begun_anew = not walk and "variation_of" not in changed
-            yield self._busy(True) | ({self.controls.seed: wanted.seed} if begun_anew else {})
-            for shown in draw(request, self.registry, settings.model, wanted, walk):
-                yield update(self.result, request, shown)
-            yield self._busy(False) | downloads(self.result, shown.batch)
+            yield self._busy(True) | (begun or {})
+            for shown in draw(request, self.registry, model, wanted, walk):
+                yield self.result.update(request, shown)
+            yield self._busy(False) | self.result.downloads(shown.batch)
             return shown.batch
-        except Exception as error:  # told in one sentence
+        except Exception:
             yield self._busy(False) | {self.result.status: Status(request).ready()}
-            raise plain_error(error, request) from error
+            raise
 
     def _busy(self, yes: bool) -> dict:
-        starters = {button: gr.Button(interactive=not yes) for button in (self.actions.variations, self.walk.go)}
+        starters = {button: gr.Button(interactive=not yes) for button in (self.result.variations, self.walk.go)}
         return {self.go: gr.Button(visible=not yes), self.stop: gr.Button(visible=yes), **starters}
 
     def on_words(self, model: str | None, prompt: str, negative: str, request: gr.Request):
@@ -138,12 +134,11 @@ def on_step(index: float, view: str, request: gr.Request):
     session = SESSIONS.of(request)
     trajectory = session.trajectory
     if not trajectory.frames:
-        raise gr.Error(say(request, "no_steps"), print_exception=False)
+        raise UserError(say(request, "no_steps"))
     frame = trajectory.at(int(index))
     return session.preview(grid(getattr(frame, view))), line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
 
 
-@told
 def on_choose(event: gr.SelectData, request: gr.Request):
     """Shows one of the pictures large."""
     session = SESSIONS.of(request)
@@ -159,7 +154,7 @@ def on_animate(view: str, request: gr.Request):
     """Makes an animation of the steps."""
     session = SESSIONS.of(request)
     if not session.trajectory.frames:
-        raise gr.Error(say(request, "no_steps"), print_exception=False)
+        raise UserError(say(request, "no_steps"))
     target = session.new_folder() / "denoising.webp"
     save_animation([grid(getattr(frame, view), width=ANIMATION_WIDTH) for frame in session.trajectory.frames], target)
     return gr.Image(target, visible=True)

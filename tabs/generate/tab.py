@@ -3,15 +3,14 @@
 import gradio as gr
 
 from sd_core.models.registry import ModelRegistry
+from tabs.common.forms import QUIET
 from tabs.common.words import T
 from tabs.generate.api import build_api
 from tabs.generate.events import GenerateTab, on_animate, on_choose, on_last_seed, on_step, on_stop
-from tabs.generate.infotext_drop import build_png_settings
-from tabs.generate.result import build_result
-from tabs.generate.settings import build_controls, build_examples, build_word_browser, example_rows, prompt_box
-from tabs.generate.walk import build_walk
-
-QUIET = dict(show_progress="hidden", api_visibility="private")
+from tabs.generate.infotext_drop import InfotextDrop
+from tabs.generate.result import Result
+from tabs.generate.settings import Controls, build_examples, build_word_browser, example_rows, prompt_box
+from tabs.generate.walk import WalkBox
 
 
 def build(registry: ModelRegistry) -> GenerateTab:
@@ -29,13 +28,13 @@ def build(registry: ModelRegistry) -> GenerateTab:
     )  # fmt: skip
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            result, actions = build_result()
+            result = Result()
         with gr.Column(scale=1, min_width=300):
-            controls, reuse, start_box = build_controls(registry, prompt)
+            controls = Controls(registry, prompt)
             build_word_browser(registry, controls)
-            walk = build_walk()
-            build_png_settings(registry, controls)
-    parts = GenerateTab(registry, controls, result, actions, walk, go, stop)
+            walk = WalkBox()
+            InfotextDrop(registry, controls)
+    parts = GenerateTab(registry, controls, result, walk, go, stop)
     _wire_drawing(parts)
     said = [controls.model, prompt, controls.negative]
     gr.on(
@@ -44,10 +43,10 @@ def build(registry: ModelRegistry) -> GenerateTab:
     )  # fmt: skip
     build_examples(registry, controls, examples)
     last = [controls.seed, controls.new_seed, controls.variation_of, controls.variation_strength]
-    reuse.click(on_last_seed, None, last, **QUIET)
-    actions.use_as_start.click(
-        lambda path: (path or gr.skip(), gr.Accordion(open=True)), result.chosen_path, [controls.start, start_box],
-        **QUIET,
+    controls.reuse.click(on_last_seed, None, last, **QUIET)
+    result.use_as_start.click(
+        lambda path: (path or gr.skip(), gr.Accordion(open=True)), result.chosen_path,
+        [controls.start, controls.start_box], **QUIET,
     )  # fmt: skip
     _wire_looking(parts)
     build_api(registry)
@@ -59,7 +58,7 @@ def _wire_drawing(parts: GenerateTab) -> None:
     inputs, outputs, walk = parts.controls.inputs(), parts.outputs(), parts.walk
     drawing = dict(show_progress="hidden", concurrency_limit=None, api_visibility="private")
     gr.on([parts.go.click, parts.controls.prompt.submit], parts.on_generate, inputs, outputs, **drawing)
-    parts.actions.variations.click(parts.on_variations, inputs, outputs, **drawing)
+    parts.result.variations.click(parts.on_variations, inputs, outputs, **drawing)
     walked = inputs | {walk.from_seed, walk.to_seed, walk.frames}
     walk.go.click(parts.on_walk, walked, [*outputs, walk.strip, walk.animation], **drawing)
     parts.stop.click(on_stop, None, None, queue=False, **QUIET)
@@ -73,6 +72,4 @@ def _wire_looking(parts: GenerateTab) -> None:
         trigger_mode="always_last", concurrency_limit=None, **QUIET,
     )  # fmt: skip
     result.gallery.select(on_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
-    parts.actions.animate.click(
-        on_animate, result.view, result.animation, show_progress="minimal", api_visibility="private"
-    )
+    result.animate.click(on_animate, result.view, result.animation, show_progress="minimal", api_visibility="private")

@@ -53,7 +53,7 @@ class Made:
     """
 
     picture: str | Path
-    original: Path | None
+    original: str | Path | None
     mask: Path | None = None
     what: str | None = None
     before: "Made | None" = None

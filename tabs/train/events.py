@@ -10,7 +10,6 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.archive import open_files
 from sd_core.runs.queue import ask, enqueue
 from sd_core.runs.run import Run
-from tabs.common.errors import plain_error
 from tabs.common.words import say
 from tabs.train.base_model import starts_of_today
 from tabs.train.data import staged
@@ -18,7 +17,7 @@ from tabs.train.limits import Limits, new_browser, own
 from tabs.train.run_controls import train_longer
 from tabs.train.run_status import all_standings
 from tabs.train.settings import Settings
-from tabs.train.watch import Look, Seen, Watch, news, no_news
+from tabs.train.watch import Look, Seen, Watch
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,25 +64,22 @@ class TrainTab:
         runs = Run.all(self.registry.runs)
         run = next((run for run in runs if run.name == look.name), runs[0] if runs else None)
         if run is None:
-            return no_news(self.watch, look, visitor)
-        return news(self.watch, runs, run, look, self.limits.may_steer(run, look.browser), visitor)
+            return self.watch.no_news(look, visitor)
+        return self.watch.news(runs, run, look, self.limits.may_steer(run, look.browser), visitor)
 
     def on_start(self, values: dict, visitor: gr.Request) -> dict:
         """Makes a run of the settings, puts it into the queue, and turns to it."""
         watch, browser = self.watch, values[self.browser] or new_browser()
-        try:
-            self.limits.check_start(browser, self.registry.runs, visitor)
-            wanted = self.settings.chosen(values)
-            pictures = None
-            if wanted.data == "own":
-                pictures = staged(wanted.files, self.limits, visitor)
-                open_files(pictures).close()  # refuses what is no .zip before a run is made of it
-                self.limits.check_pixels(pictures, visitor)
-            run = wanted.create(self.registry, self.limits, pictures)
-            own(run, browser, visitor)
-            enqueue(run)
-        except Exception as error:  # told in one sentence
-            raise plain_error(error, visitor) from error
+        self.limits.check_start(browser, self.registry.runs, visitor)
+        wanted = self.settings.chosen(values)
+        pictures = None
+        if wanted.data == "own":
+            pictures = staged(wanted.files, self.limits, visitor)
+            open_files(pictures).close()  # refuses what is no .zip before a run is made of it
+            self.limits.check_pixels(pictures, visitor)
+        run = wanted.create(self.registry, self.limits, pictures)
+        own(run, browser, visitor)
+        enqueue(run)
         look = Look(run.name, Seen(), 1, values[watch.scale], values[watch.comparison.picked], browser)
         changes = self._news(look, visitor)
         before = all_standings(Run.all(self.registry.runs))[run.name].before
@@ -114,16 +110,13 @@ class TrainTab:
         self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False
     ) -> None:
         """Does something to a run if this browser may, and, where the run then `goes_on`, if that may."""
-        try:
-            if not name:
-                raise RunError(say(visitor, "no_run"))
-            run = Run(self.registry.runs / name)
-            self.limits.check_steer(run, browser, visitor)
-            if goes_on:
-                self.limits.check_resume(run, browser, visitor)
-            action(run)
-        except (RunError, OSError) as error:
-            raise plain_error(error, visitor) from error
+        if not name:
+            raise RunError(say(visitor, "no_run"))
+        run = Run(self.registry.runs / name)
+        self.limits.check_steer(run, browser, visitor)
+        if goes_on:
+            self.limits.check_resume(run, browser, visitor)
+        action(run)
 
     def on_delete(self, name: str, visitor: gr.Request):
         """Asks whether that is meant."""

@@ -9,16 +9,15 @@ import gradio as gr
 from sd_core.environment import runs_at_once
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
+from tabs.common.forms import QUIET
 from tabs.common.words import T
 from tabs.train.events import TrainTab
 from tabs.train.limits import Limits
 from tabs.train.run_controls import ONE_BY_ONE
-from tabs.train.samples import wire_samples
-from tabs.train.settings import build_settings
-from tabs.train.watch import build_watch
+from tabs.train.settings import Settings
+from tabs.train.watch import Watch
 
 POLL_SECONDS = 3.0
-QUIET = dict(show_progress="hidden", api_visibility="private")
 
 
 def build(registry: ModelRegistry, tab: gr.Tab) -> TrainTab:
@@ -30,19 +29,18 @@ def build(registry: ModelRegistry, tab: gr.Tab) -> TrainTab:
     note = gr.HTML(limits.note(None), elem_id="train-limits")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            settings = build_settings(registry, limits)
+            settings = Settings(registry, limits)
             go = gr.Button(
                 T("start_training"), variant="primary", size="lg", interactive=not limits.refusal, elem_id="train-go"
             )
         with gr.Column(scale=2, min_width=300):
-            watch = build_watch(registry)
+            watch = Watch(registry)
     timer = gr.Timer(POLL_SECONDS)
     parts = TrainTab(registry, limits, settings, go, watch, browser)
     watched, outputs = parts.inputs(), watch.outputs()
     wanted = {browser, watch.scale, watch.comparison.picked, *settings.inputs()}
     go.click(parts.on_start, wanted, [*outputs, settings.name, browser], concurrency_id=ONE_BY_ONE, **QUIET)
     _wire_steering(parts)
-    wire_samples(watch.samples, registry, watch.chosen)
     watch.runs.select(parts.on_choose, watched, outputs, **QUIET)
     shown_now = [timer.tick, tab.select, watch.scale.input]
     gr.on(shown_now, parts.on_look, watched, outputs, concurrency_limit=None, **QUIET)
