@@ -10,8 +10,8 @@ from sd_core.generation.seeds import Noise
 from sd_core.models.registry import ModelRegistry
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import line
-from tabs.generate.events import on_last_seed, on_step
 from tabs.generate.job import draw
+from tabs.generate.tab import on_last_seed, on_step
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tabs.train.data import DataControls
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits, own
 from tabs.train.run_status import POINTS, Standing, grids_of, is_on_chart
-from tabs.train.tab import build
+from tabs.train.tab import TrainTab
 from tabs.train.watch import Look, Seen
 
 VISITOR = SimpleNamespace(session_hash="tests of the train page", headers={}, client=None)
@@ -30,7 +30,7 @@ class Page:
 
     def __init__(self, registry: ModelRegistry):
         with gr.Blocks() as self.blocks, gr.Tab("Train") as around:
-            self.tab = build(registry, around)
+            self.tab = TrainTab(registry, around)
         self.seen, self.chosen = Seen(), ""
 
     def values(self, picked: list[str] = (), scale: str = "linear") -> dict:
