@@ -25,7 +25,7 @@ _image = partial(gr.Image, type="filepath", image_mode=None, format="png")
 PICTURE = Parameter("picture", "The damaged picture, in any usual format, up to 40 million pixels.", part=_image)
 MASK = Parameter(
     "mask",
-    "Of the same size, white where the picture is damaged or missing; none: damage is looked for with a restorer.",
+    'Of the same size, white where the picture is damaged; none: damage is looked for in mode "marked".',
     None,
     _image,
 )
@@ -148,6 +148,7 @@ def build_api(registry: ModelRegistry) -> None:
     """Adds the endpoints /restore, /draw_missing, /find_damage and /remove_noise, without anything to see."""
     api = RestoreAPI(registry)
     square = "The damaged picture. The largest square of it, as near to the damage as can be, is worked on."
+    missing = "Of the same size, white where the picture is missing; none: damage is looked for with a restorer."
     centre = "The noisy picture; its centre is fitted to the model's own resolution."
     drawn = replace(STEPS, said="How many denoising steps, 1 to 50.", default=FILL_STEPS)
     level = replace(LEVEL, name="sigma", said="Its noise level on the scale 0-255; 0 has it measured.")
@@ -156,6 +157,8 @@ def build_api(registry: ModelRegistry) -> None:
         how = [STRENGTH, LEVEL, UPSCALE, FILL, STEPS, CANDIDATES, SEED]
         endpoint(api.restore, [PICTURE, MASK, MODE, *how, RESTORER], pictures)
         how = [PROMPT, FILL, drawn, CANDIDATES, SEED]
-        endpoint(api.draw_missing, [replace(PICTURE, said=square), MASK, *how, GENERATOR], pictures)
+        endpoint(
+            api.draw_missing, [replace(PICTURE, said=square), replace(MASK, said=missing), *how, GENERATOR], pictures
+        )
         endpoint(api.find_damage, [PICTURE, RESTORER], result)
         endpoint(api.remove_noise, [replace(PICTURE, said=centre), level, STEPS, PROMPT, SEED, GENERATOR], result)
