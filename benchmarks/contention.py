@@ -4,8 +4,8 @@
 
 Each kind of work is done by two processes that wait for their turn, warm: one has as many threads as processors, which
 wait for one another as their libraries have it by default ("before"), the other as the program sets it, and as many as
-there is room for ("after"). They take turns, on an idle machine, beside one and beside two processes that do nothing but
-keep a processor busy, each in a session of its own, as another user's are. A third training, in float32, says what
+there is room for ("after"). They take turns, on an idle machine, beside one and beside two processes that do nothing
+but keep a processor busy, each in a session of its own, as another user's are. A third training, in float32, says what
 bfloat16 is worth where the processor has it.
 
 A figure is the median of several short windows. What else the machine did in a window is read from the system (Linux

@@ -70,6 +70,8 @@ def _backwards(opened: BinaryIO) -> Iterator[tuple[int, dict]]:
 
 
 def _values(line: bytes) -> dict | None:
+    if not line.startswith(b"{"):  # soon said, of millions of lines that hold nothing
+        return None
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
