@@ -122,8 +122,8 @@ def marked(value: dict | None, size: tuple[int, int], exact: str | None) -> np.n
     return full_mask(unframed(marks, size), size, read_mask(exact, size) if exact else None)
 
 
-def keep_mask(mask: np.ndarray, folder: Path, name: str = "mask.png") -> str:
-    path = folder / name
+def keep_mask(mask: np.ndarray, folder: Path) -> str:
+    path = folder / "mask.png"
     save_mask(mask, path)
     return str(path)
 
