@@ -117,17 +117,15 @@ class Run:
         run = cls((root or runs_folder()) / name)
         try:
             run.folder.mkdir(parents=True)
+            try:
+                run._fill(config, upload)
+            except BaseException:
+                shutil.rmtree(run.folder, ignore_errors=True)
+                raise
         except FileExistsError:
             raise RunError("There is a run named {name} already.", name=name) from None
         except OSError as error:
             raise RunError(f"The run could not be written ({error.strerror or error}).") from error
-        try:
-            run._fill(config, upload)
-        except BaseException as error:
-            shutil.rmtree(run.folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise RunError(f"The run could not be written ({error.strerror or error}).") from error
-            raise
         return run
 
     def _fill(self, config: "RunConfig", upload: Path | None) -> None:
@@ -170,12 +168,11 @@ class Run:
         Raises:
             RunError: its file is missing or damaged.
         """
-        status = self._written_status()
-        if status.state == "running" and not self.is_worked_on():
-            status = self._written_status()  # its process may have ended well between the two looks
-        if status.state == "running" and not self.is_worked_on():
-            return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
-        return status
+        for _ in range(2):  # its process may end well between the two looks at the file and at the lock
+            status = self._written_status()
+            if status.state != "running" or self.is_worked_on():
+                return status
+        return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
 
     def is_worked_on(self, patience: float = LOOK_SECONDS) -> bool:
         """Whether a process holds its lock: works on it, or waits for its turn to."""
@@ -186,12 +183,8 @@ class Run:
         except OSError:  # deleted at this moment
             return False
 
-    def wished(self) -> str:
-        """What it was asked for last, which it may not have got to yet."""
-        return self.control().wish
-
     def control(self) -> Control:
-        """What is wished for; a damaged wish is none."""
+        """What it was asked for last, which it may not have got to yet; a damaged wish is none."""
         try:
             return from_json(Control, (self.folder / "control.json").read_bytes())
         except (OSError, RunError):

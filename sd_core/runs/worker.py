@@ -56,18 +56,18 @@ def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] |
     except Timeout:
         raise RunError(f"Another process is working on {run.name}.") from None
     try:
-        if queued and (run.known_status().state != "queued" or run.wished() != "run"):
+        if queued and (run.known_status().state != "queued" or run.control().wish != "run"):
             return  # withdrawn while this process started
         recorder = Recorder(run, config, device)
         try:
             if peers.count == 1:  # whoever uses torchrun has decided what the machine does
                 queue.join(run)
-                slot = queue.wait_for_turn(run, lambda: run.wished() != "run")
+                slot = queue.wait_for_turn(run, lambda: run.control().wish != "run")
                 if slot is None:
                     raise _Left
             yield from _Worker(run, config, recorder, device, peers, preparing).work()
         except _Left:
-            recorder.end(ENDS.get(run.wished(), "stopped"))
+            recorder.end(ENDS.get(run.control().wish, "stopped"))
         except BaseException as error:
             recorder.fail(error)
             raise
@@ -175,7 +175,7 @@ class _Worker:
     def _tell_prepared(self, done: int, total: int) -> None:
         if not self.recorder.is_time_to_tell():
             return
-        if self.run.wished() != "run":
+        if self.run.control().wish != "run":
             raise _Left
         if done and self._is_over():
             minutes = f"{self.config.minutes:g}"
@@ -215,11 +215,11 @@ class _Worker:
 
     def _draw_missing_sample(self, trainer: Trainer) -> None:
         """Draws the sample that a kill after the last save prevented."""
-        if not trainer.step or not trainer.is_sample_due() or self.recorder.has_sample(trainer.step):
+        if not trainer.step or not trainer.is_sample_due() or self.recorder.sample_file(trainer.step).exists():
             return
         for event in trainer.sampling():
             self.recorder.keep(event, trainer)
-            if self.run.wished() != "run":
+            if self.run.control().wish != "run":
                 raise _Left  # what was saved is all there is
 
 
