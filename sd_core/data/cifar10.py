@@ -1,7 +1,5 @@
 """CIFAR-10, downloaded by torchvision, with captions like "a photo of an airplane"."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from http.client import HTTPException

@@ -4,8 +4,6 @@ A picture's caption is, in this order: its "text" in a metadata.jsonl (Hugging F
 it, the name of the class folder it lies in, or "".
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A set of pictures as one .zip, so that training on any machine needs one file."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -4,8 +4,6 @@ Clean crops come from large pictures; some get an overlay that imitates painting
 combined at random, in random order and strength. All chance comes from one generator per pair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass

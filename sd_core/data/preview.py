@@ -1,7 +1,5 @@
 """A look at somebody's pictures before they are trained on: how many, what is left out and why, and some of them."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from contextlib import closing

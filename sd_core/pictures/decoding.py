@@ -1,7 +1,5 @@
 """A picture file, of whatever kind, as upright sRGB pixels: the one way to them for all who read pictures."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager

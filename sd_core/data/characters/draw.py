@@ -5,8 +5,6 @@ All styles are CC0 or CC BY; `credits` names their artists. Seeds below 10,000 a
 whole style.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import json
