@@ -182,15 +182,11 @@ def keep(root: Path) -> None:
     """Starts whoever comes next, as long as runs wait or its own trainers work."""
     # Looked at again after each release: whoever queued a run and found the keeper there relies on it.
     while waiting(root):
-        lock = _lock(root, "keeper")
         try:
-            lock.acquire(timeout=SURE_SECONDS)  # whoever looks at it holds it for a moment
+            with _lock(root, "keeper").acquire(timeout=SURE_SECONDS):  # whoever looks at it holds it for a moment
+                _serve(root)
         except Timeout:
             return
-        try:
-            _serve(root)
-        finally:
-            lock.release()
 
 
 def _serve(root: Path) -> None:

@@ -202,7 +202,3 @@ def on_undo(current: Opened, made: dict, request: gr.Request):
 
 def on_compared(repaired: Repaired | None, number: int):
     return repaired.paths[number] if repaired else gr.skip()
-
-
-def on_stop(request: gr.Request) -> None:
-    SESSIONS.of(request).stop()

@@ -9,10 +9,11 @@ import gradio as gr
 
 from sd_core.models.registry import ModelRegistry
 from tabs.common.forms import QUIET
+from tabs.common.sessions import stop_job
 from tabs.common.words import T
 from tabs.restore.api import build_api
 from tabs.restore.degrade import Damaging
-from tabs.restore.events import RestoreTab, on_compared, on_damage, on_example, on_go_on, on_stop, on_undo
+from tabs.restore.events import RestoreTab, on_compared, on_damage, on_example, on_go_on, on_undo
 from tabs.restore.mask_editor import SETTLED_JS, Marking
 from tabs.restore.result import Comparing
 from tabs.restore.settings import Choices
@@ -89,7 +90,7 @@ def _wire_repair(parts: RestoreTab) -> None:
     results = comparing.outputs()
     parts.go.click(parts.on_restore, parts.inputs(), [parts.go, parts.stop, *results], concurrency_limit=None, **QUIET)
     parts.go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
-    parts.stop.click(on_stop, None, None, queue=False, **QUIET)
+    parts.stop.click(stop_job, None, None, queue=False, **QUIET)
     comparing.gallery.select(parts.on_candidate, comparing.repaired, results, **QUIET)
     # A file that reaches the button in the moment in which that is shown is lost.
     shown_now = [comparing.repaired, comparing.number]

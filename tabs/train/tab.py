@@ -6,6 +6,7 @@ nothing but wishes: closing it never harms a run.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import gradio as gr
 
@@ -52,8 +53,8 @@ class TrainTab:
                 self.watch = Watch(registry)
         self._wire(go, tab)
         self._wire_steering()
-        tab.select(self.on_start_choices, self.settings.start, self.settings.start, **QUIET)
-        tab.select(self.on_note, None, note, **QUIET)
+        tab.select(partial(starts_of_today, registry), self.settings.start, self.settings.start, **QUIET)
+        tab.select(self.limits.note, None, note, **QUIET)
         runs_at_once()  # an app that is set up wrongly says so when it starts
         if not self.limits.refusal:
             queue.ensure_keeper(registry.runs)  # of what was queued before the machine or the app was restarted
@@ -176,10 +177,3 @@ class TrainTab:
         gr.Info(say(visitor, "deleted", name=asked))
         changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)
         return changes | {self.watch.steering.sure: gr.Group(visible=False)}
-
-    def on_start_choices(self, start: str):
-        """The models of today to start from."""
-        return starts_of_today(self.registry, start)
-
-    def on_note(self, visitor: gr.Request):
-        return self.limits.note(visitor)
