@@ -150,19 +150,17 @@ class TrainTab:
     def _steered(self, values: dict, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> dict:
         """Does something to the run that is looked at, and shows what came of it."""
         look = self._look(values)
-        self._steer(look.name, look.browser, visitor, action, goes_on)
+        self._steer(look, visitor, action, goes_on)
         return self._news(look, visitor)
 
-    def _steer(
-        self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False
-    ) -> None:
+    def _steer(self, look: Look, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> None:
         """Does something to a run if this browser may, and, where the run then `goes_on`, if that may."""
-        if not name:
+        if not look.name:
             raise RunError(say(visitor, "no_run"))
-        run = Run(self.registry.runs / name)
-        self.limits.check_steer(run, browser, visitor)
+        run = Run(self.registry.runs / look.name)
+        self.limits.check_steer(run, look.browser, visitor)
         if goes_on:
-            self.limits.check_resume(run, browser, visitor)
+            self.limits.check_resume(run, look.browser, visitor)
         action(run)
 
     def on_delete(self, name: str, visitor: gr.Request):
@@ -173,7 +171,7 @@ class TrainTab:
 
     def on_delete_yes(self, values: dict, visitor: gr.Request) -> dict:
         look, asked = self._look(values), values[self.watch.steering.asked]
-        self._steer(asked, look.browser, visitor, Run.delete)
+        self._steer(replace(look, name=asked), visitor, Run.delete)
         gr.Info(say(visitor, "deleted", name=asked))
         changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)
         return changes | {self.watch.steering.sure: gr.Group(visible=False)}
