@@ -42,10 +42,7 @@ _MOST_SHOWN = 60  # characters of a wrong value that a sentence repeats
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def checked(
-    cls: type[T] | None = None,
-    *,
-    error: type[UserError] = UserError,
-    unknown: Literal["forbid", "ignore"] = "forbid",
+    cls: type[T] | None = None, *, error: type[UserError] = UserError, unknown: Literal["forbid", "ignore"] = "forbid"
 ) -> Any:
     """Makes a class a frozen dataclass whose values are checked when it is created.
 

@@ -2,8 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,6 @@ from tqdm import tqdm
 from typer import Option
 
 from sd_core.cli.common import STYLE_HELP
-from sd_core.progress import OnProgress
 
 if TYPE_CHECKING:
     from sd_core.runs.run import Run
@@ -106,9 +104,13 @@ def _work(run: "Run", quiet: bool, queued: bool) -> None:
         run.wish("run")
     if is_first and not quiet and "RANK" not in os.environ and not free_places(run.folder.parent):
         print(f"{run.name} waits for its turn: another run is being worked on.")
-    with _progress_bar(run.name, disable=quiet or not is_first or None) as (preparing, show):
+    with tqdm(unit="step", disable=quiet or not is_first or None, desc=run.name) as bar:
+
+        def preparing(done: int, total: int) -> None:
+            bar.set_description_str(f"{run.name}: {done:,} of {total:,} pictures are ready")
+
         for event in work(run, queued, preparing):
-            show(event)
+            _show(event, bar, run.name)
     if not is_first:
         return
     status = run.status()
@@ -129,25 +131,16 @@ def _pause_on_signals(run: "Run") -> None:
         signal.signal(number, pause)
 
 
-@contextmanager
-def _progress_bar(name: str, disable: bool | None) -> Iterator[tuple[OnProgress, Callable[["Event"], None]]]:
-    """Two functions that show how far the pictures are prepared, and what a training's event tells."""
+def _show(event: "Event", bar: tqdm, name: str) -> None:
+    """Tells on the bar what a training's event says."""
     from sd_core.training.events import Progress, Saved
 
-    with tqdm(unit="step", disable=disable, desc=name) as bar:
-
-        def preparing(done: int, total: int) -> None:
-            bar.set_description_str(f"{name}: {done:,} of {total:,} pictures are ready")
-
-        def show(event: "Event") -> None:
-            if isinstance(event, Progress):
-                if bar.total is None:  # time left is told from the steps that are taken now
-                    bar.reset(event.steps)
-                    bar.initial = event.step
-                    bar.set_description_str(name)
-                bar.total, bar.n = event.steps, event.step
-                bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")
-            elif isinstance(event, Saved):
-                bar.set_description_str(f"{name} (saved at {event.step})")
-
-        yield preparing, show
+    if isinstance(event, Progress):
+        if bar.total is None:  # time left is told from the steps that are taken now
+            bar.reset(event.steps)
+            bar.initial = event.step
+            bar.set_description_str(name)
+        bar.total, bar.n = event.steps, event.step
+        bar.set_postfix_str(f"loss {event.loss:.4f}, {event.pictures_per_second:.0f} pictures/s")
+    elif isinstance(event, Saved):
+        bar.set_description_str(f"{name} (saved at {event.step})")

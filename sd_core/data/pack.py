@@ -27,7 +27,6 @@ def pack(pictures: PictureSet, path: Path, progress: OnProgress = unwatched) -> 
     `open_data(path, pictures.resolution)` gives the same pixels, captions, name, mirrorable and credits back.
     Raises DataError when the file cannot be written.
     """
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as new, zipfile.ZipFile(new, "w") as archive:

@@ -38,25 +38,17 @@ def open_data(
         raise DataError(f"A set cannot have {count} pictures; ask for at least 1.")
     if styles is not None and source != "characters":
         raise DataError("Styles can be chosen for the built-in characters only; leave them out for other data.")
+    how = dict(cache=cache, progress=progress)
     if source == "characters":
         from sd_core.data.characters.draw import DEFAULT_COUNT, STYLES, draw_set, training_seeds
 
         names = [style.name for style in STYLES] if styles is None else list(styles)
         wanted = DEFAULT_COUNT if count is None else count
-        seeds = training_seeds(wanted, names)
-        return draw_set(names, seeds, resolution, count=wanted, cache=cache, progress=progress)
+        return draw_set(names, training_seeds(wanted, names), resolution, count=wanted, **how)
     if source == "cifar10":
         from sd_core.data.cifar10 import open_cifar10
 
-        return open_cifar10(resolution, count=count, cache=cache, progress=progress)
+        return open_cifar10(resolution, count=count, **how)
     from sd_core.data.folder import open_folder
 
-    return open_folder(
-        Path(source),
-        resolution,
-        count=count,
-        fit=fit,
-        caption_template=caption_template,
-        cache=cache,
-        progress=progress,
-    )
+    return open_folder(Path(source), resolution, count=count, fit=fit, caption_template=caption_template, **how)

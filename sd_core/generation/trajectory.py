@@ -27,11 +27,9 @@ class Trajectory:
 
     def __init__(self):
         self.frames: list[Frame] = []
-        self.count = 0
 
     def add(self, step: Step) -> None:
         """Keeps a step, if it is one of those that are kept."""
-        self.count = step.count
         whole = 2 * step.x.numel() * step.count  # bytes of all steps
         stride = math.ceil(whole / MAX_BYTES)
         if (step.count - step.index) % stride == 0:

@@ -49,13 +49,13 @@ class FolderFiles:
                     found[Path(folder, file).relative_to(path).as_posix()] = (status.st_size, status.st_mtime_ns)
         self.names = sorted(found)
         self.name_set = frozenset(found)
-        self._sizes = {name: size for name, (size, _) in found.items()}
+        self._found = found  # size and time of change
         listing = "\n".join(f"{name}\0{found[name]}" for name in self.names)
         self.fingerprint = hashlib.sha256(f"{path.resolve()}\n{listing}".encode("utf-8", "surrogateescape")).hexdigest()
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """A file, or its first `most` bytes."""
-        if most is None and self._sizes[name] > MAX_FILE_BYTES:
+        if most is None and self._found[name][0] > MAX_FILE_BYTES:
             raise ValueError("the file is too large")
         with open(self._root / name, "rb") as file:
             return file.read(most)

@@ -55,14 +55,12 @@ def psnr_and_ssim(picture: Tensor, original: Tensor) -> tuple[float, float]:
     if picture.shape != original.shape:
         raise ValueError("Pictures to compare must have the same size.")
     rows = len(picture) - SSIM_WINDOW + 1  # where a window begins
-    similar = 0.0
-    error = 0.0
+    similar = error = 0.0
     for top in range(0, max(rows, 1), BAND):
         count = min(BAND, rows - top)
         a, b = (to_float(p[top : top + count + SSIM_WINDOW - 1])[None] for p in (picture, original))
         similar += float(ssim(a, b)) * count
-        last = top + count >= rows
-        own = slice(None) if last else slice(0, count)
+        own = slice(None) if top + count >= rows else slice(0, count)  # of the last band, what lies below a window too
         error += float((a[:, :, own] - b[:, :, own]).double().square().sum())
     error /= picture.numel()
     return float("inf") if error == 0 else 10 * math.log10(DATA_RANGE**2 / error), similar / rows

@@ -64,7 +64,9 @@ class Original:
 
     def alpha(self) -> np.ndarray:
         """How opaque each pixel is, of a picture that `has_alpha`: uint8 [H, W]."""
-        return np.where(self.transparent(), 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1]
+        if self._deep:
+            return np.where(self.transparent(), 0, OPAQUE).astype(np.uint8)
+        return np.ascontiguousarray(self.pixels[..., -1])
 
     def rgb(self) -> np.ndarray:
         """The model's copy: sRGB uint8 [H, W, 3]. Where the picture is transparent, the colours nearby go on."""
@@ -143,8 +145,7 @@ class Original:
         """Pixels of another size which have the alpha, resized, and no colours yet."""
         canvas = np.zeros((height, width, *self.pixels.shape[2:]), self.pixels.dtype)
         if self.has_alpha:
-            alpha = Image.fromarray(np.ascontiguousarray(self.alpha()))
-            resized = np.asarray(alpha.resize((width, height), Image.Resampling.LANCZOS))
+            resized = np.asarray(Image.fromarray(self.alpha()).resize((width, height), Image.Resampling.LANCZOS))
             if self._deep:
                 canvas[:] = np.where(resized < 128, self.transparent_value, _next_to(self.transparent_value))
             else:

@@ -25,7 +25,7 @@ def proxy(original: Original, longest: int | None = None) -> Image.Image:
     image = Image.fromarray(original.rgb())
     size = reduced_size(original.size, longest) if longest else proxy_size(original.size)
     if original.has_alpha:
-        image.putalpha(Image.fromarray(np.ascontiguousarray(original.alpha())))
+        image.putalpha(Image.fromarray(original.alpha()))
     if size == image.size:
         return image
     coarse = size[0] >= COARSE * image.width

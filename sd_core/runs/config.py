@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from sd_core.data.folder import FITS
 from sd_core.errors import RunError
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import ModelConfig
@@ -39,7 +38,7 @@ class RunConfig:
     styles: tuple[str, ...] | None = None
     count: PositiveInt | None = Field(None, title="The number of pictures")
     caption_template: str = "{}"
-    fit: str = "crop"
+    fit: Literal["crop", "pad", "squash"] = "crop"
     size: str = "small"
     resolution: int = 64
     start: str = ""
@@ -52,8 +51,6 @@ class RunConfig:
             raise ValueError("Choose what to train on: characters, cifar10, or a folder or .zip of pictures.")
         if self.styles is not None and (self.data != "characters" or not self.styles):
             raise ValueError("Choose at least one style, for the built-in characters only.")
-        if self.fit not in FITS:
-            raise ValueError(f"Pictures are fitted by {', '.join(FITS)}, not {self.fit!r}.")
         if self.kind == "restorer" and self.data == "cifar10":
             raise ValueError("A restorer learns from large pictures, and CIFAR-10's are too small.")
         if self.training.specialist and self.kind != "restorer":

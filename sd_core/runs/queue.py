@@ -11,13 +11,13 @@ while it holds one of the `slots`, which are locks and so are given back by the 
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 
 from filelock import FileLock, Timeout
 
@@ -31,7 +31,7 @@ TURN_SECONDS = 0.5  # between two looks of a process that waits for its turn
 QUEUE = ".queue"  # the folder, beside the runs, of the queue's locks
 PROGRAM = Path(__file__).parents[2]
 
-keepers: list[subprocess.Popen] = []  # that this process started: to be reaped
+keepers: list[Popen] = []  # that this process started: to be reaped
 
 
 # For whoever has a wish
@@ -121,14 +121,8 @@ def ensure_keeper(root: Path) -> None:
     keepers[:] = [keeper for keeper in keepers if keeper.poll() is None]
     if not waiting(root) or is_held(_lock(root, "keeper")):
         return
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "sd_core.runs.queue", str(root.resolve())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd=PROGRAM,
-    )
+    command = [sys.executable, "-m", "sd_core.runs.queue", str(root.resolve())]
+    keeper = Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True, cwd=PROGRAM)
     keepers.append(keeper)
 
 
@@ -190,7 +184,7 @@ def keep(root: Path) -> None:
 
 
 def _serve(root: Path) -> None:
-    trainers: dict[Run, tuple[int, subprocess.Popen]] = {}
+    trainers: dict[Run, tuple[int, Popen]] = {}
     while True:
         for run, (ticket, process) in list(trainers.items()):
             if process.poll() is not None:
@@ -208,16 +202,11 @@ def _serve(root: Path) -> None:
         time.sleep(KEEP_SECONDS)
 
 
-def _start(run: Run) -> subprocess.Popen:
+def _start(run: Run) -> Popen:
+    command = [sys.executable, "-m", "sd_core", "train", "--run", str(run.folder), "--queued", "--quiet"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with open(run.folder / "log.txt", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sd_core", "train", "--run", str(run.folder), "--queued", "--quiet"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=PROGRAM,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        return Popen(command, stdin=DEVNULL, stdout=log, stderr=log, cwd=PROGRAM, env=environment)
 
 
 def _tell_end(run: Run, ticket: int, code: int) -> None:

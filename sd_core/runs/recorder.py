@@ -70,7 +70,19 @@ class Recorder:
         """So many of the pictures are ready; 0 of 0 when all are."""
         self._tell(prepared=done, pictures=total)
 
-    def resumed(self, step: int) -> None:
+    def begin(self, pictures: PictureSet | CleanPictures, step: int) -> None:
+        """Training begins, or goes on after `step`."""
+        self._forget_after(step)
+        (self.run.folder / RESERVE).write_bytes(bytes(RESERVED))
+        self.board = _board(self.run.folder / "tensorboard", step)
+        self.run.note(f"Training on {len(pictures):,} pictures, from step {step}; {self.device_name}.")
+        for skipped in pictures.skipped[:MOST_NAMED]:
+            self.run.note(f"Left out {skipped.file}: {skipped.reason}.")
+        if len(pictures.skipped) > MOST_NAMED:
+            self.run.note(f"Left out {len(pictures.skipped) - MOST_NAMED:,} more.")
+        self.saved_at = time.monotonic()
+
+    def _forget_after(self, step: int) -> None:
         """Forgets what was written after the last save, which was at `step`."""
         folder, run = self.run.folder, self.run
         with suppress(CheckpointError):  # it may have been killed before it saved the model, too
@@ -83,17 +95,6 @@ class Recorder:
         for sample in run.samples():
             if not sample.stem.isdigit() or int(sample.stem) > step:
                 sample.unlink()
-
-    def begin(self, pictures: PictureSet | CleanPictures, step: int) -> None:
-        """Training begins, or goes on after `step`."""
-        (self.run.folder / RESERVE).write_bytes(bytes(RESERVED))
-        self.board = _board(self.run.folder / "tensorboard", step)
-        self.run.note(f"Training on {len(pictures):,} pictures, from step {step}; {self.device_name}.")
-        for skipped in pictures.skipped[:MOST_NAMED]:
-            self.run.note(f"Left out {skipped.file}: {skipped.reason}.")
-        if len(pictures.skipped) > MOST_NAMED:
-            self.run.note(f"Left out {len(pictures.skipped) - MOST_NAMED:,} more.")
-        self.saved_at = time.monotonic()
 
     def end(self, state: str, reason: str = "") -> None:
         """The work has ended as it should."""
@@ -128,7 +129,10 @@ class Recorder:
         if isinstance(event, Progress):
             self._log_progress(event)
         elif isinstance(event, Sampling):
-            self._tell_sampling(event)
+            if event.index == event.count:
+                self._tell(drawn=0, draws=0)
+            elif self.is_time_to_tell():
+                self._tell(drawn=event.index, draws=event.count)
         elif isinstance(event, Samples):
             self._save_samples(event)
         elif isinstance(event, Split):
@@ -156,12 +160,6 @@ class Recorder:
             return False
         self.told_at = time.monotonic()
         return True
-
-    def _tell_sampling(self, event: Sampling) -> None:
-        if event.index == event.count:
-            self._tell(drawn=0, draws=0)
-        elif self.is_time_to_tell():
-            self._tell(drawn=event.index, draws=event.count)
 
     def _save_samples(self, event: Samples) -> None:
         sheet = grid(to_pixels(event.pictures))

@@ -15,6 +15,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -274,10 +275,8 @@ def is_held(lock: FileLock, patience: float = 0.0) -> bool:
 def new_name(data: str, root: Path | None = None) -> str:
     """A free name for a run on `data`: its name and the next number."""
     stem = re.sub(r"[^\w.-]+", "-", Path(data).stem).strip(".-_")[:40] or "run"
-    number = 1
-    while ((root or runs_folder()) / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
+    names = (f"{stem}-{number}" for number in count(1))
+    return next(name for name in names if not ((root or runs_folder()) / name).exists())
 
 
 def _write_json(file: Path, values: "Status | Control | RunConfig") -> None:

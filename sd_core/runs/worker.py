@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from filelock import Timeout
@@ -17,7 +18,7 @@ from sd_core.progress import OnProgress, unwatched
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_state
-from sd_core.runs.run import UPLOAD, Control, Run
+from sd_core.runs.run import UPLOAD, Run
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Event, Progress, Sampling, Saved
 from sd_core.training.setup import model_of_state, new_generator, new_restorer
@@ -80,6 +81,7 @@ def work(run: Run, queued: bool = False, preparing: OnProgress = unwatched) -> I
             queue.ensure_keeper(run.folder.parent)
 
 
+@dataclass(frozen=True)
 class _Worker:
     """One process at work.
 
@@ -90,22 +92,16 @@ class _Worker:
         preparing: see `work`.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        config: RunConfig,
-        recorder: Recorder | None,
-        device: torch.device,
-        peers: Peers,
-        preparing: OnProgress = unwatched,
-    ):
-        self.run, self.config, self.recorder, self.device, self.peers = run, config, recorder, device, peers
-        self.preparing = preparing
+    run: Run
+    config: RunConfig
+    recorder: Recorder | None
+    device: torch.device
+    peers: Peers
+    preparing: OnProgress = unwatched
 
     def work(self) -> Iterator[Event]:
-        recorder = self.recorder
-        if recorder:
-            recorder.start()
+        if self.recorder:
+            self.recorder.start()
         pictures = self._pictures()
         saved = saved_state(self.run)
         model = self._model(pictures, saved)
@@ -116,10 +112,9 @@ class _Worker:
             except (RuntimeError, KeyError, ValueError) as error:
                 raise unusable_state(self.run) from error
         del saved
-        trainer.extended(self._wishes().steps)
-        if recorder:
-            recorder.resumed(trainer.step)
-            recorder.begin(pictures, trainer.step)
+        trainer.extended(self.peers.of_first(self.run.control()).steps)
+        if self.recorder:
+            self.recorder.begin(pictures, trainer.step)
             self._draw_missing_sample(trainer)
         yield from self._train(trainer, pictures)
 
@@ -143,9 +138,6 @@ class _Worker:
 
     # What all processes agree on
 
-    def _wishes(self) -> Control:
-        return self.peers.of_first(self.run.control())
-
     def _is_over(self) -> bool:
         """Whether the run's time is."""
         minutes = self.config.minutes
@@ -155,7 +147,7 @@ class _Worker:
         """How and why the work ends after this event, if it does. A wish for another total is passed on."""
         if not isinstance(event, (Progress, Sampling)):
             return None
-        control = self._wishes()
+        control = self.peers.of_first(self.run.control())
         if control.steps != trainer.config.steps:
             trainer.extended(control.steps)
         is_over = isinstance(event, Progress) and self._is_over()

@@ -37,18 +37,7 @@ def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
 
 def new_objective(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Objective:
     """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
-    sigmas = SigmaDistribution(config.sigma_mean, config.sigma_std)
+    common = model, pictures, config.seed, config.batch, SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
-        return RestorationObjective(
-            model,
-            pictures,
-            config.seed,
-            config.batch,
-            sigmas,
-            config.one_step_share,
-            config.noisy_share,
-            config.specialist,
-        )
-    return TextToImageObjective(
-        model, pictures, config.seed, config.batch, sigmas, config.caption_dropout, config.flips, config.sample_prompts
-    )
+        return RestorationObjective(*common, config.one_step_share, config.noisy_share, config.specialist)
+    return TextToImageObjective(*common, config.caption_dropout, config.flips, config.sample_prompts)

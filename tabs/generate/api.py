@@ -27,9 +27,7 @@ STRIP_FRAMES = 24
 
 # Those that a `GenerationRequest` has are named as there.
 PROMPT = Parameter(
-    "prompt",
-    'What to draw, in words the model knows (see the endpoint "words"); others are left out.',
-    part=gr.Textbox,
+    "prompt", 'What to draw, in words the model knows (see the endpoint "words"); others are left out.', part=gr.Textbox
 )
 NEGATIVE = Parameter("negative_prompt", "What to keep away from.", "", gr.Textbox)
 COUNT = Parameter("count", "How many pictures, 1 to 64. Picture i has the seed `seed + i`.", 4)

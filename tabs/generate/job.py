@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from sd_core.diffusion.sampling import Step
 from sd_core.generation.infotext import save_pictures
 from sd_core.generation.pipeline import generate, interpolate, walk_noises
@@ -56,7 +54,7 @@ def draw(
     stream = session.start(Stream(work, line(registry)))
     session.asked = request
     step = None
-    for newest, said, preview in follow(stream, session, status, _guess):
+    for newest, said, preview in follow(stream, session, status, lambda step: grid(to_pixels(step.denoised))):
         step = newest
         if trajectory.frames:
             session.trajectory = trajectory  # until then the page goes on showing the one before
@@ -73,7 +71,3 @@ def draw(
 def _steps(registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
     loaded = registry.load(model)
     yield from interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
-
-
-def _guess(step: Step) -> Image.Image:
-    return grid(to_pixels(step.denoised))

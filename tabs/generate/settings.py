@@ -74,18 +74,6 @@ def start_picture(path: str, resolution: int) -> Tensor:
     return to_float(fit_picture(open_picture(path), resolution))
 
 
-def prompt_box() -> gr.Textbox:
-    return gr.Textbox(
-        label=T("prompt"),
-        placeholder=T("prompt_placeholder"),
-        lines=1,
-        max_lines=4,
-        scale=5,
-        min_width=280,
-        elem_id="prompt",
-    )
-
-
 class Controls(Form):
     """Draws the settings, whose values make a request.
 

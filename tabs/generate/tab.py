@@ -19,15 +19,7 @@ from tabs.generate.api import build_api
 from tabs.generate.infotext_drop import InfotextDrop
 from tabs.generate.job import Walk, draw
 from tabs.generate.result import Result, line
-from tabs.generate.settings import (
-    Controls,
-    Values,
-    build_examples,
-    build_word_browser,
-    example_rows,
-    left_out,
-    prompt_box,
-)
+from tabs.generate.settings import Controls, Values, build_examples, build_word_browser, example_rows, left_out
 from tabs.generate.walk import WalkBox
 
 ANIMATION_WIDTH = 384
@@ -41,7 +33,10 @@ class GenerateTab:
     def __init__(self, registry: ModelRegistry):
         self.registry = registry
         with gr.Row(equal_height=True):
-            prompt = prompt_box()
+            prompt = gr.Textbox(
+                label=T("prompt"), placeholder=T("prompt_placeholder"), lines=1, max_lines=4, scale=5, min_width=280,
+                elem_id="prompt",
+            )  # fmt: skip
             with gr.Column(scale=1, min_width=140):
                 self.go = gr.Button(T("generate"), variant="primary", size="lg", elem_id="generate")
                 self.stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="stop")

@@ -83,13 +83,7 @@ class RestoreAPI:
         return (yield from self._repaired(caller, RestoreJobRequest(path, name, wanted)))
 
     def draw_missing(
-        self,
-        caller: Caller,
-        picture: dict | None,
-        mask: dict | None,
-        fill_transparent: bool,
-        model: str,
-        **settings,
+        self, caller: Caller, picture: dict | None, mask: dict | None, fill_transparent: bool, model: str, **settings
     ) -> Job[list[str]]:
         """Draws missing parts of a picture anew with a generator, for pictures of the kind that it was trained on.
 

@@ -87,10 +87,12 @@ class Shown:
 
 def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
-    before the first candidate was finished. Once abandoned it says nothing more."""
+    before the first candidate was finished. Once abandoned it says nothing more. Raises UserError if it is more work
+    than is allowed here."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     job = _planned(registry, wanted)
-    check_work(job.pixels, visitor)
+    if job.pixels > MOST_PIXELS and allowed("SD_CORE_RESTORE", ("limited", "free")) == "limited":
+        raise UserError(say(visitor, "too_much_work", times=max(1.1, job.pixels / MOST_PIXELS)))
     outline = _outline(job, registry.describe(wanted.model).model)
     newest = None
     stream = session.start(Stream(lambda: _work(registry, wanted.model, job), line(registry)))
@@ -130,7 +132,7 @@ def _outline(job: RestoreJob, model: ModelConfig) -> Image.Image | None:
     outline = job.original.alpha()
     if job.fills and job.changed is not None:
         outline = np.where(job.changed, np.uint8(OPAQUE), outline)
-    return Image.fromarray(np.ascontiguousarray(outline))
+    return Image.fromarray(outline)
 
 
 def _work(registry: ModelRegistry, model: str, job: RestoreJob) -> Iterator[Restoring]:
@@ -228,9 +230,3 @@ def clean_small(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobReq
         path = session.new_folder() / "restored.png"
         save_png(newest.preview, path)
         yield path
-
-
-def check_work(pixels: int, visitor: Visitor | None) -> None:
-    """Raises UserError if a repair for which a model computes so many pixels is more than is allowed here."""
-    if pixels > MOST_PIXELS and allowed("SD_CORE_RESTORE", ("limited", "free")) == "limited":
-        raise UserError(say(visitor, "too_much_work", times=max(1.1, pixels / MOST_PIXELS)))

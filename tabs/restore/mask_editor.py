@@ -29,20 +29,7 @@ QUALITY = 92  # JPEG, of an opaque copy
 
 # Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
 # Only strokes can be undone: a picture or marks that arrive begin a history of their own.
-SETTLED_JS = """async () => {
-    const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
-    for (let i = 0; i < 100 && !window.editor?.background_image; i++) await wait(100);
-    await wait(500);
-    const manager = window.editor?.command_manager;
-    if (!manager || manager.forgets) return;
-    manager.forgets = true;
-    const execute = manager.execute.bind(manager);
-    manager.execute = async (command, context) => {
-        await execute(command, context);
-        if (command.name !== 'Draw') manager.reset();
-    };
-    manager.reset();
-}"""
+SETTLED_JS = Path(__file__).with_name("settled.js").read_text("utf-8")
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click(), 200)"
 
 

@@ -84,8 +84,7 @@ class RestoreTab:
         opened, known, picture = self.opened, self.known, self.picture
         tab.select(self.on_open, choices.model, [choices.model, self.gallery], **QUIET)
         shown = [opened, known, picture, self.facts, self.go, self.stop, comparing.undo, *comparing.outputs()]
-        shown += [marking.hint, marking.box, marking.editor, marking.exact, marking.note]
-        shown += choices.arrangeable()
+        shown += [marking.hint, marking.box, marking.editor, marking.exact, marking.note, *choices.arrangeable()]
         put = picture.change(
             self.on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last",
             preprocess=False, show_progress_on=self.facts, **QUIET,  # see `Marking`
@@ -104,8 +103,7 @@ class RestoreTab:
 
     def _wire_repair(self) -> None:
         """Lets the picture be repaired, and one of the candidates be chosen."""
-        comparing = self.comparing
-        results = comparing.outputs()
+        comparing, results = self.comparing, self.comparing.outputs()
         self.go.click(self.on_restore, self.inputs(), [self.go, self.stop, *results], concurrency_limit=None, **QUIET)
         self.go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
         self.stop.click(stop_job, None, None, queue=False, **QUIET)

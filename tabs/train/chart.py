@@ -42,7 +42,7 @@ def line_chart(curves: Sequence[Curve], title: str, logarithmic: bool) -> str:
 
     lines = "".join(_line(curve, [place(*point) for point in points]) for curve, points in drawn if points)
     xs = [(place(x, low)[0], f"{x:,.0f}") for x in _nice(left, right, X_TICKS, whole=True)]
-    ys = [(place(left, y)[1], _label(10**y if logarithmic else y)) for y in _levels(low, high, logarithmic)]
+    ys = [(place(left, y)[1], f"{10**y if logarithmic else y:.3g}") for y in _levels(low, high, logarithmic)]
     grid = "".join(f'<path d="M0 {y * FINE:.0f}H{FINE}"/>' for y, _ in ys)
     labels = "".join(f'<span class="x" style="left:{100 * x:.1f}%">{text}</span>' for x, text in xs)
     labels += "".join(f'<span class="y" style="top:{100 * y:.1f}%">{text}</span>' for y, text in ys)
@@ -96,7 +96,3 @@ def _nice(low: float, high: float, about: int, whole: bool = False) -> list[floa
     step = max(1.0, step) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [step * i for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _label(value: float) -> str:
-    return f"{value:.3g}"

@@ -35,17 +35,14 @@ class Standing:
     before: int = 0
 
     @classmethod
-    def of(cls, run: Run, queue: list[str] | None = None, free: int | None = None) -> "Standing":
+    def of(cls, run: Run, queue: list[str], free: int) -> "Standing":
         """How `run` stands, given the names of the runs in the `queue` and how many of them may start."""
         try:
             status = run.status()
         except RunError as error:
             return cls(run.name, Status("failed", str(error)), False, "failed")
-        root = run.folder.parent
-        queue = [each.name for each in waiting(root)] if queue is None else queue
         queued = status.state == "queued" and run.name in queue
         before = queue.index(run.name) if queued else 0
-        free = (free_places(root) if free is None else free) if queued else 0
         working = queued or status.state == "running"
         if queued:
             state = "starting" if before < free else "waiting"

@@ -16,7 +16,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.archive import open_files
 from sd_core.runs import queue
 from sd_core.runs.run import Run
-from tabs.common.forms import QUIET
+from tabs.common.forms import QUIET, Form
 from tabs.common.words import T, say
 from tabs.train.base_model import starts_of_today
 from tabs.train.data import staged
@@ -29,12 +29,15 @@ from tabs.train.watch import Look, Seen, Watch
 POLL_SECONDS = 3.0
 
 
-class TrainTab:
-    """Draws the tab inside the current `gr.Tab`, which is `tab`; its methods are what happens to it.
+class TrainTab(Form):
+    """Draws the tab inside the current `gr.Tab`, which is `tab`; its methods are what happens to it. As a form, it
+    tells what each look needs to know.
 
     Attributes:
         browser: holds a name of this browser, which it alone knows.
     """
+
+    made = Look
 
     def __init__(self, registry: ModelRegistry, tab: gr.Tab):
         self.registry, self.limits = registry, Limits.of_environment()
@@ -50,7 +53,9 @@ class TrainTab:
                     T("start_training"), variant="primary", size="lg", interactive=usable, elem_id="train-go"
                 )
             with gr.Column(scale=2, min_width=300):
-                self.watch = Watch(registry)
+                watch = self.watch = Watch(registry)
+        self.name, self.seen, self.position = watch.chosen, watch.seen, watch.samples.position
+        self.scale, self.compared = watch.scale, watch.comparison.picked
         self._wire(go, tab)
         self._wire_steering()
         tab.select(partial(starts_of_today, registry), self.settings.start, self.settings.start, **QUIET)
@@ -82,29 +87,14 @@ class TrainTab:
         steering.yes.click(self.on_delete_yes, watched | {steering.asked}, [*outputs, steering.sure], **QUIET)
         steering.no.click(lambda: gr.Group(visible=False), None, steering.sure, **QUIET)
 
-    def looked_at(self) -> dict[str, gr.components.Component]:
-        """The components that a `Look` is made of, by its attributes."""
-        watch = self.watch
-        return dict(
-            name=watch.chosen, seen=watch.seen, position=watch.samples.position, scale=watch.scale,
-            compared=watch.comparison.picked, browser=self.browser,
-        )  # fmt: skip
-
-    def inputs(self) -> set[gr.components.Component]:
-        """What each look needs to know."""
-        return set(self.looked_at().values())
-
     def on_look(self, values: dict, visitor: gr.Request) -> dict:
-        return self._news(self._look(values), visitor)
+        return self._news(self.chosen(values), visitor)
 
     def on_choose(self, values: dict, event: gr.EventData, visitor: gr.Request) -> dict:
         """Turns to the run whose card was clicked."""
-        changes = self._news(replace(self._look(values), name=event.run), visitor)
+        changes = self._news(replace(self.chosen(values), name=event.run), visitor)
         # Which is not what was asked for, if that is no run.
         return changes | {self.watch.chosen: changes[self.watch.seen].run}
-
-    def _look(self, values: dict) -> Look:
-        return Look(**{name: values[component] for name, component in self.looked_at().items()})
 
     def _news(self, look: Look, visitor: gr.Request) -> dict:
         """What is new about the run that is looked at, or the newest one."""
@@ -149,7 +139,7 @@ class TrainTab:
 
     def _steered(self, values: dict, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> dict:
         """Does something to the run that is looked at, and shows what came of it."""
-        look = self._look(values)
+        look = self.chosen(values)
         self._steer(look, visitor, action, goes_on)
         return self._news(look, visitor)
 
@@ -170,7 +160,7 @@ class TrainTab:
         return gr.Group(visible=True), f"<p>{say(visitor, 'delete_sure', name=name)}</p>", name
 
     def on_delete_yes(self, values: dict, visitor: gr.Request) -> dict:
-        look, asked = self._look(values), values[self.watch.steering.asked]
+        look, asked = self.chosen(values), values[self.watch.steering.asked]
         self._steer(replace(look, name=asked), visitor, Run.delete)
         gr.Info(say(visitor, "deleted", name=asked))
         changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)

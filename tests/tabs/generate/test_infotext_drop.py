@@ -12,14 +12,14 @@ from sd_core.generation.infotext import Parameters
 from sd_core.models import checkpoint
 from sd_core.models.registry import ModelRegistry
 from tabs.generate.infotext_drop import InfotextDrop
-from tabs.generate.settings import Controls, prompt_box
+from tabs.generate.settings import Controls
 
 
 @pytest.fixture
 def restore(checkpoints, tmp_path, recwarn):
     """Drops a picture with these settings: gives what becomes of the controls, by name, and the warnings."""
     with gr.Blocks():
-        controls = Controls(ModelRegistry(checkpoints, tmp_path / "runs"), prompt_box())
+        controls = Controls(ModelRegistry(checkpoints, tmp_path / "runs"), gr.Textbox())
         drop = InfotextDrop(ModelRegistry(checkpoints, tmp_path / "runs"), controls)
 
     def restored(settings: Parameters | str, language: str = "en"):

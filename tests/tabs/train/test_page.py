@@ -36,7 +36,7 @@ class Page:
     def values(self, picked: list[str] = (), scale: str = "linear") -> dict:
         """What the page tells with each event."""
         told = Look(self.chosen, self.seen, 1, scale, list(picked), "me")
-        return {component: getattr(told, name) for name, component in self.tab.looked_at().items()}
+        return {component: getattr(told, name) for name, component in self.tab.components().items()}
 
     def take(self, changes: dict) -> dict[str, object]:
         """Notes what an event changes, by the components' names."""
@@ -154,11 +154,11 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
     off = Limits.of_environment({"SD_CORE_TRAIN": "off"})
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
     with gr.Blocks():
-        data = DataControls(registry, off, 10)
+        data, estimate = DataControls(registry, off, 10), Estimate(registry, off, [gr.Number()])
     with pytest.raises(UserError, match="switched off"):
         data.on_files([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
     with pytest.raises(UserError, match="switched off"):
-        Estimate(registry, off).on_measure("", "tiny", 32, 10, 8, VISITOR)
+        estimate.on_measure("", "tiny", 32, 10, 8, VISITOR)
 
 
 def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
@@ -228,7 +228,7 @@ def test_a_strangers_log_is_not_shown_and_ones_own_names_no_folders(registry, ma
     make("one").note("Left out /home/somebody/pictures/holiday.png: not readable.")
     assert "Left out holiday.png" in Page(registry).look()["train-log"]
     monkeypatch.setenv("SD_CORE_TRAIN", "limited")
-    assert "train-log" not in Page(registry).look()
+    assert not Page(registry).look()["train-log"]
 
 
 @pytest.mark.parametrize(("setting", "starts"), [("off", False), ("limited", True), ("free", True)])

@@ -36,6 +36,10 @@ from tabs.train.run_status import (
 from tabs.train.settings import PRESETS
 
 
+def standing_of(run: Run) -> Standing:
+    return all_standings([run])[run.name]
+
+
 @pytest.fixture
 def registry(checkpoints, tmp_path):
     return ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
@@ -153,7 +157,7 @@ def test_times_are_short(seconds, said):
 
 
 def test_a_waiting_run_says_so(run):
-    standing = Standing.of(run)
+    standing = standing_of(run)
     assert (standing.state, standing.working) == ("queued", False)
     assert "Waiting" in status_line(standing, None)
 
@@ -162,7 +166,7 @@ def test_a_run_at_work_tells_step_loss_speed_and_time_left(run):
     status = Status("running", step=5, steps=10, loss=0.25, pictures_per_second=80, seconds_left=65)
     run.write_status(status)
     with run.lock():
-        standing = Standing.of(run)
+        standing = standing_of(run)
         line = status_line(standing, None)
     assert standing.working
     for part in ("step 5 of 10", "loss 0.250", "80 pictures/s", "1 min 5 s left", 'aria-valuenow="50"'):
@@ -173,32 +177,32 @@ def test_a_run_at_work_tells_step_loss_speed_and_time_left(run):
 def test_pictures_being_prepared_are_counted(run):
     run.write_status(Status("running", prepared=120, pictures=2000, steps=10))
     with run.lock():
-        assert "120 of 2,000" in status_line(Standing.of(run), None)
+        assert "120 of 2,000" in status_line(standing_of(run), None)
 
 
 def test_a_wish_is_shown_until_it_is_granted(run):
     run.write_status(Status("running", step=5, steps=10))
     with run.lock():
         run.wish("pause")
-        assert Standing.of(run).state == "pausing"
+        assert standing_of(run).state == "pausing"
 
 
 def test_a_failed_run_gives_its_reason_without_the_servers_paths(run):
     run.write_status(Status("failed", "There is no folder or .zip at /srv/app/pets.zip; check the path."))
-    line = status_line(Standing.of(run), None)
+    line = status_line(standing_of(run), None)
     assert "at pets.zip" in line and "/srv" not in line
 
 
 def test_a_failed_run_gives_its_reason_which_is_text_and_not_html(run):
     run.write_status(Status("failed", "The loss <exploded>.", step=5, steps=10))
-    line = status_line(Standing.of(run), None)
+    line = status_line(standing_of(run), None)
     assert "Failed" in line
     assert "&lt;exploded&gt;" in line
 
 
 def test_a_damaged_run_is_shown_as_failed(run):
     (run.folder / "status.json").write_text("{")
-    standing = Standing.of(run)
+    standing = standing_of(run)
     assert (standing.state, standing.working) == ("failed", False)
     assert "damaged" in status_line(standing, None)
 
