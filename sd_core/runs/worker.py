@@ -1,6 +1,6 @@
 """The process that works on a run: trains, and does what is wished for. What comes of it, `Recorder` writes down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import torch
@@ -13,6 +13,7 @@ from sd_core.device import best_device
 from sd_core.errors import DataError, RunError
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import Denoiser
+from sd_core.progress import OnProgress, unwatched
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_state
@@ -32,7 +33,7 @@ class _Left(Exception):
     """Somebody wished for an end before training began."""
 
 
-def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] | None = None) -> Iterator[Event]:
+def work(run: Run, queued: bool = False, preparing: OnProgress = unwatched) -> Iterator[Event]:
     """Works on the run, when its turn comes, until it is finished or somebody wishes otherwise, passing on the
     training's events.
 
@@ -56,18 +57,18 @@ def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] |
     except Timeout:
         raise RunError(f"Another process is working on {run.name}.") from None
     try:
-        if queued and (run.known_status().state != "queued" or run.wished() != "run"):
+        if queued and (run.known_status().state != "queued" or run.control().wish != "run"):
             return  # withdrawn while this process started
         recorder = Recorder(run, config, device)
         try:
             if peers.count == 1:  # whoever uses torchrun has decided what the machine does
                 queue.join(run)
-                slot = queue.wait_for_turn(run, lambda: run.wished() != "run")
+                slot = queue.wait_for_turn(run, lambda: run.control().wish != "run")
                 if slot is None:
                     raise _Left
             yield from _Worker(run, config, recorder, device, peers, preparing).work()
         except _Left:
-            recorder.end(ENDS.get(run.wished(), "stopped"))
+            recorder.end(ENDS.get(run.control().wish, "stopped"))
         except BaseException as error:
             recorder.fail(error)
             raise
@@ -96,7 +97,7 @@ class _Worker:
         recorder: Recorder | None,
         device: torch.device,
         peers: Peers,
-        preparing: Callable[[int, int], None] | None = None,
+        preparing: OnProgress = unwatched,
     ):
         self.run, self.config, self.recorder, self.device, self.peers = run, config, recorder, device, peers
         self.preparing = preparing
@@ -110,7 +111,10 @@ class _Worker:
         model = self._model(pictures, saved)
         trainer = Trainer(model, pictures, self.config.training, self.device, self.peers)
         if saved:
-            self._resume(trainer, saved)
+            try:
+                trainer.load_state(*saved)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise unusable_state(self.run) from error
         del saved
         trainer.extended(self._wishes().steps)
         if recorder:
@@ -163,11 +167,9 @@ class _Worker:
 
     def _pictures(self) -> PictureSet | CleanPictures:
         """Opens the data, telling in the status how far that is. Raises _Left when somebody wishes for an end."""
-        if self.recorder is None or self.peers.count > 1:
-            pictures = _open(self.run, self.config, None)
-        else:
-            self._tell_prepared(0, 0)
-            pictures = _open(self.run, self.config, self._tell_prepared)
+        progress = self._tell_prepared if self.recorder and self.peers.count == 1 else unwatched
+        progress(0, 0)
+        pictures = _open(self.run, self.config, progress)
         if self.recorder:
             self.recorder.prepared(0, 0)
         return pictures
@@ -175,13 +177,13 @@ class _Worker:
     def _tell_prepared(self, done: int, total: int) -> None:
         if not self.recorder.is_time_to_tell():
             return
-        if self.run.wished() != "run":
+        if self.run.control().wish != "run":
             raise _Left
         if done and self._is_over():
             minutes = f"{self.config.minutes:g}"
             raise DataError(f"The {minutes} minutes of this run were over before its pictures were ready.")
         self.recorder.prepared(done, total)
-        if self.preparing and total:
+        if total:
             self.preparing(done, total)
 
     def _model(self, pictures: PictureSet | CleanPictures, saved: SavedState | None) -> Denoiser:
@@ -207,23 +209,17 @@ class _Worker:
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
 
-    def _resume(self, trainer: Trainer, saved: SavedState) -> None:
-        try:
-            trainer.load_state(*saved)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise unusable_state(self.run) from error
-
     def _draw_missing_sample(self, trainer: Trainer) -> None:
         """Draws the sample that a kill after the last save prevented."""
-        if not trainer.step or not trainer.is_sample_due() or self.recorder.has_sample(trainer.step):
+        if not trainer.step or not trainer.is_sample_due() or self.recorder.sample_file(trainer.step).exists():
             return
         for event in trainer.sampling():
             self.recorder.keep(event, trainer)
-            if self.run.wished() != "run":
+            if self.run.control().wish != "run":
                 raise _Left  # what was saved is all there is
 
 
-def _open(run: Run, config: RunConfig, progress: Callable[[int, int], None] | None) -> PictureSet | CleanPictures:
+def _open(run: Run, config: RunConfig, progress: OnProgress) -> PictureSet | CleanPictures:
     """The pictures that a run trains on."""
     inside = run.folder / config.data
     is_uploaded = config.data.startswith(f"{UPLOAD}/") and inside.exists()
