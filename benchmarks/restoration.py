@@ -1,6 +1,6 @@
 """How well pictures are repaired, beside the best-known ways that need no training.
 
-    python -m benchmarks.restoration --data ../shared/data/photos-val.zip
+    python -m benchmarks.restoration --data PHOTOGRAPHS.zip
 
 Photographs (`--data`, a folder or .zip that no model was trained on) and large characters of held-out seeds, micah,
 which no model ever saw, among them: colour denoising, inpainting, mixed damage nobody tells the model about, clean

@@ -155,8 +155,8 @@ def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float =
 
 
 def specialist_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
-    """The crop [3, S, S] with one of the two damages that a specialist is asked for, see `specialist.py`: white noise
-    for `noisy_share`, for the others places that are lost and told, in a picture with nothing else wrong."""
+    """The crop [3, S, S] with one of the two damages that a specialist is asked for, see `restoration/routing.py`:
+    white noise for `noisy_share`, for the others places that are lost and told. Nothing else is wrong."""
     if uniform(generator, 0, 1) < noisy_share:
         return noisy_pair(clean, generator)
     result = operators.damaged(clean, lost_places(generator), generator)
