@@ -1,6 +1,7 @@
 """`python -m sd_core restore`: a damaged picture, or a folder of them, repaired."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,6 @@ from sd_core.cli.common import check_there, load_model
 from sd_core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sd_core.restoration.folder import Outcome
     from sd_core.restoration.job import Repairer
 
@@ -119,7 +118,7 @@ def _repair_one(repair: "Repairer", picture: Path, out: Path, mask: Path | None)
     print(out)
 
 
-def _tell(outcomes: "Iterator[Outcome]", out: Path) -> None:
+def _tell(outcomes: Iterator["Outcome"], out: Path) -> None:
     """Repairs a folder, and tells of each picture what there is to tell."""
     from sd_core.pictures.original import NOTES
 

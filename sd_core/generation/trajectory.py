@@ -30,8 +30,7 @@ class Trajectory:
 
     def add(self, step: Step) -> None:
         """Keeps a step, if it is one of those that are kept."""
-        whole = 2 * step.x.numel() * step.count  # bytes of all steps
-        stride = math.ceil(whole / MAX_BYTES)
+        stride = math.ceil(2 * step.x.numel() * step.count / MAX_BYTES)  # by the bytes of all steps
         if (step.count - step.index) % stride == 0:
             # A noisy picture shrinks to the spread of a clean one; else most of the walk would be black and white.
             shown = step.x * (SIGMA_DATA / math.hypot(step.sigma, SIGMA_DATA))

@@ -35,8 +35,7 @@ def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> I
         UserError: the square is not inside the picture.
     """
     square = request.square_in((picture.shape[1], picture.shape[0]))
-    part = square.taken(picture, model.config.resolution)
-    noisy = to_float(part)
+    noisy = to_float(square.taken(picture, model.config.resolution))
     if request.sigma is None:
         level = estimate_sigma(noisy)
     else:  # reducing a picture averages its noise away

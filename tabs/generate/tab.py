@@ -156,10 +156,7 @@ class GenerateTab:
         begun: dict | None = None,
     ) -> Drawing:
         """Draws and shows; the page is left ready for the next job however this one ends. Returns what was finished.
-
-        Args:
-            begun: what else changes on the page as it begins.
-        """
+        `begun` is what else changes on the page as it begins."""
         try:
             yield self._busy(True) | (begun or {})
             for shown in draw(request, self.registry, model, wanted, walk):

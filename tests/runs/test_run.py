@@ -161,7 +161,7 @@ def test_metrics_can_be_thinned_and_keep_the_last(make):
 def test_a_damaged_status_is_told_in_one_sentence_and_does_not_hinder_the_work(make, text):
     run = make()
     (run.folder / "status.json").write_text(text)
-    with pytest.raises(RunError, match="missing or damaged"):
+    with pytest.raises(RunError, match=r"status\.json is damaged"):
         run.status()
     next(work(run))
 
