@@ -79,7 +79,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
         CheckpointError: they are not there, or of another shape.
     """
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if not (folder / WEIGHTS).is_file():
+    if not weights and not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder / WEIGHTS} is missing. Download or train the model again.")
     if {name: value.shape for name, value in weights.items()} != shapes:
         wrong = sorted(
