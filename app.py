@@ -30,9 +30,9 @@ def build():
     from tabs.common.sessions import SESSIONS
     from tabs.common.words import T
     from tabs.common.zero_gpu import new_registry
-    from tabs.generate import tab as generate
+    from tabs.generate.tab import GenerateTab
     from tabs.restore import tab as restore
-    from tabs.train import tab as train
+    from tabs.train.tab import TrainTab
 
     registry = new_registry()
     with Page(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
@@ -40,11 +40,11 @@ def build():
         gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
         with gr.Tabs() as tabs:
             with gr.Tab(T("tab_generate"), id="generate") as generate_tab:
-                drawn = generate.build(registry)
+                drawn = GenerateTab(registry)
             with gr.Tab(T("tab_restore"), id="restore") as restore_tab:
                 restored = restore.build(registry, restore_tab)
             with gr.Tab(T("tab_train"), id="train") as train_tab:
-                train.build(registry, train_tab)
+                TrainTab(registry, train_tab)
         quiet = dict(show_progress="hidden", api_visibility="private")
 
         def models(chosen: str | None):
@@ -52,10 +52,10 @@ def build():
             names = registry.names()
             return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
 
-        gr.on([page.load, generate_tab.select], models, drawn.model, drawn.model, **quiet)
-        drawn.send_to_restore.click(
+        gr.on([page.load, generate_tab.select], models, drawn.controls.model, drawn.controls.model, **quiet)
+        drawn.result.send_to_restore.click(
             lambda path: (path or gr.skip(), gr.Tabs(selected="restore")),
-            drawn.chosen_path,
+            drawn.result.chosen_path,
             [restored.picture, tabs],
             **quiet,
         )

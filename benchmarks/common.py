@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sd_core.device import best_device, synchronize
+from sd_core.pictures.metrics import DATA_RANGE
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PANELS = Path(__file__).parent / "panels"
@@ -35,6 +37,12 @@ def machine(device: torch.device | str = "cpu") -> str:
     if torch.device(device).type == "cuda":
         parts.insert(0, torch.cuda.get_device_name(device))
     return "; ".join([*parts, f"torch {torch.__version__}", f"{torch.get_num_threads()} threads"])
+
+
+def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio [B] of pictures [B, 3, H, W] in [-1, 1], in dB: higher is closer, infinite equal."""
+    error = (pictures.double() - originals.double()).square().flatten(1).mean(1)
+    return (10 * (DATA_RANGE**2 / error).log10()).float()
 
 
 def _processor() -> str:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.contention
 
-Each kind of work is done by two processes that wait for their turn, warm: in one, OpenMP's threads wait for one another
-as its libraries have it by default ("before"), in the other as the program sets it ("after"). They take turns, on an
-idle machine, beside one and beside two processes that do nothing but keep a processor busy, each in a session of its
-own, as another user's are. A third training, in float32, says what bfloat16 is worth where the processor has it.
+Each kind of work is done by two processes that wait for their turn, warm: one has as many threads as processors, which
+wait for one another as their libraries have it by default ("before"), the other as the program sets it, and as many as
+there is room for ("after"). They take turns, on an idle machine, beside one and beside two processes that do nothing
+but keep a processor busy, each in a session of its own, as another user's are. A third training, in float32, says what
+bfloat16 is worth where the processor has it.
 
 A figure is the median of several short windows. What else the machine did in a window is read from the system (Linux
 only): windows wait for quiet, and one in which others took more than a tenth of a processor is measured again.
@@ -41,7 +42,8 @@ from sd_core.restoration.request import RestoreRequest
 from sd_core.training.config import TrainingConfig
 from sd_core.training.trainer import Trainer
 
-DEFAULTS = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do where nothing is set
+# What the libraries do where nothing is set, and a number of threads that stays.
+DEFAULTS = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": str(torch.get_num_threads())}
 BEFORE, AFTER = "before", "after"
 SETTINGS = {BEFORE: DEFAULTS, AFTER: SPINS}
 DRAWING, RESTORING, TRAINING, IN_FLOAT32 = "drawing", "restoring", "training", "training in float32"

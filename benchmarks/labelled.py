@@ -65,7 +65,9 @@ def _seen(key: str, attributes: Sequence[c.Attributes]) -> tuple[str, ...]:
     if key == "glasses":
         return ("glasses", "no glasses")  # of any kind, or none
     present = {found[key] for found in attributes if key in found}
-    return tuple(value for value in c.ATTRIBUTES[key] if value in present)
+    styles = (*c.STYLES, c.MICAH)
+    values = dict.fromkeys(value for style in styles for value in c.attributes_of_style(style.name).get(key, ()))
+    return tuple(value for value in values if value in present)
 
 
 def _label(key: str, options: tuple[str, ...], found: c.Attributes) -> int:

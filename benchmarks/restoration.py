@@ -1,6 +1,6 @@
 """How well pictures are repaired, beside the best-known ways that need no training.
 
-    python -m benchmarks.restoration --data ../shared/data/photos-val.zip
+    python -m benchmarks.restoration --data PHOTOGRAPHS.zip
 
 Photographs (`--data`, a folder or .zip that no model was trained on) and large characters of held-out seeds, micah,
 which no model ever saw, among them: colour denoising, inpainting, mixed damage nobody tells the model about, clean
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import common
+from benchmarks.common import psnr
 from sd_core.data.characters.draw import EVALUATION_STYLE, STYLES, character, render
 from sd_core.data.pairs import open_clean
 from sd_core.degradation import operators
@@ -26,7 +27,7 @@ from sd_core.environment import CHECKPOINTS
 from sd_core.models import checkpoint
 from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS, Denoiser
-from sd_core.pictures.metrics import psnr, ssim
+from sd_core.pictures.metrics import ssim
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import fill

@@ -1,5 +1,5 @@
-"""What is read from this process's environment, and what is set in it: where this machine keeps what it makes, how many
-runs work at a time, and how threads wait."""
+"""Where this machine keeps what it makes, how many runs work at a time, and how threads wait: read from this process's
+environment, or set in it."""
 
 import os
 from pathlib import Path

@@ -49,10 +49,14 @@ class ProbeFailed(UserError):
 
 
 def logged(error: BaseException) -> str:
-    """Logs a bug with its traceback, and returns the reference, six hex digits, under which the log has it."""
-    reference = secrets.token_hex(3)
-    log.error("A bug, reference %s:", reference, exc_info=error)
-    return reference
+    """Logs a bug with its traceback, and returns the reference, six hex digits, under which the log has it.
+
+    The bug is logged once and keeps its reference, through however many hands it goes.
+    """
+    if not hasattr(error, "reference"):
+        error.reference = secrets.token_hex(3)
+        log.error("A bug, reference %s:", error.reference, exc_info=error)
+    return error.reference
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,15 +6,14 @@
 
     Request(count=0)  # UserError: The number of pictures must be a whole number from 1 to 64, not 0.
 
-The sentence comes from the field: its title (or its name), its type and its bounds. What types cannot say, a pydantic
-validator or `__post_init__` says by raising ValueError with a sentence of its own, which the user reads as it is.
+The sentence comes from the kind of pydantic's error, and from the field: its title (or its name) and its bounds. What
+types cannot say, a pydantic validator or `__post_init__` says by raising ValueError with a sentence of its own, which
+the user reads as it is.
 """
 
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -25,7 +24,19 @@ from sd_core.errors import UserError
 T = TypeVar("T")
 _adapter = cache(TypeAdapter)
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-_NAMES = {str: "text", bool: "true or false", tuple: "a list", list: "a list", dict: "an object"}
+_SENTENCES = {  # by pydantic's kind of error, with names from its context
+    "json_invalid": "This is no JSON: {error}.",
+    "extra_forbidden": "There is no setting {name!r}.",
+    "unexpected_keyword_argument": "There is no setting {name!r}.",
+    "missing": "{setting} is missing.",
+    "missing_argument": "{setting} is missing.",
+    "string_unicode": "{setting} holds what is no text, such as half of an emoji; leave that out.",
+    "string_too_long": "{setting} may have up to {max_length:,} characters.",
+    "too_short": "{setting} must have at least {min_length:,}, not {actual_length}.",
+}
+_TYPES = {"string_type": "text", "bool_type": "true or false", "tuple_type": "a list", "dict_type": "an object"}
+_NUMBERS = ("int_type", "int_from_float", "float_type", "finite_number")
+_LIMITS = {"gt": "above {gt}", "ge": "at least {ge}", "lt": "below {lt}", "le": "at most {le}"}
 _MOST_SHOWN = 60  # characters of a wrong value that a sentence repeats
 
 
@@ -70,98 +81,52 @@ def _in_a_sentence(cls: type, make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        said = error.errors(include_url=False)[0].get("ctx", {}).get("error")
-        if isinstance(said, UserError):
-            raise said if isinstance(said, cls._raised) else cls._raised(said.template, **said.values) from None
-        template, values = first_sentence(error, cls)
+        first = error.errors(include_url=False)[0]
+        said = first.get("ctx", {}).get("error")
+        if isinstance(said, Exception):  # of a validator
+            template, values = getattr(said, "template", str(said)), getattr(said, "values", {})
+        else:
+            template, values = _sentence(cls, first)
         raise cls._raised(template, **values) from None
 
 
-def first_sentence(error: ValidationError, cls: Any = None) -> tuple[str, dict[str, object]]:
-    """What is wrong first, as a `UserError` says it: one plain sentence, and the values that go into it.
-
-    Args:
-        error: what pydantic raised.
-        cls: what was to be made, a class with checked fields, which know what they are called and may be.
-    """
-    first = error.errors(include_url=False)[0]
-    kind, place, context = first["type"], first["loc"], first.get("ctx", {})
-    if kind in ("value_error", "assertion_error"):
-        return str(context["error"]), {}
-    if kind == "json_invalid":
-        return "This is no JSON: {reason}.", {"reason": context["error"]}
-    if kind == "unexpected_positional_argument":
-        raise TypeError("There are more settings by position than there are fields.")
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "There is no setting {name!r}.", {"name": place[-1]}
-    called, wanted, bounds = _setting(cls, place)
-    if kind in ("missing", "missing_argument"):
-        return "{setting} is missing.", {"setting": called}
-    if kind == "string_unicode":
-        said = "{setting} holds what is no text, such as half of an emoji; leave that out."
-        return said, {"setting": called}
-    if kind == "string_too_long":
-        return "{setting} may have up to {most:,} characters.", {"setting": called, "most": context["max_length"]}
-    if kind == "too_short":
-        said = "{setting} must have at least {least:,}, not {value}."
-        return said, {"setting": called, "least": context["min_length"], "value": context["actual_length"]}
-    wanted = wanted or first["msg"].removeprefix("Input should be ")
-    return f"{{setting}} must be {wanted}, not {{value}}.", {
-        "setting": called,
-        "value": _shown(first["input"]),
-        **bounds,
-    }
+def _sentence(cls: type, error: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
+    """What is wrong, as a `UserError` says it: a template, and the values that go into it."""
+    kind, context = error["type"], error.get("ctx", {})
+    called, field = _setting(cls, error["loc"])
+    values = {"setting": called, "name": error["loc"][-1] if error["loc"] else "", **context}
+    if kind in _SENTENCES:
+        return _SENTENCES[kind], values
+    values["value"] = _shown(error["input"])
+    if kind in _NUMBERS or context.keys() & _LIMITS.keys():
+        bounds = {key: getattr(each, key) for each in field.metadata for key in _LIMITS if hasattr(each, key)}
+        wanted = _number("int" in kind or field.annotation is int, bounds or context)
+        values |= {key: f"{value:g}" for key, value in bounds.items()}
+    else:
+        wanted = _TYPES.get(kind) or error["msg"].removeprefix("Input should be ").replace("'", "")
+    return f"{{setting}} must be {wanted}, not {{value}}.", values
 
 
-def _setting(cls: Any, place: tuple[int | str, ...]) -> tuple[str, str, dict[str, str]]:
-    """What the setting at `place` is called at the beginning of a sentence, what it must be ("" if unknown), with
-    {names} where its bounds go, and those."""
-    called, annotation, bounds = "This", cls, {}
+def _setting(cls: Any, place: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
+    """What the setting at `place` is called at the beginning of a sentence, and its field."""
+    called, field = "This", None
     for part in place:
-        annotation, _ = _bare(annotation)
-        fields = getattr(annotation, "__pydantic_fields__", {})
-        if fields and isinstance(part, int):  # given by position
-            part = list(fields)[part]
-        if part in fields:
-            annotation, bounds = fields[part].annotation, _bounds(fields[part].metadata)
-        elif isinstance(part, int) and typing.get_args(annotation):  # the item of a tuple or list
-            annotation, bounds = typing.get_args(annotation)[0], {}
-        if isinstance(part, str):
-            title = part in fields and fields[part].title
-            called = title or part.replace("_", " ").capitalize()
-    annotation, inner = _bare(annotation)
-    bounds = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in (bounds | inner).items()}
-    return called, _requirement(annotation, bounds.keys()), bounds
+        fields = next((each.__pydantic_fields__ for each in (cls, *get_args(cls)) if hasattr(each, "_raised")), None)
+        if fields is None:  # the item of a list, which is called as the list
+            break
+        part = list(fields)[part] if isinstance(part, int) else part  # given by position
+        field = fields.get(part)
+        called = field and field.title or part.replace("_", " ").capitalize()
+        cls = field and field.annotation
+    return called, field
 
 
-def _bare(annotation: Any) -> tuple[Any, dict[str, float]]:
-    """A type without `Annotated` and `| None`, and the bounds that were annotated."""
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is Annotated:
-        annotation, bounds = _bare(arguments[0])
-        return annotation, bounds | _bounds(arguments[1:])
-    if typing.get_origin(annotation) in (typing.Union, UnionType) and arguments[1:] == (type(None),):
-        return _bare(arguments[0])
-    return annotation, {}
-
-
-def _bounds(metadata: typing.Iterable[Any]) -> dict[str, float]:
-    flat = [part for each in metadata for part in (each.metadata if isinstance(each, FieldInfo) else [each])]
-    return {key: getattr(each, key) for each in flat for key in ("ge", "gt", "le", "lt") if hasattr(each, key)}
-
-
-def _requirement(annotation: Any, bounds: typing.Collection[str]) -> str:
-    """What a value must be, such as "a whole number from {ge} to {le}"; "" where that cannot be said."""
-    if typing.get_origin(annotation) is Literal:
-        *others, last = map(str, typing.get_args(annotation))
-        return f"{', '.join(others)} or {last}" if others else last
-    if annotation not in (int, float):
-        return _NAMES.get(typing.get_origin(annotation) or annotation, "")
-    if {"ge", "le"} <= set(bounds):
-        return "a whole number from {ge} to {le}" if annotation is int else "between {ge} and {le}"
-    said = {"gt": "above {gt}", "ge": "at least {ge}", "lt": "below {lt}", "le": "at most {le}"}
-    limits = " and ".join(words for key, words in said.items() if key in bounds)
-    if annotation is int:
+def _number(whole: bool, bounds: Mapping[str, float]) -> str:
+    """What a number must be, such as "a whole number from {ge} to {le}"."""
+    if {"ge", "le"} <= bounds.keys():
+        return "a whole number from {ge} to {le}" if whole else "between {ge} and {le}"
+    limits = " and ".join(words for key, words in _LIMITS.items() if key in bounds)
+    if whole:
         return f"a whole number {'of ' if limits.startswith('at') else ''}{limits}".rstrip()
     return limits or "a number"
 

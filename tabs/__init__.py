@@ -1,1 +1,1 @@
-"""What a person sees: one file per tab, and what tabs share. Gradio in, sd_core calls out; no tensor maths."""
+"""What a person sees: a folder for each tab, and what tabs share. Gradio in, sd_core calls out; no tensor maths."""

@@ -25,7 +25,7 @@ from tabs.common.errors import plain_error, without_paths
 from tabs.common.words import in_their_language
 
 MEGABYTE = 2**20
-SECONDS = 20  # a hundred times what any of these takes; what is quadratic takes hours
+SECONDS = 20  # of the processor, a hundred times what any of these takes; what is quadratic takes hours
 
 # What a text is made of that is repeated until it is a megabyte long.
 WORDS = [
@@ -38,12 +38,12 @@ WORDS = [
 def in_time(parse, text):
     """Parses a text, a tenth of it first, so that what is quadratic fails soon."""
     for part in (text[: len(text) // 10], text):
-        begun = time.perf_counter()
+        begun = time.process_time()
         try:
             parse(part)
         except (UserError, OSError):
             pass
-        assert time.perf_counter() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
 
 
 def long(word):
@@ -94,9 +94,9 @@ def test_hostile_captions_are_read_in_time(word, tmp_path):
     Image.new("RGB", (16, 16), "red").save(tmp_path / "set" / "a.png")
     for name in ("metadata.jsonl", "about.json", "a.txt"):
         (tmp_path / "set" / name).write_text(long(word))
-    begun = time.perf_counter()
+    begun = time.process_time()
     pictures = open_folder(tmp_path / "set", 8, cache=tmp_path / "cache")
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert len(pictures) == 1 and len(pictures.captions[0]) <= 5000 and len(pictures.skipped) <= 1001
 
 
@@ -116,18 +116,18 @@ def test_a_hostile_listing_is_read_in_time(name, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for number in range(MEGABYTE // (2 * len(name) + 100)):
             archive.writestr(f"{number}{name}", b"")
-    begun = time.perf_counter()
+    begun = time.process_time()
     open_files(tmp_path / "a.zip").close()
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
 
 
 @pytest.mark.parametrize("word", ["[", '{"a":', "9", "\n", "[\n", '{"step": 1}\n', '{"step": 9', "[" * 4000 + "\n"])
 def test_a_hostile_log_is_read_in_time(word, tmp_path):
     for size in (1, 3):
         (tmp_path / "metrics.jsonl").write_text(long(word) * size)
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert isinstance(metrics_log.read(tmp_path / "metrics.jsonl", 2000), list)
-        assert time.perf_counter() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
 
 
 @pytest.mark.parametrize("text", ["[", '{"a":', "9", '"\\u0000', '{"format": 1, "words": ["', " "])
@@ -139,10 +139,10 @@ def test_a_hostile_checkpoint_is_refused_in_time(text, tmp_path):
     header = long(text).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     for read in (checkpoint.describe, checkpoint.load):
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(UserError):
             read(folder)
-        assert time.perf_counter() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
 
 
 def png_with(kind: bytes, data: bytes) -> bytes:
@@ -191,12 +191,12 @@ PICTURES = {
 def test_a_hostile_header_takes_neither_time_nor_memory(name, read, tmp_path):
     (tmp_path / "a").write_bytes(PICTURES[name])
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         read(tmp_path / "a")
     except UserError:
         pass
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
 

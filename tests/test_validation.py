@@ -54,7 +54,7 @@ class Settings:
         ({"guidance": float("nan")}, "The guidance scale must be between 0 and 15, not nan."),
         ({"guidance": [1]}, "The guidance scale must be between 0 and 15, not a list."),
         ({"strength": 0}, "The strength must be above 0 and at most 1, not 0."),
-        ({"most": 0}, "Most must be a whole number of at least 1, not 0."),
+        ({"most": 0}, "Most must be at least 1, not 0."),
         ({"name": 5}, "Name must be text, not 5."),
         ({"code": "\ud83d"}, "Code holds what is no text, such as half of an emoji; leave that out."),
         ({"code": "abcd"}, "Code may have up to 3 characters."),

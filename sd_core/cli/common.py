@@ -9,7 +9,7 @@ from sd_core.errors import UserError
 if TYPE_CHECKING:
     from sd_core.models.denoiser import Denoiser
 
-STYLE_HELP = f"A character style; may be given several times: {', '.join(look.style.name for look in TRAINING_LOOKS)}."
+STYLE_HELP = f"A character style; may be given several times: {', '.join(look.name for look in TRAINING_LOOKS)}."
 
 
 def check_there(picture: Path | None) -> None:

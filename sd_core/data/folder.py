@@ -11,6 +11,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,24 +53,10 @@ def open_folder(
     if fit not in FITS:
         raise DataError(f"Pictures cannot be fitted by {fit!r}; choose among {', '.join(FITS)}.")
     path = path.expanduser()
-    files = open_files(path)
-    try:
-        key = {
-            "files": files.fingerprint,
-            "resolution": resolution,
-            "count": count,
-            "fit": fit,
-            "caption_template": caption_template,
-            "reader": READER_VERSION,
-            "pillow": PIL.__version__,
-        }
-
-        def make(target: Path) -> dict[str, Any]:
-            return _read(path, files, target, resolution, count, fit, caption_template, progress)
-
-        pixels, info = cached(cache, "folder", key, make)
-    finally:
-        files.close()
+    wanted = {"resolution": resolution, "count": count, "fit": fit, "caption_template": caption_template}
+    with closing(open_files(path)) as files:
+        key = {"files": files.fingerprint, **wanted, "reader": READER_VERSION, "pillow": PIL.__version__}
+        pixels, info = cached(cache, "folder", key, partial(_read, path, files, progress, **wanted))
     if progress is not None:
         progress(info["listed"], info["listed"])
     captions, about = tuple(info["captions"]), info["about"]
@@ -97,24 +85,23 @@ def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
 def _read(
     path: Path,
     files: Files,
+    progress: Callable[[int, int], None] | None,
     target: Path,
     resolution: int,
     count: int | None,
     fit: str,
     caption_template: str,
-    progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """Write the usable pictures to the .npy file `target`; returns their captions and everything else to remember."""
     names = evenly(picture_names(files), count)
     texts, skipped = read_metadata(files)
     skipped = [*files.skipped, *skipped]
     about = _about(files)  # a packed set is as its maker wanted it, repetitions included
+    finish = partial(squared, resolution=resolution, fit=fit)
     captions: list[str] = []
 
     def usable() -> Iterator[np.ndarray]:
-        for name, pixels in usable_pictures(
-            files, names, resolution, lambda picture: squared(picture, resolution, fit), skipped, bool(about), progress
-        ):
+        for name, pixels in usable_pictures(files, names, resolution, finish, skipped, bool(about), progress):
             captions.append(caption_of(files, name, texts, caption_template))
             yield pixels
 

@@ -7,6 +7,7 @@ combined at random, in random order and strength. All chance comes from one gene
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,21 +103,17 @@ def open_clean(
         drawn = draw_set(names, training_seeds(wanted, names), DRAWN_SIDE, count=wanted, progress=progress)
         return CleanPictures("large characters", tuple(drawn.pixels), credits=drawn.credits)
     path = Path(source).expanduser()
-    files = open_files(path)
-    try:
-        names = evenly(picture_names(files), min(count or MOST_PICTURES, MOST_PICTURES))
-        skipped = list(files.skipped)
 
-        def reduced(picture: Image.Image) -> np.ndarray:
-            picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
-            if min(picture.size) < smallest:
-                raise Unusable(f"smaller than {smallest} pixels")
-            return np.asarray(picture)
+    def reduced(picture: Image.Image) -> np.ndarray:
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+        if min(picture.size) < smallest:
+            raise Unusable(f"smaller than {smallest} pixels")
+        return np.asarray(picture)
 
+    with closing(open_files(path)) as files:
+        names, skipped = evenly(picture_names(files), min(count or MOST_PICTURES, MOST_PICTURES)), list(files.skipped)
         usable = usable_pictures(files, names, LARGEST_SIDE, reduced, skipped, progress=progress)
         pictures = tuple(pixels for _, pixels in usable)
-    finally:
-        files.close()
     if not pictures:
         said = "No picture of at least {side}×{side} pixels was found in {place}."
         raise DataError(said, side=smallest, place=path.name)
@@ -159,8 +156,8 @@ def damaged_pair(clean: Tensor, generator: torch.Generator, noisy_share: float =
 
 
 def specialist_pair(clean: Tensor, generator: torch.Generator, noisy_share: float = NOISY) -> Pair:
-    """The crop [3, S, S] with one of the two damages that a specialist is asked for, see `specialist.py`: white noise
-    for `noisy_share`, for the others places that are lost and told, in a picture with nothing else wrong."""
+    """The crop [3, S, S] with one of the two damages that a specialist is asked for, see `restoration/routing.py`:
+    white noise for `noisy_share`, for the others places that are lost and told. Nothing else is wrong."""
     if uniform(generator, 0, 1) < noisy_share:
         return noisy_pair(clean, generator)
     result = operators.damaged(clean, lost_places(generator), generator)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from PIL import Image
 from sd_core.data.folder import evenly, open_folder, picture_names
 from sd_core.data.pairs import open_clean
 from sd_core.pictures.archive import Files, Skipped, open_files
-from sd_core.pictures.decoding import SUFFIXES
 from sd_core.pictures.pixels import to_pixels
 
 HEAD = 2**20  # bytes of a file, in which most tell their size
@@ -74,19 +74,19 @@ def preview(
     )
 
 
-def preview_pairs(path: Path, side: int, *, examples: int = EXAMPLES, most: int = LARGE_LOOKED_AT) -> Preview:
+def preview_pairs(path: Path, side: int) -> Preview:
     """The same for a restorer, which learns from crops of `side` pixels; see `sd_core.data.pairs.open_clean`."""
     total = _pictures_in(path)
-    clean = open_clean(str(path), count=most, smallest=side)
-    pairs = [clean.pair(side, torch.Generator().manual_seed(number)) for number in range(examples)]
+    clean = open_clean(str(path), count=LARGE_LOOKED_AT, smallest=side)
+    pairs = [clean.pair(side, torch.Generator().manual_seed(number)) for number in range(EXAMPLES)]
     shown = to_pixels(torch.stack([torch.cat([pair.damaged, pair.clean], dim=2) for pair in pairs]))
     return Preview(
         total=total,
-        looked_at=min(total, most),
+        looked_at=min(total, LARGE_LOOKED_AT),
         usable=len(clean),
         captioned=None,
         examples=shown.numpy(),
-        captions=("",) * examples,
+        captions=("",) * EXAMPLES,
         skipped=clean.skipped,
     )
 
@@ -94,17 +94,14 @@ def preview_pairs(path: Path, side: int, *, examples: int = EXAMPLES, most: int 
 def pixels_in(path: Path, most: int, looked_at: int | None = None) -> int:
     """How many pixels are decoded when the pictures in a folder or .zip are read, or `looked_at` of them, spread
     evenly; more than `most` as soon as they are that many. Nothing is decoded, and little is read."""
-    files = open_files(path)
-    try:
-        names = evenly([name for name in files.names if PurePosixPath(name).suffix.lower() in SUFFIXES], looked_at)
+    with closing(open_files(path)) as files:
+        names = evenly(picture_names(files), looked_at)
         pixels = FEWEST_PIXELS * len(names)
         for name in names:
             if pixels > most:
                 break
             pixels += _pixels_of(files, name, HEAD) or _pixels_of(files, name)
         return pixels
-    finally:
-        files.close()
 
 
 def _pixels_of(files: Files, name: str, read: int | None = None) -> int:
@@ -118,8 +115,5 @@ def _pixels_of(files: Files, name: str, read: int | None = None) -> int:
 
 def _pictures_in(path: Path) -> int:
     """How many files look like pictures."""
-    files = open_files(path)
-    try:
+    with closing(open_files(path)) as files:
         return len(picture_names(files))
-    finally:
-        files.close()

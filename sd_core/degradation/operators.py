@@ -1,4 +1,4 @@
-"""Ways a picture gets damaged, each a small class with parameters in units people know.
+"""Ways a picture gets damaged, each a small class with parameters in units people know, within the ranges beside them.
 
 A damage is a function of one clean picture [3, H, W] in [-1, 1] and of a `torch.Generator` on the CPU, from which all
 its chance comes: the same generator, the same damage. It gives a `Damaged` picture of the same shape and range, with
@@ -60,56 +60,53 @@ def damaged(picture: Tensor, damages: Sequence[Damage], generator: torch.Generat
     return Damaged(picture, mask)
 
 
-def _everywhere(picture: Tensor) -> Damaged:
-    """A picture that is worse, but nowhere lost."""
-    return Damaged(picture, torch.zeros_like(picture[:1]))
+class _Worse:
+    """A damage that makes the picture worse, but nowhere lost: `worse` gives one whose values may leave the range."""
+
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
+        return Damaged(self.worse(picture, generator).clamp(-1, 1), torch.zeros_like(picture[:1]))
 
 
 # Noise
 
 
 @checked
-class GaussianNoise:
+class GaussianNoise(_Worse):
     """Independent normal noise on every value, as from a camera in the dark. What leaves the range is clipped, as in a
-    picture file.
-
-    Attributes:
-        sigma: its standard deviation on the scale 0-255.
-    """
+    picture file. `sigma` is its standard deviation on the scale 0-255."""
 
     sigma: float = Field(ge=0, le=255, title="The noise level")
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        noise = torch.randn(picture.shape, generator=generator).to(picture)
-        return _everywhere((picture + to_unit(self.sigma) * noise).clamp(-1, 1))
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        return picture + to_unit(self.sigma) * torch.randn(picture.shape, generator=generator).to(picture)
 
 
 @checked
-class PoissonNoise:
-    """The grain of counted light: stronger where it is bright, like film or a short exposure.
-
-    Attributes:
-        photons: counted where the picture is white; fewer are grainier.
-    """
+class PoissonNoise(_Worse):
+    """The grain of counted light: stronger where it is bright, like film or a short exposure. So many `photons` are
+    counted where the picture is white; fewer are grainier."""
 
     photons: float = Field(ge=1, le=1e6, title="The number of photons")
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         counted = torch.poisson((picture.contiguous() + 1) / 2 * self.photons, generator=generator)
-        return _everywhere((counted / self.photons * 2 - 1).clamp(-1, 1))
+        return counted / self.photons * 2 - 1
 
 
 # Blur and size
 
 
-class _Filter:
+class _Filter(_Worse):
     """A damage that mixes pixels with their neighbours: `filtered` does so to any [C, H, W]."""
 
     def filtered(self, planes: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        return _everywhere(self.filtered(picture).clamp(-1, 1))
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        return self.filtered(picture)
 
 
 def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
@@ -122,11 +119,7 @@ def _convolved(planes: Tensor, kernel: Tensor) -> Tensor:
 
 @checked
 class DefocusBlur(_Filter):
-    """Out of focus: every point becomes a disc.
-
-    Attributes:
-        radius: of the disc, in pixels.
-    """
+    """Out of focus: every point becomes a disc of `radius` pixels."""
 
     radius: float = Field(ge=0, le=50, title="The radius")
 
@@ -139,35 +132,23 @@ class DefocusBlur(_Filter):
 
 @checked
 class MotionBlur(_Filter):
-    """The camera moved: every point becomes a straight line.
-
-    Attributes:
-        length: of the line, in pixels.
-        angle: in degrees, 0 is horizontal.
-    """
+    """The camera moved: every point becomes a line of `length` pixels, at `angle` degrees to the horizontal."""
 
     length: float = Field(ge=0, le=100, title="The length")
     angle: float = 0.0
 
     def filtered(self, planes: Tensor) -> Tensor:
         reach = math.ceil(self.length / 2)
-        along = torch.linspace(-self.length / 2, self.length / 2, 8 * reach + 1)
-        x, y = along * math.cos(math.radians(self.angle)), along * math.sin(math.radians(self.angle))
+        along = torch.linspace(-self.length / 2, self.length / 2, 8 * reach + 1)[:, None]
         across = torch.arange(-reach, reach + 1.0)
-        near = (1 - (across - x[:, None]).abs()).clamp(0)[:, None, :] * (1 - (across - y[:, None]).abs()).clamp(0)[
-            :, :, None
-        ]
-        return _convolved(planes, near.sum(0))
+        near_x = (1 - (across - along * math.cos(math.radians(self.angle))).abs()).clamp(0)
+        near_y = (1 - (across - along * math.sin(math.radians(self.angle))).abs()).clamp(0)
+        return _convolved(planes, (near_x[:, None, :] * near_y[:, :, None]).sum(0))
 
 
 @checked
 class Downscale(_Filter):
-    """Shrunk, and enlarged again to its old size.
-
-    Attributes:
-        factor: how many times smaller it was.
-        kernel: it was shrunk with, one of `KERNELS`; it is enlarged bicubically.
-    """
+    """Shrunk `factor` times with `kernel`, and enlarged again to its old size, bicubically."""
 
     factor: float = Field(ge=1, le=16, title="The factor")
     kernel: Literal[tuple(KERNELS)] = Field("bicubic", title="The kernel")
@@ -186,81 +167,68 @@ class Downscale(_Filter):
 # Files
 
 
-def _recoded(picture: Tensor, form: str, quality: int) -> Tensor:
-    file = io.BytesIO()
-    to_image(to_pixels(picture)).save(file, form, quality=quality)
-    return to_float(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).to(picture)
+class _Recoded(_Worse):
+    """Saved in a format that loses some of it, and read again."""
+
+    form: ClassVar[str]
+    quality: int
+
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        file = io.BytesIO()
+        to_image(to_pixels(picture)).save(file, self.form, quality=self.quality)
+        return to_float(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).to(picture)
 
 
 @checked
-class Jpeg:
-    """Saved as a JPEG.
+class Jpeg(_Recoded):
+    """Saved as a JPEG."""
 
-    Attributes:
-        quality: from 1 to 100.
-    """
-
+    form: ClassVar[str] = "JPEG"
     quality: int = Field(ge=1, le=100, title="The JPEG quality")
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        return _everywhere(_recoded(picture, "JPEG", self.quality))
-
 
 @checked
-class WebP:
-    """Saved as a WebP.
+class WebP(_Recoded):
+    """Saved as a WebP."""
 
-    Attributes:
-        quality: from 0 to 100.
-    """
-
+    form: ClassVar[str] = "WEBP"
     quality: int = Field(ge=0, le=100, title="The WebP quality")
-
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        return _everywhere(_recoded(picture, "WEBP", self.quality))
 
 
 # Colour
 
 
 @checked
-class Fading:
-    """Years of light: contrast goes, and everything drifts towards a pale grey.
-
-    Attributes:
-        share: how much of the contrast is gone, from 0 to 1.
-    """
+class Fading(_Worse):
+    """Years of light: a `share` of the contrast goes, and everything drifts towards a pale grey."""
 
     share: Share
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        return _everywhere(torch.lerp(picture, torch.full_like(picture, 0.5), self.share))
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.lerp(picture, torch.full_like(picture, 0.5), self.share)
 
 
 @checked
-class ColourCast:
-    """A tint over everything, as from old paper or the wrong light.
-
-    Attributes:
-        strength: the largest shift of a colour channel on the scale 0-255; which channels shift is chance.
-    """
+class ColourCast(_Worse):
+    """A tint over everything, as from old paper or the wrong light. Which colour channels shift is chance; the largest
+    shift is `strength` on the scale 0-255."""
 
     strength: float = Field(ge=0, le=255, title="The strength")
 
-    def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
+    def worse(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         shift = torch.rand(3, generator=generator) * 2 - 1
         shift = shift - shift.mean()  # a tint, not a change of brightness
         shift = shift / shift.abs().max().clamp(min=1e-3) * to_unit(self.strength)
-        return _everywhere((picture + shift.to(picture)[:, None, None]).clamp(-1, 1))
+        return picture + shift.to(picture)[:, None, None]
 
 
 # Lost places
 
 
 def _painted(picture: Tensor, cover: np.ndarray, colour: Tensor) -> Damaged:
-    """`colour` [3] or [3, H, W] over the picture where `cover` [H, W] from 0 to 1 says."""
+    """`colour` [3] over the picture where `cover` [H, W] from 0 to 1 says."""
     cover = torch.from_numpy(cover).to(picture)[None]
-    colour = (colour if colour.ndim == 3 else colour[:, None, None]).to(picture)
+    colour = colour[:, None, None].to(picture)
     return Damaged(torch.lerp(picture, colour.expand_as(picture), cover), (cover > VISIBLE).to(picture))
 
 
@@ -274,12 +242,8 @@ def _colour(generator: torch.Generator, greys: bool = False) -> Tensor:
 
 @checked
 class _Strokes:
-    """Strokes, one after another, each in a colour of its own, until they cover enough.
-
-    Attributes:
-        share: of the picture that they cover, from 0 to 1; it may be a little more.
-        width: of a stroke, in pixels.
-    """
+    """Strokes of about `width` pixels, one after another, each in a colour of its own, until they cover `share` of the
+    picture or a little more."""
 
     share: Share
     width: float = Field(ge=0.5, le=500, title="The width")
@@ -323,19 +287,13 @@ class Scribbles(_Strokes):
 
 @checked
 class Blocks:
-    """Missing rectangles.
-
-    Attributes:
-        share: of the picture that is missing, from 0 to 1.
-        count: of rectangles; they may overlap.
-    """
+    """Missing rectangles, `count` of them, which may overlap; without that they are `share` of the picture."""
 
     share: Share
     count: int = Field(1, ge=1, le=1000, title="The number of blocks")
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Damaged:
-        size = tuple(picture.shape[-2:])
-        cover = np.zeros(size, np.float32)
+        cover = np.zeros(picture.shape[-2:], np.float32)
         for _ in range(self.count):
             rectangle(cover, self.share / self.count, generator)
         return _painted(picture, cover, _colour(generator))
@@ -343,12 +301,8 @@ class Blocks:
 
 @checked
 class Holes:
-    """Holes with irregular outlines, as moths, mould or water leave them.
-
-    Attributes:
-        share: of the picture that is missing, from 0 to 1.
-        size: of a typical hole, as a share of the picture's shorter side.
-    """
+    """Holes with irregular outlines, as moths, mould or water leave them: together `share` of the picture, each about
+    `size` times its shorter side."""
 
     share: Share
     size: float = Field(0.2, ge=0.01, le=1, title="The size")
@@ -360,12 +314,7 @@ class Holes:
 
 @checked
 class Dust:
-    """Small specks and hairs, black or white.
-
-    Attributes:
-        share: of the picture that they cover, from 0 to 1.
-        radius: of a speck, in pixels.
-    """
+    """Small specks of about `radius` pixels, black or white, together `share` of the picture."""
 
     share: Share
     radius: float = Field(1.5, ge=0.5, le=50, title="The radius")
@@ -377,12 +326,7 @@ class Dust:
 
 @checked
 class Stains:
-    """Translucent blotches, as of tea: the picture is still seen through them.
-
-    Attributes:
-        opacity: from 0 to 1.
-        share: of the picture that they cover, from 0 to 1.
-    """
+    """Translucent blotches, as of tea, on `share` of the picture, which is still seen through them."""
 
     opacity: float = Field(ge=0, le=1, title="The opacity")
     share: Share = 0.2

@@ -1,11 +1,18 @@
 """Classifier-free guidance: a denoiser that wraps a generator."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sd_core.models.denoiser import Denoiser
+from sd_core.diffusion.sampling import D
+
+
+class Generator(Protocol):
+    """What guidance asks of a model: a `D` for prompts, one per picture."""
+
+    def given(self, conditioning: Sequence[str]) -> D: ...
 
 
 class Guided:
@@ -24,7 +31,7 @@ class Guided:
 
     def __init__(
         self,
-        model: Denoiser,
+        model: Generator,
         prompts: Sequence[str],
         negative_prompts: Sequence[str],
         scale: float,

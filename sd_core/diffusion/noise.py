@@ -1,8 +1,8 @@
 """The noise function: how pictures are noised, and how a network must be scaled to undo it.
 
 Everything is written in the coordinates of EDM (Karras et al. 2022, arXiv:2206.00364): a noisy picture is
-``x = x0 + sigma * noise``. `DDPMSchedule` is the same process in the coordinates of DDPM (Ho et al. 2020,
-arXiv:2006.11239), for those who know diffusion by ``t`` and ``alphas_cumprod``.
+``x = x0 + sigma * noise``. `schedules.DDPMSchedule` is the same process in the coordinates of DDPM (Ho et al. 2020,
+arXiv:2006.11239), for those who know diffusion by ``t`` and ``alphas_cumprod``. A picture's noise comes from its seed.
 """
 
 import math

@@ -4,8 +4,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,15 +23,26 @@ from sd_core.pictures.pixels import to_pixels
 _FIELD = re.compile(r'(?<![\w \-/])[ \-/]*(\w[\w \-/]+):\s*("(?:[^\\"]|\\.)++"|[^,]*)(?:,|$)')
 _MOST_FIELDS, _MOST_TEXT = 64, 400_000
 _NEGATIVE = "Negative prompt:"
-_NUMBERS = {
+_FEWEST_FIELDS = 3  # a last line with fewer is part of the prompt, as other tools see it
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text).groups()
+    return int(width), int(height)
+
+
+_FIELDS = {  # of `Parameters`: how other tools call each, in their order, and how it is read
     "steps": ("Steps", int),
+    "sampler": ("Sampler", str),
     "guidance": ("CFG scale", float),
     "seed": ("Seed", int),
+    "size": ("Size", _size),
+    "model": ("Model", str),
     "strength": ("Denoising strength", float),
     "variation_seed": ("Variation seed", int),
     "variation_strength": ("Variation seed strength", float),
+    "variation_of": ("Variation of", str),
 }
-_FEWEST_FIELDS = 3  # a last line with fewer is part of the prompt, as other tools see it
 
 
 @dataclass(frozen=True)
@@ -71,19 +82,10 @@ class Parameters:
         lines = [prompt] if prompt else []
         if negative:
             lines.append(f"{_NEGATIVE} {negative}")
-        fields = {
-            "Steps": self.steps,
-            "Sampler": self.sampler,
-            "CFG scale": self.guidance,
-            "Seed": self.seed,
-            "Size": "{}x{}".format(*self.size) if self.size else None,
-            "Model": self.model,
-            "Denoising strength": self.strength,
-            "Variation seed": self.variation_seed,
-            "Variation seed strength": self.variation_strength,
-            "Variation of": self.variation_of,
-        }
-        fields = {name: _quoted(str(value)) for name, value in fields.items() if value is not None}
+        fields = {}
+        for attribute, (name, _) in _FIELDS.items():
+            if (value := getattr(self, attribute)) is not None:
+                fields[name] = _quoted("{}x{}".format(*value) if attribute == "size" else str(value))
         back = Parameters.parse("\n".join([*lines, _field_line(fields)]))
         if (back.prompt, back.negative_prompt) != (self.prompt, self.negative_prompt):
             fields |= {
@@ -106,17 +108,12 @@ class Parameters:
             if line.startswith(_NEGATIVE):
                 in_negative, line = True, line.removeprefix(_NEGATIVE).strip()
             (negative if in_negative else prompt).append(line)
-        size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", fields.get("Size", ""))
-        numbers = {name: _number(fields, field, kind) for name, (field, kind) in _NUMBERS.items()}
+        values = {key: _read(fields[field], kind) for key, (field, kind) in _FIELDS.items() if field in fields}
         return cls(
             prompt=fields.get("Exact prompt", "\n".join(prompt)),
             negative_prompt=fields.get("Exact negative prompt", "\n".join(negative)),
-            sampler=fields.get("Sampler"),
-            size=(int(size[1]), int(size[2])) if size else None,
-            model=fields.get("Model"),
-            variation_of=fields.get("Variation of"),
-            unread=tuple(name for name, (field, _) in _NUMBERS.items() if field in fields and numbers[name] is None),
-            **numbers,
+            unread=tuple(key for key, value in values.items() if value is None and key != "size"),
+            **values,
         )
 
 
@@ -144,11 +141,12 @@ def _unquoted(value: str) -> str:
     return value.strip()
 
 
-def _number(fields: dict, name: str, kind: type):
+def _read(text: str, kind: Callable):
+    """A field's value; None where it is none of its kind, or no finite number."""
     try:
-        number = kind(fields[name])
-        return number if math.isfinite(number) else None
-    except (KeyError, ValueError, OverflowError):
+        value = kind(text)
+        return value if kind not in (int, float) or math.isfinite(value) else None
+    except (ValueError, AttributeError, OverflowError):
         return None
 
 
@@ -207,16 +205,7 @@ def request_again(settings: Parameters) -> tuple[GenerationRequest, tuple[str, .
         the ranges here.
     """
     wrong = list(settings.unread)
-
-    def usable(name: str, value: object) -> dict[str, object]:
-        try:
-            GenerationRequest(**{name: value})
-        except ValueError:
-            wrong.append(name)
-            return {}
-        return {name: value}
-
-    given = {
+    given: dict[str, object] = {
         "prompt": settings.prompt,
         "negative_prompt": settings.negative_prompt,
         "steps": settings.steps,
@@ -232,11 +221,14 @@ def request_again(settings: Parameters) -> tuple[GenerationRequest, tuple[str, .
             wrong.append("variation_of")
         else:
             given |= {"variation_strength": settings.variation_strength, "seed": settings.variation_seed}
-    values: dict = {}
+    request = GenerationRequest()
     for name, value in given.items():
         if value is not None:
-            values |= usable(name, value)
-    return GenerationRequest(**values), tuple(wrong)
+            try:
+                request = replace(request, **{name: value})
+            except ValueError:
+                wrong.append(name)
+    return request, tuple(wrong)
 
 
 def save_pictures(

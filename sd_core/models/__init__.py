@@ -1,1 +1,1 @@
-"""What a model is made of: networks, and the codecs that make the space they work in."""
+"""What a model is made of (networks, prompts into numbers, codecs), and how it is saved, loaded and found by name."""

@@ -6,9 +6,9 @@
                                        └──── level 3 ────┘
 
 Four levels, each at half the resolution of the one above. An encoder level hands its result to its decoder level over
-a skip connection, so that detail needs not pass through the narrow bottom. At the two lowest levels, blocks attend
-to the picture's other places and to the words of the prompt. Activations stay channels-last throughout: that is where
-convolutions and the per-pixel norm are fast, on CPUs and GPUs alike.
+a skip connection, so that detail needs not pass through the narrow bottom. At the two lowest levels, blocks of a
+generator attend to the picture's other places and to the words of the prompt. Activations stay channels-last
+throughout: that is where convolutions and the per-pixel norm are fast, on CPUs and GPUs alike.
 """
 
 import math

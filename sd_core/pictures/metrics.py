@@ -16,20 +16,6 @@ SSIM_K1, SSIM_K2 = 0.01, 0.03
 BAND = 256  # rows of a large picture that are compared at once
 
 
-def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture, in dB: higher is closer, infinite is equal.
-
-    Args:
-        pictures, originals: [B, 3, H, W] in [-1, 1].
-
-    Returns:
-        [B], the error taken over all pixels and channels of a picture.
-    """
-    _check_same_shape(pictures, originals)
-    error = (pictures.double() - originals.double()).square().flatten(1).mean(1)
-    return (10 * (DATA_RANGE**2 / error).log10()).float()
-
-
 def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     """Structural similarity of each picture (Wang et al. 2004), with its Gaussian window: 1 is equal.
 
@@ -42,7 +28,9 @@ def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ, or the pictures are smaller than the window.
     """
-    _check_same_shape(pictures, originals)
+    if pictures.shape != originals.shape or pictures.ndim != 4:
+        shapes = f"{list(pictures.shape)} and {list(originals.shape)}"
+        raise ValueError(f"Pictures to compare must have one shape [B, 3, H, W], not {shapes}.")
     if min(pictures.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels.")
     x, y = pictures.double(), originals.double()
@@ -78,12 +66,6 @@ def psnr_and_ssim(picture: Tensor, original: Tensor) -> tuple[float, float]:
         error += float((a[:, :, own] - b[:, :, own]).double().square().sum())
     error /= picture.numel()
     return float("inf") if error == 0 else 10 * math.log10(DATA_RANGE**2 / error), similar / rows
-
-
-def _check_same_shape(pictures: Tensor, originals: Tensor) -> None:
-    if pictures.shape != originals.shape or pictures.ndim != 4:
-        shapes = f"{list(pictures.shape)} and {list(originals.shape)}"
-        raise ValueError(f"Pictures to compare must have one shape [B, 3, H, W], not {shapes}.")
 
 
 def _blurred(x: Tensor) -> Tensor:

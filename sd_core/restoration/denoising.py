@@ -1,4 +1,4 @@
-"""Noise removed by a generator, for pictures of its kind at its size, and noise measured.
+"""Noise removed by a generator, for pictures of its kind at its size.
 
 No restorer is needed for that: a noisy picture *is* the x of the diffusion process at its own noise
 level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as

@@ -49,40 +49,6 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-class _NothingToDo(Exception):
-    """A picture has nothing to repair; the message says so in one sentence."""
-
-
-@dataclass(frozen=True)
-class _Folders:
-    """Where everything is, and how it is done: as for `repair_folder`."""
-
-    source: Path
-    out: Path
-    masks: Path | None
-    repair: Repair
-    find: Find | None
-    marked_only: bool
-
-    def mask_of(self, name: str, target: str) -> Path | None:
-        """The file of a picture's mask, named as its copy or as itself."""
-        return next((self.masks / each for each in (target, name) if (self.masks / each).is_file()), None)
-
-    def found_nothing(self) -> set[str]:
-        """The pictures in which no damage was found before."""
-        try:
-            return set((self.out / NOTHING_FOUND).read_text("utf-8", "surrogateescape").splitlines())
-        except OSError:
-            return set()
-
-    def remember_nothing(self, name: str) -> None:
-        """It is only for speed that they are remembered, so that failing to is no error."""
-        with suppress(OSError):
-            self.out.mkdir(parents=True, exist_ok=True)
-            with open(self.out / NOTHING_FOUND, "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{name}\n")
-
-
 def repair_folder(
     source: Path | str,
     out: Path | str,
@@ -127,7 +93,7 @@ def repair_folder(
     ]
     if not names:
         raise UserError(f"There are no pictures in {source}.")
-    return _outcomes(_Folders(source, out, masks, repair, find, marked_only), _targets(names), again)
+    return _Walk(source, out, masks, repair, find, marked_only, again).outcomes(_targets(names))
 
 
 def _check_folders(source: Path, out: Path, masks: Path | None) -> None:
@@ -178,48 +144,75 @@ def _targets(names: list[str]) -> dict[str, str]:
     return {name: targets[name] for name in names}
 
 
-def _outcomes(folders: _Folders, targets: dict[str, str], again: bool) -> Iterator[Outcome]:
-    nothing = folders.found_nothing() if folders.find and not folders.masks and not again else set()
-    for index, (name, target_name) in enumerate(targets.items()):
-        target, notes = folders.out / target_name, ()
-        if target.exists() and not again:
-            state, reason = "skipped", "It is there already."
-        elif name in nothing:
-            state, reason = "skipped", "No damage was found in it before."
-        elif folders.masks and folders.mask_of(name, target_name) is None:
-            called = " or ".join(dict.fromkeys((target_name, name)))
-            state, reason = "skipped", f"There is no mask {called} in {folders.masks}."
-        else:
-            state, reason = "done", ""
-            try:
-                notes = _repair_one(folders, name, target_name)
-            except _NothingToDo as left_out:
-                state, reason = "skipped", str(left_out)
-            except Exception as error:  # whatever is wrong with one picture, the others are still to be repaired
-                state, reason = "failed", _sentence(error)
-        yield Outcome(folders.source / name, target, state, reason, index, len(targets), notes)
+@dataclass(frozen=True)
+class _Walk:
+    """One repair of a folder; its attributes are as for `repair_folder`."""
 
+    source: Path
+    out: Path
+    masks: Path | None
+    repair: Repair
+    find: Find | None
+    marked_only: bool
+    again: bool
 
-def _repair_one(folders: _Folders, name: str, target_name: str) -> tuple[str, ...]:
-    """Repairs a picture and gives its notes."""
-    original, target, out = open_original(folders.source / name), folders.out / target_name, folders.out
-    mask = None
-    if folders.masks:
-        mask = read_mask(folders.mask_of(name, target_name), original.size)
-        if folders.marked_only and not mask.any():
-            raise _NothingToDo("Its mask marks nothing.")
-    elif folders.find:
-        mask = folders.find(original)
-        if not mask.any():
-            folders.remember_nothing(name)
-            raise _NothingToDo("No damage was found in it.")
-    repaired = folders.repair(original, mask)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.parent.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{target.parent} is a link to another folder; nothing is written there.")
-    with replacing(target) as new:
-        repaired.save(new)
-    return original.notes
+    def outcomes(self, targets: dict[str, str]) -> Iterator[Outcome]:
+        found_nothing = self._found_nothing() if self.find and not self.masks and not self.again else set()
+        for index, (name, target_name) in enumerate(targets.items()):
+            file, target, notes = self.source / name, self.out / target_name, ()
+            mask = self._mask_of(name, target_name) if self.masks else None
+            if target.exists() and not self.again:
+                state, reason = "skipped", "It is there already."
+            elif name in found_nothing:
+                state, reason = "skipped", "No damage was found in it before."
+            elif self.masks and mask is None:
+                called = " or ".join(dict.fromkeys((target_name, name)))
+                state, reason = "skipped", f"There is no mask {called} in {self.masks}."
+            else:
+                try:
+                    reason, notes = self._repaired(name, target, mask)
+                    state = "skipped" if reason else "done"
+                except Exception as error:  # whatever is wrong with one picture, the others are still to be repaired
+                    state, reason = "failed", _sentence(error)
+            yield Outcome(file, target, state, reason, index, len(targets), notes)
+
+    def _mask_of(self, name: str, target_name: str) -> Path | None:
+        """The file of a picture's mask, named as its copy or as itself."""
+        return next((self.masks / each for each in (target_name, name) if (self.masks / each).is_file()), None)
+
+    def _repaired(self, name: str, target: Path, mask_file: Path | None) -> tuple[str, tuple[str, ...]]:
+        """Repairs a picture, and gives the reason why nothing was to do, if so, and its notes."""
+        original, mask = open_original(self.source / name), None
+        if mask_file:
+            mask = read_mask(mask_file, original.size)
+            if self.marked_only and not mask.any():
+                return "Its mask marks nothing.", ()
+        elif self.find:
+            mask = self.find(original)
+            if not mask.any():
+                self._remember_nothing(name)
+                return "No damage was found in it.", ()
+        repaired = self.repair(original, mask)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(self.out.resolve()):
+            raise UserError(f"{target.parent} is a link to another folder; nothing is written there.")
+        with replacing(target) as new:
+            repaired.save(new)
+        return "", original.notes
+
+    def _found_nothing(self) -> set[str]:
+        """The pictures in which no damage was found before."""
+        try:
+            return set((self.out / NOTHING_FOUND).read_text("utf-8", "surrogateescape").splitlines())
+        except OSError:
+            return set()
+
+    def _remember_nothing(self, name: str) -> None:
+        """It is only for speed that they are remembered, so that failing to is no error."""
+        with suppress(OSError):
+            self.out.mkdir(parents=True, exist_ok=True)
+            with open(self.out / NOTHING_FOUND, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{name}\n")
 
 
 def _sentence(error: Exception) -> str:

@@ -6,7 +6,10 @@ whole to be drawn: lines are picked by seeking.
 
 import json
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 READ_WHOLE = 1 << 20  # bytes: a larger file is sampled
 REACH = 4096  # bytes, within which a line begins and ends
@@ -30,66 +33,45 @@ def cut(file: Path, step: int) -> None:
     """Forgets what was logged after `step`, and a torn end, in one go."""
     if file.exists():
         with open(file, "r+b") as opened:
-            opened.truncate(_end(opened, step))
+            opened.truncate(next((end for end, values in _backwards(opened) if values["step"] <= step), 0))
 
 
 def _sampled(file: Path, most: int) -> list[dict]:
-    found: dict[int, dict] = {}  # by where each line begins
+    found: dict[int, dict] = {}  # by where each line ends
     with open(file, "rb", buffering=0) as opened:
         size = os.fstat(opened.fileno()).st_size
-        for i in range(most):
-            _add(found, opened, i * size // most)
-        _add_last(found, opened, size)
-    return [found[begin] for begin in sorted(found)]
+        for position in (i * size // most for i in range(most)):
+            opened.seek(position)
+            text = opened.read(REACH)
+            begin = text.find(b"\n") + 1 if position else 0
+            end = text.find(b"\n", begin) + 1
+            if end and (values := _values(text[begin:end])) is not None:
+                found[position + end] = values
+        found |= islice(_backwards(opened), 1)
+    return [found[end] for end in sorted(found)]
 
 
-def _add(found: dict[int, dict], opened, position: int) -> None:
-    """Adds the first whole line that begins after `position`, or at the beginning of the file."""
-    opened.seek(position)
-    text = opened.read(REACH)
-    begin = text.find(b"\n") + 1 if position else 0
-    end = text.find(b"\n", begin)
-    values = _values(text[begin:end]) if end > begin else None
-    if values is not None:
-        found[position + begin] = values
-
-
-def _add_last(found: dict[int, dict], opened, size: int) -> None:
-    """Adds the last whole line of the file."""
-    start = max(0, size - REACH)
-    opened.seek(start)
-    text = opened.read(REACH)
-    end = len(text)
-    while (end := text.rfind(b"\n", 0, end)) >= 0:
-        begin = text.rfind(b"\n", 0, end) + 1
-        values = _values(text[begin:end]) if begin or not start else None
-        if values is not None:
-            found[start + begin] = values
-            return
-
-
-def _end(opened, step: int) -> int:
-    """Where the last whole line of at most `step` ends."""
-    size = os.fstat(opened.fileno()).st_size
-    block = BLOCK
-    while True:
-        start = max(0, size - block)
-        opened.seek(start)
-        text = opened.read(size - start)
-        end = len(text)
-        while (end := text.rfind(b"\n", 0, end)) >= 0:
-            begin = text.rfind(b"\n", 0, end) + 1
-            if begin == 0 and start:  # may begin before what was read
+def _backwards(opened: BinaryIO) -> Iterator[tuple[int, dict]]:
+    """Where each whole line ends, and its values, the last one first."""
+    start, text = os.fstat(opened.fileno()).st_size, b""
+    while start:
+        begin = max(0, start - BLOCK)
+        opened.seek(begin)
+        text, start = opened.read(start - begin) + text, begin
+        end = text.rfind(b"\n")
+        while end >= 0:
+            before = text.rfind(b"\n", 0, end)
+            if before < 0 and start:  # the line may begin before what was read
                 break
-            values = _values(text[begin:end])
-            if values is not None and values["step"] <= step:
-                return start + end + 1
-        if start == 0:
-            return 0
-        block *= 4
+            if (values := _values(text[before + 1 : end])) is not None:
+                yield start + end + 1, values
+            end = before
+        text = text[: end + 1]
 
 
 def _values(line: bytes) -> dict | None:
+    if not line.startswith(b"{"):  # soon said, of millions of lines that hold nothing
+        return None
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sd_core.environment import runs_at_once
 from sd_core.errors import RunError
-from sd_core.runs.run import SURE_SECONDS, Run, Status
+from sd_core.runs.run import SURE_SECONDS, Run, Status, is_held
 
 NICENESS = 10  # of processes that nobody waits for at a prompt, by default: whoever uses the page comes first
 KEEP_SECONDS = 0.5  # between two looks of the keeper
@@ -119,7 +119,7 @@ def leave(run: Run, status: Status) -> None:
 def ensure_keeper(root: Path) -> None:
     """Starts the keeper, if runs wait and there is none. It outlives this process."""
     keepers[:] = [keeper for keeper in keepers if keeper.poll() is None]
-    if not waiting(root) or _is_held(root, "keeper"):
+    if not waiting(root) or is_held(_lock(root, "keeper")):
         return
     keeper = subprocess.Popen(
         [sys.executable, "-m", "sd_core.runs.queue", str(root.resolve())],
@@ -144,16 +144,6 @@ def _lock(root: Path, name: str) -> FileLock:
     folder = root / QUEUE
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / name, is_singleton=False)
-
-
-def _is_held(root: Path, name: str) -> bool:
-    lock = _lock(root, name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 # For a process that works on a run

@@ -14,16 +14,18 @@ import shutil
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from sd_core.atomic import replacing
 from sd_core.environment import runs_folder
 from sd_core.errors import RunError
 from sd_core.runs import metrics_log
+from sd_core.validation import checked, from_json
 
 if TYPE_CHECKING:
     from sd_core.runs.config import RunConfig
@@ -31,17 +33,14 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.02  # how long a lock is tried for before it counts as held: another's look holds it for a moment
 SURE_SECONDS = 0.5  # the same where something is decided by it
 UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
-STATES = ("queued", "running", "paused", "stopped", "finished", "failed")
-WISHES = ("run", "pause", "stop")
 _NAME = re.compile(r"\w([\w .-]{0,62}\w)?")
 
 
-@dataclass(frozen=True)
+@checked(error=RunError)
 class Status:
     """How a run stands.
 
     Attributes:
-        state: one of `STATES`.
         reason: why, where that is not plain.
         prepared, pictures: while the pictures are being drawn or read, how many are, of how many; 0 of 0 afterwards.
         drawn, draws: while a sample grid is being drawn, its denoising steps done, of how many; 0 of 0 otherwise.
@@ -49,7 +48,7 @@ class Status:
         the others: as in `training.Progress`.
     """
 
-    state: str
+    state: Literal["queued", "running", "paused", "stopped", "finished", "failed"]
     reason: str = ""
     prepared: int = 0
     pictures: int = 0
@@ -67,18 +66,17 @@ class Status:
     device: str = ""
 
 
-@dataclass(frozen=True)
+@checked(error=RunError)
 class Control:
     """What is wished for.
 
     Attributes:
-        wish: one of `WISHES`.
         steps: the total of steps.
         ticket: who has the lower one comes first; 0 for a run that is not in the queue.
     """
 
-    wish: str
-    steps: int
+    wish: Literal["run", "pause", "stop"]
+    steps: int = Field(ge=1, title="The number of steps")
     ticket: int = 0
 
 
@@ -139,9 +137,9 @@ class Run:
             kept.parent.mkdir()
             (shutil.copytree if Path(upload).is_dir() else shutil.copyfile)(upload, kept)
             config = replace(config, data=f"{UPLOAD}/{kept.name}")
-        self._write_control(Control("run", config.training.steps))
+        _write_json(self.folder / "control.json", Control("run", config.training.steps))
         self.write_status(Status("queued", steps=config.training.steps))
-        _write_json(self.folder / "config.json", asdict(config))  # last: it makes the folder a run
+        _write_json(self.folder / "config.json", config)  # last: it makes the folder a run
 
     @classmethod
     def all(cls, root: Path | None = None) -> list["Run"]:
@@ -158,7 +156,6 @@ class Run:
     def config(self) -> "RunConfig":
         """What was asked for. Raises RunError where that cannot be read."""
         from sd_core.runs.config import RunConfig  # here, since it brings torch
-        from sd_core.validation import from_json
 
         try:
             return from_json(RunConfig, (self.folder / "config.json").read_bytes())
@@ -184,15 +181,10 @@ class Run:
         """Whether a process holds its lock: works on it, or waits for its turn to."""
         if not (self.folder / "lock").exists():
             return False
-        lock = self.lock()
         try:
-            lock.acquire(timeout=patience, poll_interval=LOOK_SECONDS / 4)
-        except Timeout:
-            return True
+            return is_held(self.lock(), patience)
         except OSError:  # deleted at this moment
             return False
-        lock.release()
-        return False
 
     def wished(self) -> str:
         """What it was asked for last, which it may not have got to yet."""
@@ -201,13 +193,9 @@ class Run:
     def control(self) -> Control:
         """What is wished for; a damaged wish is none."""
         try:
-            control = Control(**_read_json(self.folder / "control.json"))
-            numbers = type(control.steps) is int and type(control.ticket) is int
-            if control.wish in WISHES and numbers and control.steps > 0:
-                return control
-        except (OSError, ValueError, TypeError):
-            pass
-        return Control("run", self.config().training.steps)
+            return from_json(Control, (self.folder / "control.json").read_bytes())
+        except (OSError, RunError):
+            return Control("run", self.config().training.steps)
 
     def known_status(self) -> Status:
         """As written; a new one where that is damaged, since the run itself may be sound."""
@@ -242,12 +230,9 @@ class Run:
     def wish(self, wish: str, steps: int | None = None, ticket: int | None = None) -> None:
         """Asks for "run", "pause" or "stop", and perhaps another total of steps. The process obeys within a second or
         so, after the step in hand."""
-        if wish not in WISHES:
-            raise RunError(f"A run can be asked to {', '.join(WISHES)}, not {wish!r}.")
-        if steps is not None and steps < 1:
-            raise RunError(f"A run has at least 1 step, not {steps}.")
-        before = self.control()
-        self._write_control(Control(wish, steps or before.steps, before.ticket if ticket is None else ticket))
+        asked = {"wish": wish, "steps": steps, "ticket": ticket}
+        control = replace(self.control(), **{key: value for key, value in asked.items() if value is not None})
+        _write_json(self.folder / "control.json", control)
 
     def delete(self) -> None:
         """Removes the run and everything in it.
@@ -271,17 +256,11 @@ class Run:
 
     # What its writers share
 
-    def _write_control(self, control: Control) -> None:
-        _write_json(self.folder / "control.json", asdict(control))
-
     def _written_status(self) -> Status:
         try:
-            status = Status(**_read_json(self.folder / "status.json"))
-            if status.state not in STATES:
-                raise ValueError(f"no state is called {status.state!r}")
-            return status
-        except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"The status of {self.name} is missing or damaged ({error}).") from error
+            return from_json(Status, (self.folder / "status.json").read_bytes())
+        except (OSError, RunError) as error:
+            raise RunError(f"The status of {self.name} is missing or damaged ({str(error).rstrip('.')}).") from error
 
     def note(self, text: str) -> None:
         """A line for the log, with the time of day."""
@@ -290,11 +269,20 @@ class Run:
 
     def write_status(self, status: Status) -> None:
         """Replaces the status as written."""
-        _write_json(self.folder / "status.json", asdict(status))
+        _write_json(self.folder / "status.json", status)
 
     def lock(self) -> FileLock:
         """What a process holds while it works on the run."""
         return FileLock(self.folder / "lock", is_singleton=False)
+
+
+def is_held(lock: FileLock, patience: float = 0.0) -> bool:
+    """Whether somebody holds a lock, who is waited for so long."""
+    try:
+        with lock.acquire(timeout=patience, poll_interval=LOOK_SECONDS / 4):
+            return False
+    except Timeout:
+        return True
 
 
 def new_name(data: str, root: Path | None = None) -> str:
@@ -306,11 +294,7 @@ def new_name(data: str, root: Path | None = None) -> str:
     return f"{stem}-{number}"
 
 
-def _write_json(file: Path, values: dict) -> None:
+def _write_json(file: Path, values: "Status | Control | RunConfig") -> None:
     """Replaces a file in one go, whoever else is doing the same."""
     with replacing(file) as new:
-        new.write_text(json.dumps(values, indent=1, ensure_ascii=False), "utf-8")
-
-
-def _read_json(file: Path) -> dict:
-    return json.loads(file.read_text("utf-8"))
+        new.write_text(json.dumps(asdict(values), indent=1, ensure_ascii=False), "utf-8")

@@ -5,17 +5,11 @@ a reference, and the page shows that reference too, so that whoever reads the lo
 """
 
 import re
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 import gradio as gr
 
 from sd_core.errors import PictureError, UserError, is_out_of_memory, logged
 from tabs.common.words import in_their_language, say
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 MOST_SHOWN = 2000  # characters of a sentence: more is nothing to read, and may be somebody's file
 
@@ -70,17 +64,3 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
 
 def _said(sentence: str) -> gr.Error:
     return gr.Error(sentence, print_exception=False)
-
-
-def told(handler: Callable[P, T]) -> Callable[P, T]:
-    """Makes a page's handler tell its errors in one sentence, in the language of the `gr.Request` it is given."""
-
-    @wraps(handler)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return handler(*args, **kwargs)
-        except Exception as error:
-            visitor = next((a for a in (*args, *kwargs.values()) if isinstance(a, gr.Request)), None)
-            raise plain_error(error, visitor) from error
-
-    return telling

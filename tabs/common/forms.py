@@ -1,7 +1,8 @@
 """Small form parts that several tabs share."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -10,18 +11,25 @@ from tabs.common.sessions import Visitor
 from tabs.common.words import say
 
 T = TypeVar("T")
+QUIET = dict(show_progress="hidden", api_visibility="private")  # how most events of the page are wired
 
 
 class Form:
-    """What forms are: dataclasses of components, each by the name of the value that it holds."""
+    """What forms are: each field of the dataclass `made` has its value from the component of that name."""
+
+    made: type
+
+    def components(self) -> dict[str, gr.components.Component]:
+        """Those components, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self.made)}
 
     def inputs(self) -> set[gr.components.Component]:
         """All of them, for an event that wants to know what they hold."""
-        return set(vars(self).values())
+        return set(self.components().values())
 
-    def held(self, values: dict) -> dict[str, object]:
-        """What they hold, by name, of the `values` of some components."""
-        return {name: values[component] for name, component in vars(self).items()}
+    def chosen(self, values: dict) -> Any:
+        """What they hold, of the `values` of some components, as `made`."""
+        return self.made(**{name: values[component] for name, component in self.components().items()})
 
 
 def whole(number: float) -> int | float:

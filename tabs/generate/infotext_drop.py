@@ -4,7 +4,6 @@ There is a place for it, and what is dropped elsewhere onto the tab comes here b
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -13,32 +12,30 @@ from sd_core.generation.infotext import Parameters, read_parameters, request_aga
 from sd_core.generation.request import DEFAULT_VARIATION
 from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
+from tabs.common.forms import QUIET
 from tabs.common.words import T, say
 from tabs.generate.settings import Controls
 
 SHOWN = 80  # characters of a name that a file gives
 
 
-@dataclass(frozen=True, eq=False)
 class InfotextDrop:
-    """The places for a picture, one to see and one for what is dropped elsewhere, and the settings that it brings."""
+    """Draws the places for a picture, one to see and one for what is dropped elsewhere, and restores its settings."""
 
-    registry: ModelRegistry
-    controls: Controls
-    place: gr.File
-    page: gr.File
-
-    def outputs(self) -> list[gr.blocks.Block]:
-        """What a picture may change."""
-        names = (
-            "model", "prompt", "negative", "count", "sampler", "steps", "guidance", "seed", "new_seed",
-            "variation_of", "variation_strength", "strength",
-        )  # fmt: skip
-        return [self.place, self.page, *(getattr(self.controls, name) for name in names)]
+    def __init__(self, registry: ModelRegistry, controls: Controls):
+        self._registry, self._controls = registry, controls
+        taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
+        with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
+            self._place = gr.File(height=120, elem_id="png-drop", **taken)
+        # The other one is not there while its box is closed.
+        self._page = gr.File(visible="hidden", elem_id="page-drop", **taken)
+        changed = [self._place, self._page, *controls.components().values()]
+        for file in (self._place, self._page):
+            file.upload(self.on_settings, [file, controls.model], changed, **QUIET)
 
     def on_settings(self, path: str, model: str | None, request: gr.Request):
         """Sets the tab as the picture says, and makes room for the next one."""
-        emptied = {self.place: None, self.page: None}
+        emptied = {self._place: None, self._page: None}
         if not path:
             return emptied
         try:
@@ -47,11 +44,11 @@ class InfotextDrop:
             gr.Warning(plain_error(error, request).message)
             return emptied
         again, wrong = request_again(settings)
-        names = self.registry.names()  # a run may have made one since the page was drawn
+        names = self._registry.names()  # a run may have made one since the page was drawn
         for remark in _remarks(settings, wrong, names, request):
             gr.Warning(remark)
         gr.Info(say(request, "settings_restored"))
-        controls, varied = self.controls, again.variation_of
+        controls, varied = self._controls, again.variation_of
         chosen = next((name for name in (settings.model, model, *names) if name in names), None)
         return emptied | {
             controls.model: gr.Dropdown(choices=names, value=chosen),
@@ -67,20 +64,6 @@ class InfotextDrop:
             controls.variation_strength: again.variation_strength if varied else DEFAULT_VARIATION,
             controls.strength: max(again.strength, controls.strength.minimum),
         }
-
-
-def build_png_settings(registry: ModelRegistry, controls: Controls) -> InfotextDrop:
-    """Draws the place to drop a picture on, and wires it."""
-    taken = dict(label=T("png_drop"), file_types=["image"], type="filepath")
-    with gr.Accordion(T("png_settings"), open=False, elem_id="png-settings"):
-        place = gr.File(height=120, elem_id="png-drop", **taken)
-    page = gr.File(visible="hidden", elem_id="page-drop", **taken)  # the other one is not there while its box is closed
-    drop = InfotextDrop(registry, controls, place, page)
-    for file in (place, page):
-        file.upload(
-            drop.on_settings, [file, controls.model], drop.outputs(), show_progress="hidden", api_visibility="private"
-        )
-    return drop
 
 
 def _remarks(settings: Parameters, wrong: Sequence[str], models: Sequence[str], request: gr.Request) -> Iterator[str]:

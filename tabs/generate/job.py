@@ -39,7 +39,6 @@ class Shown:
     preview: Path | None = None
     batch: Batch | None = None
     trajectory: Trajectory | None = None
-    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Drawn(Step):
 def draw(
     visitor: Visitor, registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None = None
 ) -> Iterator[Shown]:
-    """Draws a batch in the visitor's session. Its last item has `ended`, and `batch` unless it was stopped."""
+    """Draws a batch in the visitor's session. Its last item has the `batch`, unless it was stopped."""
     session, trajectory, status = SESSIONS.of(visitor), Trajectory(), Status(visitor)
     noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
 
@@ -75,11 +74,11 @@ def draw(
         yield Shown(said, preview)
     if step is None or step.index < step.count:
         said = status.stopped(step.index if step else 0, step.count if step else request.steps)
-        yield Shown(said, trajectory=trajectory if trajectory.frames else None, ended=True)
+        yield Shown(said, trajectory=trajectory if trajectory.frames else None)
         return
     paths = save_pictures(step.pictures, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
-    yield Shown(status.done(), batch=session.batch, trajectory=trajectory, ended=True)
+    yield Shown(status.done(), batch=session.batch, trajectory=trajectory)
 
 
 def _steps(registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Drawn]:

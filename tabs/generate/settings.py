@@ -25,34 +25,11 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.errors import plain_error
-from tabs.common.forms import Form, seed_box, whole
+from tabs.common.forms import QUIET, Form, seed_box, whole
 from tabs.common.words import T, in_their_language, say
 
 PICTURES = 4  # at first
 WORDS_PER_PAGE = 80
-
-
-@dataclass
-class Controls(Form):
-    """The components whose values make a request."""
-
-    model: gr.Dropdown
-    prompt: gr.Textbox
-    negative: gr.Textbox
-    count: gr.Slider
-    sampler: gr.Dropdown
-    steps: gr.Slider
-    guidance: gr.Slider
-    seed: gr.Number
-    new_seed: gr.Checkbox
-    variation_of: gr.Textbox
-    variation_strength: gr.Slider
-    start: gr.Image
-    strength: gr.Slider
-
-    def chosen(self, values: dict) -> "Values":
-        """What they hold, of the `values` of some components."""
-        return Values(**self.held(values))
 
 
 @dataclass(frozen=True)
@@ -73,29 +50,23 @@ class Values:
     start: str | None
     strength: float
 
-    def request(self, registry: ModelRegistry, **changed) -> GenerationRequest:
-        """The request they make, with other values for what is `changed`: then it does not matter what stands here.
-
-        Raises:
-            UserError: one of them makes no sense.
-        """
+    def request(self, registry: ModelRegistry) -> GenerationRequest:
+        """The request they make. Raises UserError if one of them makes no sense."""
         resolution = registry.describe(self.model).model.resolution
-        start = self.start if "start" not in changed else None
-        variation_of = (self.variation_of or "").strip() if "variation_of" not in changed else ""
-        values = dict(
-            prompt=self.prompt or "",
-            negative_prompt=self.negative or "",
+        variation_of = self.variation_of.strip()
+        return GenerationRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative,
             count=whole(self.count),
             sampler=self.sampler,
             steps=whole(self.steps),
             guidance=self.guidance,
             seed=secrets.randbelow(2**31) if self.new_seed or self.seed is None else whole(self.seed),
-            start=start_picture(start, resolution) if start else None,
+            start=start_picture(self.start, resolution) if self.start else None,
             strength=self.strength,
             variation_of=Noise.parse(variation_of) if variation_of else None,
             variation_strength=self.variation_strength,
         )
-        return GenerationRequest(**(values | changed))
 
 
 def start_picture(path: str, resolution: int) -> Tensor:
@@ -115,53 +86,51 @@ def prompt_box() -> gr.Textbox:
     )
 
 
-def build_controls(registry: ModelRegistry, prompt: gr.Textbox) -> tuple[Controls, gr.Button, gr.Accordion]:
-    """Draws the settings. Returns them, the button that brings the last seed back, and the box of the start picture."""
-    names = registry.names()
-    model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
-    count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
-    with gr.Group():
-        seed = seed_box(0, label=T("seed"), elem_id="seed")
-        new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
-    reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
-    with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
-        negative = gr.Textbox(label=T("negative"), info=T("negative_info"), elem_id="negative")
-        sampler = gr.Dropdown(
-            [(s.label, key) for key, s in SAMPLERS.items()],
-            value=DEFAULT_SAMPLER,
-            label=T("sampler"),
-            elem_id="sampler",
-        )
-        steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, label=T("steps"), elem_id="steps")
-        guidance = gr.Slider(
-            0,
-            MAX_GUIDANCE,
-            DEFAULT_GUIDANCE,
-            step=0.1,
-            label=T("guidance"),
-            info=T("guidance_info"),
+class Controls(Form):
+    """Draws the settings, whose values make a request.
+
+    Attributes:
+        reuse: the button that brings the last seed back.
+        start_box: the box of the picture to start from.
+    """
+
+    made = Values
+
+    def __init__(self, registry: ModelRegistry, prompt: gr.Textbox):
+        names = registry.names()
+        self.prompt = prompt
+        self.model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
+        self.count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
+        with gr.Group():
+            self.seed = seed_box(0, label=T("seed"), elem_id="seed")
+            self.new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
+        self.reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
+        with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
+            self._draw_advanced()
+        with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as self.start_box:
+            self.start = gr.Image(
+                label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
+                buttons=["fullscreen"], elem_id="start",
+            )  # fmt: skip
+            self.strength = gr.Slider(
+                0.05, 1, DEFAULT_STRENGTH, step=0.05, label=T("strength"), info=T("strength_info"), elem_id="strength"
+            )
+        checked = self.start.upload(_check_start, self.start, self.start, **QUIET)
+        checked.failure(_bad_start, None, self.start, **QUIET)
+
+    def _draw_advanced(self) -> None:
+        self.negative = gr.Textbox(label=T("negative"), info=T("negative_info"), elem_id="negative")
+        samplers = [(sampler.label, name) for name, sampler in SAMPLERS.items()]
+        self.sampler = gr.Dropdown(samplers, value=DEFAULT_SAMPLER, label=T("sampler"), elem_id="sampler")
+        self.steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, label=T("steps"), elem_id="steps")
+        self.guidance = gr.Slider(
+            0, MAX_GUIDANCE, DEFAULT_GUIDANCE, step=0.1, label=T("guidance"), info=T("guidance_info"),
             elem_id="guidance",
-        )
-        variation_of = gr.Textbox(label=T("variation_of"), info=T("variation_of_info"), elem_id="variation-of")
-        variation_strength = gr.Slider(
+        )  # fmt: skip
+        self.variation_of = gr.Textbox(label=T("variation_of"), info=T("variation_of_info"), elem_id="variation-of")
+        self.variation_strength = gr.Slider(
             0, 1, DEFAULT_VARIATION, step=0.01, label=T("variation_strength"), elem_id="variation-strength"
         )
-    with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as start_box:
-        start = gr.Image(
-            label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
-            buttons=["fullscreen"], elem_id="start",
-        )  # fmt: skip
-        strength = gr.Slider(
-            0.05, 1, DEFAULT_STRENGTH, step=0.05, label=T("strength"), info=T("strength_info"), elem_id="strength"
-        )
-    controls = Controls(
-        model, prompt, negative, count, sampler, steps, guidance, seed, new_seed,
-        variation_of, variation_strength, start, strength,
-    )  # fmt: skip
-    start.upload(_check_start, start, start, show_progress="hidden", api_visibility="private").failure(
-        _bad_start, None, start, show_progress="hidden", api_visibility="private"
-    )
-    return controls, reuse, start_box
 
 
 def _check_start(path: str | None, request: gr.Request):
@@ -199,7 +168,7 @@ def left_out(
     return f'<div class="sd-note">{"<br>".join(notes)}</div>' if notes else ""
 
 
-def build_word_browser(registry: ModelRegistry, controls: Controls) -> gr.Dataset:
+def build_word_browser(registry: ModelRegistry, controls: Controls) -> None:
     """The words the model knows; a click adds one to the prompt."""
     with gr.Accordion(T("words_known"), open=False, elem_id="words"):
         wanted = gr.Textbox(label=T("words_filter"), elem_id="words-filter")
@@ -211,17 +180,9 @@ def build_word_browser(registry: ModelRegistry, controls: Controls) -> gr.Datase
     def found(model: str | None, part: str | None):
         return gr.Dataset(samples=known_words(registry, model, part))
 
-    quiet = dict(show_progress="hidden", api_visibility="private")
-    gr.on(
-        [wanted.change, controls.model.change],
-        found,
-        [controls.model, wanted],
-        words,
-        trigger_mode="always_last",
-        **quiet,
-    )
-    words.click(lambda word, prompt: f"{prompt} {word[0]}".strip(), [words, controls.prompt], controls.prompt, **quiet)
-    return words
+    shown = [controls.model, wanted]
+    gr.on([part.change for part in shown], found, shown, words, trigger_mode="always_last", **QUIET)
+    words.click(lambda word, prompt: f"{prompt} {word[0]}".strip(), [words, controls.prompt], controls.prompt, **QUIET)
 
 
 def known_words(registry: ModelRegistry, model: str | None, part: str | None = None) -> list[list[str]]:
@@ -232,9 +193,8 @@ def known_words(registry: ModelRegistry, model: str | None, part: str | None = N
 
 def build_examples(registry: ModelRegistry, controls: Controls, examples: gr.Dataset) -> None:
     """Wires the example prompts, which a click takes over, to the model they belong to."""
-    quiet = dict(show_progress="hidden", api_visibility="private")
-    examples.click(lambda row: row[0], examples, controls.prompt, **quiet)
-    controls.model.change(lambda name: gr.Dataset(**example_rows(registry, name)), controls.model, examples, **quiet)
+    examples.click(lambda row: row[0], examples, controls.prompt, **QUIET)
+    controls.model.change(lambda name: gr.Dataset(**example_rows(registry, name)), controls.model, examples, **QUIET)
 
 
 def example_rows(registry: ModelRegistry, model: str | None) -> dict:

@@ -1,78 +1,229 @@
 """The Generate tab: a prompt becomes pictures, watched step by step, and what one does with them afterwards."""
 
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
 import gradio as gr
 
+from sd_core.errors import UserError
+from sd_core.generation.request import GenerationRequest
+from sd_core.generation.seeds import seed_after
 from sd_core.models.registry import ModelRegistry
-from tabs.common.words import T
+from sd_core.pictures.output import enlarged, grid, save_animation
+from tabs.common.forms import QUIET, picked, whole
+from tabs.common.jobs import lasting
+from tabs.common.progress import Status
+from tabs.common.sessions import SESSIONS, Batch
+from tabs.common.words import T, say
 from tabs.generate.api import build_api
-from tabs.generate.events import GenerateTab, on_animate, on_choose, on_last_seed, on_step, on_stop
-from tabs.generate.infotext_drop import build_png_settings
-from tabs.generate.result import build_result
-from tabs.generate.settings import build_controls, build_examples, build_word_browser, example_rows, prompt_box
-from tabs.generate.walk import build_walk
+from tabs.generate.infotext_drop import InfotextDrop
+from tabs.generate.job import Walk, draw
+from tabs.generate.result import Result, line
+from tabs.generate.settings import (
+    Controls,
+    Values,
+    build_examples,
+    build_word_browser,
+    example_rows,
+    left_out,
+    prompt_box,
+)
+from tabs.generate.walk import WalkBox
 
-QUIET = dict(show_progress="hidden", api_visibility="private")
-
-
-def build(registry: ModelRegistry) -> GenerateTab:
-    """Draws the tab inside the current `gr.Tab`, and wires it."""
-    with gr.Row(equal_height=True):
-        prompt = prompt_box()
-        with gr.Column(scale=1, min_width=140):
-            go = gr.Button(T("generate"), variant="primary", size="lg", elem_id="generate")
-            stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="stop")
-    note = gr.HTML(elem_id="left-out")
-    names = registry.names()
-    examples = gr.Dataset(
-        label=T("examples"), components=["textbox"], **example_rows(registry, names[0] if names else None),
-        samples_per_page=6, elem_id="examples",
-    )  # fmt: skip
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            result, actions = build_result()
-        with gr.Column(scale=1, min_width=300):
-            controls, reuse, start_box = build_controls(registry, prompt)
-            build_word_browser(registry, controls)
-            walk = build_walk()
-            build_png_settings(registry, controls)
-    parts = GenerateTab(registry, controls, result, actions, walk, go, stop)
-    _wire_drawing(parts)
-    said = [controls.model, prompt, controls.negative]
-    gr.on(
-        [c.change for c in said], parts.on_words, said, note, trigger_mode="always_last", concurrency_limit=None,
-        **QUIET,
-    )  # fmt: skip
-    build_examples(registry, controls, examples)
-    last = [controls.seed, controls.new_seed, controls.variation_of, controls.variation_strength]
-    reuse.click(on_last_seed, None, last, **QUIET)
-    actions.use_as_start.click(
-        lambda path: (path or gr.skip(), gr.Accordion(open=True)), result.chosen_path, [controls.start, start_box],
-        **QUIET,
-    )  # fmt: skip
-    _wire_looking(parts)
-    build_api(registry)
-    return parts
+ANIMATION_WIDTH = 384
+STRIP_FRAMES = 12
+Drawing = Generator[dict, None, Batch | None]
 
 
-def _wire_drawing(parts: GenerateTab) -> None:
-    """Lets the buttons that draw do so."""
-    inputs, outputs, walk = parts.controls.inputs(), parts.outputs(), parts.walk
-    drawing = dict(show_progress="hidden", concurrency_limit=None, api_visibility="private")
-    gr.on([parts.go.click, parts.controls.prompt.submit], parts.on_generate, inputs, outputs, **drawing)
-    parts.actions.variations.click(parts.on_variations, inputs, outputs, **drawing)
-    walked = inputs | {walk.from_seed, walk.to_seed, walk.frames}
-    walk.go.click(parts.on_walk, walked, [*outputs, walk.strip, walk.animation], **drawing)
-    parts.stop.click(on_stop, None, None, queue=False, **QUIET)
+class GenerateTab:
+    """Draws the tab inside the current `gr.Tab`; its methods are what happens to it."""
+
+    def __init__(self, registry: ModelRegistry):
+        self.registry = registry
+        with gr.Row(equal_height=True):
+            prompt = prompt_box()
+            with gr.Column(scale=1, min_width=140):
+                self.go = gr.Button(T("generate"), variant="primary", size="lg", elem_id="generate")
+                self.stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="stop")
+        note = gr.HTML(elem_id="left-out")
+        names = registry.names()
+        examples = gr.Dataset(
+            label=T("examples"), components=["textbox"], **example_rows(registry, names[0] if names else None),
+            samples_per_page=6, elem_id="examples",
+        )  # fmt: skip
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                self.result = Result()
+            with gr.Column(scale=1, min_width=300):
+                self.controls = Controls(registry, prompt)
+                build_word_browser(registry, self.controls)
+                self.walk = WalkBox()
+                InfotextDrop(registry, self.controls)
+        self._wire_drawing()
+        self._wire_settings(note)
+        build_examples(registry, self.controls, examples)
+        self._wire_looking()
+        build_api(registry)
+
+    def _wire_drawing(self) -> None:
+        """Lets the buttons that draw do so."""
+        inputs, outputs, walk = self.controls.inputs(), self.outputs(), self.walk
+        drawing = dict(concurrency_limit=None, **QUIET)
+        gr.on([self.go.click, self.controls.prompt.submit], self.on_generate, inputs, outputs, **drawing)
+        self.result.variations.click(self.on_variations, inputs, outputs, **drawing)
+        walked = inputs | {walk.from_seed, walk.to_seed, walk.frames}
+        walk.go.click(self.on_walk, walked, [*outputs, walk.strip, walk.animation], **drawing)
+        self.stop.click(on_stop, None, None, queue=False, **QUIET)
+
+    def _wire_settings(self, note: gr.HTML) -> None:
+        """Lets the words of the prompts be judged, and settings be brought back."""
+        controls = self.controls
+        said = [controls.model, controls.prompt, controls.negative]
+        gr.on(
+            [c.change for c in said], self.on_words, said, note, trigger_mode="always_last", concurrency_limit=None,
+            **QUIET,
+        )  # fmt: skip
+        last = [controls.seed, controls.new_seed, controls.variation_of, controls.variation_strength]
+        controls.reuse.click(on_last_seed, None, last, **QUIET)
+        self.result.use_as_start.click(
+            lambda path: (path or gr.skip(), gr.Accordion(open=True)), self.result.chosen_path,
+            [controls.start, controls.start_box], **QUIET,
+        )  # fmt: skip
+
+    def _wire_looking(self) -> None:
+        """Lets one look at the steps and the pictures."""
+        result = self.result
+        gr.on(
+            [result.step.input, result.view.input], on_step, [result.step, result.view],
+            [result.preview, result.level], trigger_mode="always_last", concurrency_limit=None, **QUIET,
+        )  # fmt: skip
+        result.gallery.select(on_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
+        result.animate.click(
+            on_animate, result.view, result.animation, show_progress="minimal", api_visibility="private"
+        )
+
+    def outputs(self) -> list[gr.blocks.Block]:
+        """What drawing may change."""
+        buttons = [self.go, self.stop, self.result.variations, self.walk.go]
+        return [*self.result.outputs(), self.controls.seed, *buttons]
+
+    @lasting
+    def on_generate(self, values: dict, request: gr.Request) -> Iterator[dict]:
+        settings = self._settings(values, request)
+        wanted = settings.request(self.registry)
+        yield from self._draw(settings.model, wanted, request, begun={self.controls.seed: wanted.seed})
+
+    @lasting
+    def on_variations(self, values: dict, request: gr.Request) -> Iterator[dict]:
+        """Draws variations of the picture chosen last, with the model and the settings that it was made with."""
+        session, settings = SESSIONS.of(request), self._settings(values, request)
+        before = session.batch
+        if before is None:
+            raise UserError(say(request, "no_pictures"))
+        wanted = replace(
+            before.request,
+            variation_of=before.noises[session.chosen],
+            variation_strength=settings.variation_strength,
+            count=whole(settings.count),
+            seed=seed_after((before.noises[-1].blended or ((before.noises[-1].seed, 0),))[-1][0]),
+        )
+        yield from self._draw(before.model, wanted, request)
+
+    @lasting
+    def on_walk(self, values: dict, request: gr.Request) -> Iterator[dict]:
+        """Walks, and then shows the frames in a row and one after the other."""
+        box, settings = self.walk, self._settings(values, request)
+        walk = Walk(whole(values[box.to_seed] or 0), whole(values[box.frames]))
+        alone = replace(settings, seed=values[box.from_seed] or 0, new_seed=False, variation_of="", start=None)
+        batch = yield from self._draw(settings.model, alone.request(self.registry), request, walk)
+        trajectory = SESSIONS.of(request).trajectory
+        if batch and trajectory.frames:
+            pictures = trajectory.pictures(trajectory.frames[-1], "guess")
+            target = batch.paths[0].parent / "walk.webp"
+            save_animation([grid(p[None], width=ANIMATION_WIDTH) for p in pictures], target)
+            some = pictures[:: max(1, -(-len(pictures) // STRIP_FRAMES))]
+            shown = gr.Image(grid(some, len(some), 96 * len(some)), visible=True)
+            yield {box.strip: shown, box.animation: gr.Image(target, visible=True)}
+
+    def _settings(self, values: dict, request: gr.Request) -> Values:
+        """What is chosen. Raises UserError where there is no model."""
+        settings = self.controls.chosen(values)
+        if not settings.model:
+            raise UserError(say(request, "no_model"))
+        return settings
+
+    def _draw(
+        self,
+        model: str,
+        wanted: GenerationRequest,
+        request: gr.Request,
+        walk: Walk | None = None,
+        begun: dict | None = None,
+    ) -> Drawing:
+        """Draws and shows; the page is left ready for the next job however this one ends. Returns what was finished.
+
+        Args:
+            begun: what else changes on the page as it begins.
+        """
+        try:
+            yield self._busy(True) | (begun or {})
+            for shown in draw(request, self.registry, model, wanted, walk):
+                yield self.result.update(request, shown)
+            yield self._busy(False) | self.result.downloads(shown.batch)
+            return shown.batch
+        except Exception:
+            yield self._busy(False) | {self.result.status: Status(request).ready()}
+            raise
+
+    def _busy(self, yes: bool) -> dict:
+        starters = {button: gr.Button(interactive=not yes) for button in (self.result.variations, self.walk.go)}
+        return {self.go: gr.Button(visible=not yes), self.stop: gr.Button(visible=yes), **starters}
+
+    def on_words(self, model: str | None, prompt: str, negative: str, request: gr.Request):
+        return left_out(self.registry, model, prompt, negative, request)
 
 
-def _wire_looking(parts: GenerateTab) -> None:
-    """Lets one look at the steps and the pictures."""
-    result = parts.result
-    gr.on(
-        [result.step.input, result.view.input], on_step, [result.step, result.view], [result.preview, result.level],
-        trigger_mode="always_last", concurrency_limit=None, **QUIET,
-    )  # fmt: skip
-    result.gallery.select(on_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
-    parts.actions.animate.click(
-        on_animate, result.view, result.animation, show_progress="minimal", api_visibility="private"
-    )
+def on_stop(request: gr.Request) -> None:
+    SESSIONS.of(request).stop()
+
+
+def on_last_seed(request: gr.Request):
+    """The seed, and the picture it varied if any, of what was begun last, also if it was stopped."""
+    asked = SESSIONS.of(request).asked
+    if asked is None:
+        return gr.skip(), False, gr.skip(), gr.skip()
+    return asked.seed, False, str(asked.variation_of or ""), asked.variation_strength
+
+
+def on_step(index: float, view: str, request: gr.Request):
+    """Shows one of the steps to the pictures, and its noise level."""
+    session = SESSIONS.of(request)
+    trajectory = session.trajectory
+    if not trajectory.frames:
+        raise UserError(say(request, "no_steps"))
+    frame = trajectory.at(int(index))
+    pictures = trajectory.pictures(frame, view)
+    return session.preview(grid(pictures)), line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
+
+
+def on_choose(event: gr.SelectData, request: gr.Request):
+    """Shows one of the pictures large."""
+    session = SESSIONS.of(request)
+    path = picked(event, session.batch.paths if session.batch else ())
+    if path is None:
+        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    session.chosen = event.index
+    noise = session.batch.noises[event.index]
+    return session.preview(enlarged(path)), path, str(path), line(request, "seed_is", seed=noise)
+
+
+def on_animate(view: str, request: gr.Request):
+    """Makes an animation of the steps."""
+    session = SESSIONS.of(request)
+    trajectory = session.trajectory
+    if not trajectory.frames:
+        raise UserError(say(request, "no_steps"))
+    target = session.new_folder() / "denoising.webp"
+    pictures = (trajectory.pictures(frame, view) for frame in trajectory.frames)
+    save_animation([grid(each, width=ANIMATION_WIDTH) for each in pictures], target)
+    return gr.Image(target, visible=True)

@@ -1,6 +1,5 @@
 """Damages a picture for people who want to see what a repair is worth, and remembers the original to measure it by."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -12,14 +11,20 @@ from tabs.common.words import T
 from tabs.restore.picture import Made
 
 
-@dataclass(frozen=True)
 class Damaging:
-    """The components."""
+    """Draws the components."""
 
-    kind: gr.Dropdown
-    strength: gr.Slider
-    seed: gr.Number
-    go: gr.Button
+    def __init__(self):
+        kinds = [(T(f"damage_{kind}"), kind) for kind in DIALS]
+        with gr.Accordion(T("damage_for_me"), open=False, elem_id="damage-for-me"):
+            self.kind = gr.Dropdown(
+                kinds, value="scratches", label=T("damage_kind"), info=T("damage_info"), elem_id="damage-kind"
+            )
+            self.strength = gr.Slider(0, 1, 0.5, step=0.05, label=T("strength"), elem_id="damage-strength")
+            self.seed = gr.Number(
+                0, label=T("seed"), info=T("damage_seed"), precision=0, minimum=0, elem_id="damage-seed"
+            )
+            self.go = gr.Button(T("damage_for_me"), size="sm", elem_id="damage-go")
 
 
 def make_damaged(original: Original, kind: str, strength: float, seed: int, folder: Path) -> Made:
@@ -32,15 +37,3 @@ def make_damaged(original: Original, kind: str, strength: float, seed: int, fold
     if mask:
         save_mask(lost, mask)
     return made
-
-
-def build_damaging() -> Damaging:
-    with gr.Accordion(T("damage_for_me"), open=False, elem_id="damage-for-me"):
-        kind = gr.Dropdown(
-            [(T(f"damage_{kind}"), kind) for kind in DIALS], value="scratches", label=T("damage_kind"),
-            info=T("damage_info"), elem_id="damage-kind",
-        )  # fmt: skip
-        strength = gr.Slider(0, 1, 0.5, step=0.05, label=T("strength"), elem_id="damage-strength")
-        seed = gr.Number(0, label=T("seed"), info=T("damage_seed"), precision=0, minimum=0, elem_id="damage-seed")
-        go = gr.Button(T("damage_for_me"), size="sm", elem_id="damage-go")
-    return Damaging(kind, strength, seed, go)

@@ -13,7 +13,7 @@ from sd_core.pictures.decoding import is_shown_by_browsers
 from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import NOTES, Original, open_original
 from sd_core.pictures.previews import proxy
-from tabs.common.errors import plain_error, told
+from tabs.common.errors import plain_error
 from tabs.common.forms import kept, picked, whole
 from tabs.common.jobs import lasting
 from tabs.common.progress import Status, note
@@ -24,8 +24,8 @@ from tabs.restore.examples import examples
 from tabs.restore.job import Repaired, RestoreJobRequest, repair
 from tabs.restore.mask_editor import Marking, canvas, keep_mask, marked
 from tabs.restore.picture import Made, Opened, digest
-from tabs.restore.result import Comparing, begun, chosen, finished, update
-from tabs.restore.settings import Boxes, Choices, arranged, is_generator, model_choices
+from tabs.restore.result import Comparing
+from tabs.restore.settings import Choices, is_generator, model_choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,9 @@ class RestoreTab:
     damaging: Damaging
     marking: Marking
     choices: Choices
-    boxes: Boxes
     go: gr.Button
     stop: gr.Button
     comparing: Comparing
-    go_on: gr.Button
-    undo: gr.Button
     opened: gr.State
     known: gr.State
 
@@ -62,15 +59,13 @@ class RestoreTab:
         shown = [(str(e.shown), say(request, f"damage_{e.kind}")) for e in examples()]
         return gr.Dropdown(choices=offered, value=chosen_model), shown
 
-    @told
     def on_picture(self, upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
         """Opens another picture and shows it on the canvas. What was under way for the one before it ends.
 
         For one that browsers do not show, a copy that they do show takes its place, and comes here in turn."""
         SESSIONS.of(request).abandon()
         if not upload:
-            hidden = arranged(self.choices, self.boxes, is_generator(self.registry, model), what, False)
-            return self._nothing(request) | hidden
+            return self._nothing(request) | self.choices.arranged(model, what, False)
         path = upload["path"]
         try:
             mine = made.get(digest(path), Made(path, None))
@@ -88,24 +83,23 @@ class RestoreTab:
             made = made | {digest(known_copy.picture): known_copy}
             return self._nothing(request) | {self.picture: str(known_copy.picture), self.known: made}
         opened = Opened(path, original.size, original.has_alpha, str(folder / "copy.png"))
-        generator = is_generator(self.registry, model)
         changes = self._idle(request) | self._shown(opened, original, mine, request)
         changes[self.marking.editor] = canvas(copy, folder)
-        changes |= arranged(self.choices, self.boxes, generator, mine.what or what, original.has_alpha, False)
+        changes |= self.choices.arranged(model, mine.what or what, original.has_alpha, False)
         if mine.repaired:
             with suppress(FileNotFoundError, PictureError):  # the system may have tidied it away
-                changes |= finished(self.comparing, mine.repaired, mine.candidate, request)
+                changes |= self.comparing.finished(mine.repaired, mine.candidate, request)
         return changes
 
     def _idle(self, request: gr.Request) -> dict:
         """Nothing is under way, and nothing can be repaired before marks that are known already have followed."""
         buttons = {self.go: gr.Button(interactive=False, visible=True), self.stop: gr.Button(visible=False)}
-        return begun(self.comparing) | {self.comparing.status: Status(request).ready()} | buttons
+        return self.comparing.begun() | {self.comparing.status: Status(request).ready()} | buttons
 
     def _nothing(self, request: gr.Request) -> dict:
         """There is no picture."""
         canvas_away = {self.marking.box: gr.Column(visible=False), self.marking.hint: gr.HTML(visible=True)}
-        gone = {self.opened: None, self.facts: "", self.undo: gr.Button(visible=False)}
+        gone = {self.opened: None, self.facts: "", self.comparing.undo: gr.Button(visible=False)}
         return self._idle(request) | gone | canvas_away
 
     def _shown(self, opened: Opened, original: Original, mine: Made, request: gr.Request) -> dict:
@@ -119,10 +113,9 @@ class RestoreTab:
             self.marking.box: gr.Column(visible=True),
             self.marking.exact: str(mine.mask) if mine.mask and mine.mask.exists() else None,
             self.marking.note: note(say(request, "mark_info")),
-            self.undo: gr.Button(visible=mine.before is not None),
+            self.comparing.undo: gr.Button(visible=mine.before is not None),
         }
 
-    @told
     def on_settled(self, current: Opened | None, exact: str | None, request: gr.Request):
         """The canvas has its picture: now the marks that are known already can follow."""
         if current is None or exact is None:
@@ -134,64 +127,63 @@ class RestoreTab:
     @lasting
     def on_restore(self, values: dict, request: gr.Request) -> Iterator[dict]:
         """Repairs the picture. `values` are those of the components by `inputs`."""
+        wanted = self._asked(values, request)
         try:
-            wanted = self._asked(values, request)
-            yield self._busy(True) | begun(self.comparing)
+            yield self._busy(True) | self.comparing.begun()
             for shown in repair(request, self.registry, wanted):
-                yield update(self.comparing, shown, request)
+                yield self.comparing.update(shown, request)
             yield self._busy(False)
-        except Exception as error:  # told in one sentence
+        except Exception:
             yield self._busy(False) | {self.comparing.status: Status(request).ready()}
-            raise plain_error(error, request) from error
+            raise
 
     def inputs(self) -> set[gr.components.Component]:
         """What `on_restore` needs to know."""
         return {self.opened, self.known, self.marking.editor, self.marking.exact, *self.choices.inputs()}
 
-    def _asked(self, values: dict, request: gr.Request) -> RestoreJobRequest:
+    def _asked(self, values: dict, visitor: gr.Request) -> RestoreJobRequest:
         """What the settings mean. Raises UserError."""
-        current: Opened = kept(values[self.opened], request)
+        current: Opened = kept(values[self.opened], visitor)
         chose = self.choices.chosen(values)
         if not chose.model:
-            raise UserError(say(request, "no_model"))
+            raise UserError(say(visitor, "no_model"))
         mask = marked(values[self.marking.editor], current.size, values[self.marking.exact])
         if not mask.any() and chose.what == "marked":
-            raise UserError(say(request, "no_marks"))
+            raise UserError(say(visitor, "no_marks"))
         mine: Made | None = values[self.known].get(digest(current.path))
         generator = is_generator(self.registry, chose.model)
-        return chose.wanted(current, mask if mask.any() else None, generator, mine and mine.original)
+        request = chose.request(current.size, mask if mask.any() else None, generator)
+        return RestoreJobRequest(current.path, chose.model, request, mine and mine.original)
 
     def _busy(self, yes: bool) -> dict:
         return {self.go: gr.Button(visible=not yes), self.stop: gr.Button(visible=yes)}
 
-    @told
     def on_candidate(self, event: gr.SelectData, repaired: Repaired, request: gr.Request):
         path = kept(picked(event, kept(repaired, request).paths), request)
-        shown = chosen(self.comparing, repaired, event.index, request)
+        shown = self.comparing.chosen(repaired, event.index, request)
         return shown | {self.comparing.download: path}
 
 
 # Each of these puts another picture into its place, from which `on_picture` opens it, and notes what is known of it.
 
 
-@told
+def _put(mine: Made, made: dict) -> tuple[str, dict]:
+    return str(mine.picture), made | {digest(mine.picture): mine}
+
+
 def on_damage(current: Opened | None, kind: str, strength: float, seed: float, made: dict, request: gr.Request):
     """Damages the picture, or once more the original of one that was damaged before."""
     before = made.get(digest(kept(current, request).path))
     source = before.original if before and before.original else current.path
-    mine = make_damaged(open_original(source), kind, strength, whole(seed or 0), SESSIONS.of(request).new_folder())
-    return str(mine.picture), made | {digest(mine.picture): mine}
+    folder = SESSIONS.of(request).new_folder()
+    return _put(make_damaged(open_original(source), kind, strength, whole(seed or 0), folder), made)
 
 
 def on_example(event: gr.SelectData, made: dict):
     example = picked(event, examples())
-    if example is None:
-        return gr.skip(), gr.skip()
-    mine = example.made
-    return str(mine.picture), made | {digest(mine.picture): mine}
+    return _put(example.made, made) if example else (gr.skip(), gr.skip())
 
 
-@told
 def on_go_on(
     current: Opened, editor, exact, what: str, repaired: Repaired, number: int, made: dict, request: gr.Request
 ):
@@ -201,13 +193,11 @@ def on_go_on(
     marks = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
     left = made.get(digest(current.path), Made(current.path, None))
     left = replace(left, picture=current.path, mask=marks, what=what, repaired=repaired, candidate=number)
-    return path, made | {digest(path): Made(path, repaired.original, before=left)}
+    return _put(Made(path, repaired.original, before=left), made)
 
 
-@told
 def on_undo(current: Opened, made: dict, request: gr.Request):
-    left = kept(kept(made.get(digest(kept(current, request).path)), request).before, request)
-    return str(left.picture), made | {digest(left.picture): left}
+    return _put(kept(kept(made.get(digest(kept(current, request).path)), request).before, request), made)
 
 
 def on_compared(repaired: Repaired | None, number: int):

@@ -5,7 +5,7 @@ what is found: `limited` sets a Space's limit anywhere, and `free` lifts it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from sd_core.pictures.pixels import to_image
 from sd_core.pictures.previews import alpha, comparable, heat_map, looked_at, on_white, thumbnail
 from sd_core.restoration.detection import FIND_PIXELS, find_damage
 from sd_core.restoration.job import RestoreJob, repairing
-from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import RestoreRequest, Restoring
 from tabs.common.hosting import allowed
 from tabs.common.jobs import Stream, Waiting
@@ -46,30 +45,14 @@ class RestoreJobRequest:
     Attributes:
         picture: a file.
         model: a restorer, or a generator, which works on a square.
-        mask: bool [H, W], where the picture is lost; None for nowhere.
+        request: what is to be done.
         original: the file of the picture without damage, where the app did the damage.
-        The others are as for `RestoreRequest`, which checks them.
     """
 
     picture: str
     model: str
-    mask: np.ndarray | None = None
-    whole: bool = False
-    strength: float = 1.0
-    sigma: float | None = None
-    upscale: int = 1
-    steps: int = 1
-    candidates: int = 1
-    seed: int = 0
-    fill: bool = False
-    prompt: str = ""
-    square: CropBox | None = None
-    original: str | None = None
-
-    def request(self) -> RestoreRequest:
-        """What the library is asked. Raises UserError if a value is out of its range."""
-        values = {f.name: getattr(self, f.name) for f in fields(RestoreRequest)}
-        return RestoreRequest(**values | {"mask": None if self.mask is None else torch.from_numpy(self.mask)})
+    request: RestoreRequest
+    original: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +72,7 @@ class Repaired:
     paths: tuple[str, ...]
     shown: tuple[str, ...]
     heat: str | None
-    original: str | None
+    original: str | Path | None
     notes: tuple[str, ...]
 
 
@@ -137,8 +120,7 @@ def _preview(picture: Tensor, outline: Image.Image | None) -> Image.Image:
 
 
 def _planned(registry: ModelRegistry, wanted: RestoreJobRequest) -> RestoreJob:
-    request = wanted.request()  # which costs nothing, and may say no
-    return RestoreJob.planned(registry.describe(wanted.model).model, open_original(wanted.picture), request)
+    return RestoreJob.planned(registry.describe(wanted.model).model, open_original(wanted.picture), wanted.request)
 
 
 def _outline(job: RestoreJob, model: ModelConfig) -> Image.Image | None:
@@ -213,22 +195,21 @@ def measured(repaired: Repaired, number: int) -> tuple[tuple[float, float], tupl
     return psnr_and_ssim(before, truth), psnr_and_ssim(after, truth)
 
 
-def propose(
-    visitor: Visitor, registry: ModelRegistry, model: str, original: Original
-) -> Iterator[np.ndarray | Waiting]:
-    """Looks for damage in the visitor's session; gives the mask, bool [H, W], at the end. Once abandoned it says
-    nothing more."""
+def propose(visitor: Visitor, registry: ModelRegistry, model: str, original: Original) -> Iterator[np.ndarray | None]:
+    """Looks for damage in the visitor's session. The last item is the mask, bool [H, W]; the others are None, as is the
+    last if it was stopped. Once abandoned it says nothing more."""
     rgb = torch.from_numpy(original.rgb())
 
     def find():
         for found in compute(registry, _found, (model, rgb), min(rgb[..., 0].numel(), FIND_PIXELS)):
             yield found.numpy() | full_mask(holes(original), original.size)
 
-    stream = SESSIONS.of(visitor).start(Stream(find, line(registry)))
+    stream, mask = SESSIONS.of(visitor).start(Stream(find, line(registry))), None
     for item in stream:
         if stream.abandoned:
             return
-        yield item
+        mask = mask if isinstance(item, Waiting) else item
+        yield mask
 
 
 def _found(registry: ModelRegistry, model: str, picture: Tensor) -> Iterator[Tensor]:

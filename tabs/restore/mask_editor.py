@@ -15,9 +15,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.masks import MARKED_SIDE, full_mask, holes, proxy_mask, read_mask, save_mask
 from sd_core.pictures.original import open_original
 from sd_core.pictures.previews import framed, unframed
-from tabs.common.errors import plain_error, told
-from tabs.common.forms import kept
-from tabs.common.jobs import Waiting
+from tabs.common.forms import QUIET, kept
 from tabs.common.progress import note
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, say
@@ -29,7 +27,6 @@ MARK_OPACITY = 0.55
 MARGIN_COLOUR = (203, 213, 225)  # around the picture
 BRUSH = 14  # pixels of the copy: little more than a scratch is wide
 QUALITY = 92  # JPEG, of an opaque copy
-QUIET = dict(show_progress="hidden", api_visibility="private")
 
 # Marks that reach an editor together with its first picture are lost at times: the picture, coming later, resets them.
 # Only strokes can be undone: a picture or marks that arrive begin a history of their own.
@@ -50,46 +47,48 @@ SETTLED_JS = """async () => {
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#mask-file').click(), 200)"
 
 
-@dataclass(frozen=True)
 class Marking:
-    """The components. `exact` holds the file of the mask at full size that is the ground of what is on the canvas."""
+    """Draws the components. `exact` holds the file of the mask at full size that is the ground of what is on the
+    canvas."""
 
-    hint: gr.HTML
-    box: gr.Column
-    editor: gr.ImageEditor
-    find: gr.Button
-    clear: gr.Button
-    upload: gr.UploadButton
-    download: gr.Button
-    file: gr.DownloadButton
-    note: gr.HTML
-    exact: gr.State
+    def __init__(self):
+        self.exact = gr.State()
+        self.hint = gr.HTML(f'<div class="sd-hint">{T("how_it_works")}</div>')
+        with gr.Column(visible=False, elem_id="marking") as self.box:  # only the box is shown and hidden: see below
+            # No property of the editor may change later. Gradio would go on with a copy of it that never gets the
+            # marks.
+            self.editor = gr.ImageEditor(
+                label=T("mark_damage"), type="pil", format="png", sources=(), transforms=(), height=520,
+                brush=gr.Brush(colors=[f"rgba{(*MARK, MARK_OPACITY)}"], default_size=BRUSH, color_mode="fixed"),
+                eraser=gr.Eraser(default_size=BRUSH),
+                layers=gr.LayerOptions(allow_additional_layers=False, layers=["Mask"]),
+                canvas_size=(MARKED_SIDE, MARKED_SIDE), buttons=["fullscreen"], elem_id="mask-editor",
+            )  # fmt: skip
+            self.editor.accept_blobs = None  # a way to send pictures past all checks, which this page does not use
+            self.note = gr.HTML(note(T("mark_info")), elem_id="mark-note")
+            small = dict(size="sm", min_width=130)
+            with gr.Row():
+                self.find = gr.Button(T("find_damage"), elem_id="find-damage", **small)
+                self.clear = gr.Button(T("clear_marks"), elem_id="clear-marks", **small)
+                self.upload = gr.UploadButton(T("mask_upload"), file_types=["image"], elem_id="mask-upload", **small)
+                self.download = gr.Button(T("mask_download"), elem_id="mask-download", **small)
+            # Never seen: the page clicks it once it has its file.
+            self.file = gr.DownloadButton(elem_id="mask-file")
 
-
-def build_marking() -> Marking:
-    hint = gr.HTML(f'<div class="sd-hint">{T("how_it_works")}</div>')
-    with gr.Column(visible=False, elem_id="marking") as box:  # only the box is shown and hidden: see below
-        # No property of the editor may change later. Gradio would go on with a copy of it that never gets the marks.
-        editor = gr.ImageEditor(
-            label=T("mark_damage"), type="pil", format="png", sources=(), transforms=(), height=520,
-            brush=gr.Brush(
-                colors=[f"rgba({MARK[0]}, {MARK[1]}, {MARK[2]}, {MARK_OPACITY})"], default_size=BRUSH,
-                color_mode="fixed",
-            ),
-            eraser=gr.Eraser(default_size=BRUSH),
-            layers=gr.LayerOptions(allow_additional_layers=False, layers=["Mask"]),
-            canvas_size=(MARKED_SIDE, MARKED_SIDE), buttons=["fullscreen"], elem_id="mask-editor",
-        )  # fmt: skip
-        editor.accept_blobs = None  # a way to send pictures past all checks, which this page does not use
-        said = gr.HTML(note(T("mark_info")), elem_id="mark-note")
-        small = dict(size="sm", min_width=130)
-        with gr.Row():
-            find = gr.Button(T("find_damage"), elem_id="find-damage", **small)
-            clear = gr.Button(T("clear_marks"), elem_id="clear-marks", **small)
-            upload = gr.UploadButton(T("mask_upload"), file_types=["image"], elem_id="mask-upload", **small)
-            download = gr.Button(T("mask_download"), elem_id="mask-download", **small)
-        file = gr.DownloadButton(elem_id="mask-file")  # never seen: the page clicks it once it has its file
-    return Marking(hint, box, editor, find, clear, upload, download, file, said, gr.State())
+    def follow(self, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox) -> None:
+        """Lets the buttons do their work. `opened` holds an `Opened`."""
+        marks = [opened, self.editor, self.exact]
+        shown = [self.editor, self.exact, self.note]
+        # Gradio tells whatever it has ever shown progress on of each step of any job, and an editor, or what it lies
+        # in, answers by sending its whole canvas: a page that hangs. So no event shows its progress there.
+        aside = dict(show_progress_on=self.note, **QUIET)
+        finder = DamageFinder(self, registry, fill)
+        self.find.click(finder.on_find, [*marks, model], [*shown, self.find, fill], concurrency_limit=None, **aside)
+        # The editor's own way to clear it takes the picture away, too.
+        gr.on([self.clear.click, self.editor.clear], on_clear, opened, shown, **aside)
+        self.upload.upload(on_mask, [opened, self.upload], shown, preprocess=False, **aside)
+        saved = self.download.click(on_mask_file, marks, self.file, **QUIET)
+        saved.success(None, js=DOWNLOAD_JS, **QUIET)
 
 
 def canvas(copy: Image.Image, folder: Path, mask: np.ndarray | None = None) -> dict:
@@ -137,44 +136,43 @@ class DamageFinder:
     registry: ModelRegistry
     fill: gr.Checkbox
 
-    def on_find(self, current: Opened, model: str | None, editor: dict, exact: str | None, request: gr.Request):
+    def on_find(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request):
         """Adds what the model finds to what is marked already."""
+        idle = {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
         yield {self.parts.note: note(say(request, "finding")), self.parts.find: gr.Button(interactive=False)}
         try:
-            original = open_original(kept(current, request).path)
-            mask = marked(editor, current.size, exact)
-            restorers = self.registry.names("restorer")
-            restorer = model if model in restorers else next(iter(restorers), None)
-            if restorer is None:
-                raise UserError(say(request, "no_restorer"))
-            found = None
-            for item in propose(request, self.registry, restorer, original):
-                found = found if isinstance(item, Waiting) else item
-            if found is None:  # something else was begun meanwhile
-                yield {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
-                return
-            words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
-            folder = SESSIONS.of(request).new_folder()
-            changes = {
-                self.parts.editor: canvas(current.copied(), folder, mask | found),
-                self.parts.exact: keep_mask(mask | found, folder),
-                self.parts.note: note(words),
-            }
-            if holes(original).any():
-                changes[self.fill] = True
-        except Exception as error:  # told in one sentence
-            yield {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
-            raise plain_error(error, request) from error
-        yield changes | {self.parts.find: gr.Button(interactive=True)}
+            found = self._found(kept(current, request), editor, exact, model, request)
+        except Exception:
+            yield idle
+            raise
+        yield idle | found
+
+    def _found(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request) -> dict:
+        """What changes where something is found; nothing if something else was begun meanwhile."""
+        original = open_original(current.path)
+        mask = marked(editor, current.size, exact)
+        restorers = self.registry.names("restorer")
+        if not restorers:
+            raise UserError(say(request, "no_restorer"))
+        restorer = model if model in restorers else restorers[0]
+        *_, found = None, *propose(request, self.registry, restorer, original)
+        if found is None:
+            return {}
+        words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
+        folder = SESSIONS.of(request).new_folder()
+        changes = {
+            self.parts.editor: canvas(current.copied(), folder, mask | found),
+            self.parts.exact: keep_mask(mask | found, folder),
+            self.parts.note: note(words),
+        }
+        return changes | ({self.fill: True} if holes(original).any() else {})
 
 
-@told
 def on_clear(current: Opened, request: gr.Request):
     empty = canvas(kept(current, request).copied(), SESSIONS.of(request).new_folder())
     return empty, None, note(say(request, "mark_info"))
 
 
-@told
 def on_mask(current: Opened, file: dict, request: gr.Request):
     """An uploaded mask takes the place of what is marked."""
     mask = read_mask(kept(file, request)["path"], kept(current, request).size)
@@ -183,25 +181,5 @@ def on_mask(current: Opened, file: dict, request: gr.Request):
     return canvas(current.copied(), folder, mask), keep_mask(mask, folder), words
 
 
-@told
 def on_mask_file(current: Opened, editor: dict, exact: str | None, request: gr.Request):
     return keep_mask(marked(editor, kept(current, request).size, exact), SESSIONS.of(request).new_folder())
-
-
-def wire_marking(
-    parts: Marking, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox
-) -> None:
-    """What the buttons do. `opened` holds an `Opened`."""
-    marks = [opened, parts.editor, parts.exact]
-    shown = [parts.editor, parts.exact, parts.note]
-    # Gradio tells whatever it has ever shown progress on of each step of any job, and an editor, or what it lies in,
-    # answers by sending its whole canvas: a page that hangs. So no event shows its progress there.
-    aside = dict(show_progress_on=parts.note, **QUIET)
-    finder = DamageFinder(parts, registry, fill)
-    looked_at = [opened, model, parts.editor, parts.exact]
-    parts.find.click(finder.on_find, looked_at, [*shown, parts.find, fill], concurrency_limit=None, **aside)
-    # The editor's own way to clear it takes the picture away, too.
-    gr.on([parts.clear.click, parts.editor.clear], on_clear, opened, shown, **aside)
-    parts.upload.upload(on_mask, [opened, parts.upload], shown, preprocess=False, **aside)
-    saved = parts.download.click(on_mask_file, marks, parts.file, **QUIET)
-    saved.success(None, js=DOWNLOAD_JS, **QUIET)

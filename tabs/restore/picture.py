@@ -17,7 +17,7 @@ class Opened:
     path: its file, as it was uploaded or made.
     size: (width, height) in pixels.
     has_alpha: whether parts of it may be transparent.
-    copy: the file of its copy (see `sd_core.proxies`), to mark and to show places on.
+    copy: the file of its copy (see `previews.proxy`), to mark and to show places on.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Made:
     """
 
     picture: str | Path
-    original: Path | None
+    original: str | Path | None
     mask: Path | None = None
     what: str | None = None
     before: "Made | None" = None

@@ -1,58 +1,43 @@
 """Where a generator works: one square of the picture, placed by a click or by sliders."""
 
-from dataclasses import dataclass
-
 import gradio as gr
 from PIL import Image
 
 from sd_core.pictures.masks import proxy_size
 from sd_core.pictures.previews import outlined
 from sd_core.restoration.region import CropBox
-from tabs.common.errors import told
+from tabs.common.forms import QUIET
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T
 from tabs.restore.picture import Opened
 
-QUIET = dict(show_progress="hidden", api_visibility="private")
 
-
-@dataclass(frozen=True)
 class Region:
-    """The components: their box, the picture with the square, where that is and how large, and what it shows."""
+    """Draws the components: the picture with the square, where that is and how large, and what it shows."""
 
-    box: gr.Column
-    shown: gr.Image
-    across: gr.Slider
-    down: gr.Slider
-    share: gr.Slider
-    prompt: gr.Textbox
+    def __init__(self):
+        with gr.Column(visible=False) as self.box:
+            gr.HTML(f'<div class="sd-note">{T("square_about")}</div>')
+            self.shown = gr.Image(
+                show_label=False, type="filepath", interactive=False, height=260, buttons=[], elem_id="square-shown"
+            )
+            place = dict(step=1, min_width=120)
+            self.share = gr.Slider(5, 100, 100, step=1, label=T("square_size"), elem_id="square-share")
+            with gr.Row():
+                self.across = gr.Slider(0, 100, 50, label=T("square_across"), elem_id="square-across", **place)
+                self.down = gr.Slider(0, 100, 50, label=T("square_down"), elem_id="square-down", **place)
+            self.prompt = gr.Textbox(label=T("prompt_optional"), elem_id="restore-prompt")
 
-
-def build_region() -> Region:
-    with gr.Column(visible=False) as box:
-        gr.HTML(f'<div class="sd-note">{T("square_about")}</div>')
-        shown = gr.Image(
-            show_label=False, type="filepath", interactive=False, height=260, buttons=[], elem_id="square-shown"
-        )
-        share = gr.Slider(5, 100, 100, step=1, label=T("square_size"), elem_id="square-share")
-        with gr.Row():
-            across = gr.Slider(0, 100, 50, step=1, label=T("square_across"), min_width=120, elem_id="square-across")
-            down = gr.Slider(0, 100, 50, step=1, label=T("square_down"), min_width=120, elem_id="square-down")
-        prompt = gr.Textbox(label=T("prompt_optional"), elem_id="restore-prompt")
-    return Region(box, shown, across, down, share, prompt)
-
-
-def wire_region(region: Region, opened: gr.State) -> None:
-    """Shows the square, and lets a click move it. `opened` holds an `Opened`."""
-    place = [region.across, region.down, region.share]
-    gr.on(
-        [opened.change, *(slider.change for slider in place)], on_square, [opened, *place], region.shown,
-        trigger_mode="always_last", **QUIET,
-    )  # fmt: skip
-    region.shown.select(on_square_click, [opened, region.share], place[:2], **QUIET)
+    def follow(self, opened: gr.State) -> None:
+        """Shows the square, and lets a click move it. `opened` holds an `Opened`."""
+        place = [self.across, self.down, self.share]
+        gr.on(
+            [opened.change, *(slider.change for slider in place)], on_square, [opened, *place], self.shown,
+            trigger_mode="always_last", **QUIET,
+        )  # fmt: skip
+        self.shown.select(on_square_click, [opened, self.share], place[:2], **QUIET)
 
 
-@told
 def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
     if current is None:
         return None

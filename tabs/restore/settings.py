@@ -4,44 +4,20 @@ from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
+import torch
 
 from sd_core.diffusion.noise import MAX_SEED
 from sd_core.errors import CheckpointError
 from sd_core.models.registry import ModelRegistry
 from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.restoration.region import CropBox
-from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES
-from tabs.common.forms import Form, whole
+from sd_core.restoration.request import MAX_CANDIDATES, MAX_STEPS, MAX_STRENGTH, UPSCALES, RestoreRequest
+from tabs.common.forms import QUIET, Form, whole
 from tabs.common.words import T, say
-from tabs.restore.job import RestoreJobRequest
 from tabs.restore.picture import Opened
-from tabs.restore.region import Region, build_region, wire_region
+from tabs.restore.region import Region
 
 MAX_LEVEL = 150  # of the noise slider, on the scale 0-255
-QUIET = dict(show_progress="hidden", api_visibility="private")
-
-
-@dataclass
-class Choices(Form):
-    """The components whose values make a request."""
-
-    model: gr.Dropdown
-    what: gr.Radio
-    fill: gr.Checkbox
-    strength: gr.Slider
-    sigma: gr.Slider
-    upscale: gr.Radio
-    steps: gr.Slider
-    candidates: gr.Slider
-    seed: gr.Number
-    prompt: gr.Textbox
-    across: gr.Slider
-    down: gr.Slider
-    share: gr.Slider
-
-    def chosen(self, values: dict) -> "Chosen":
-        """What they hold, of the `values` of some components."""
-        return Chosen(**self.held(values))
 
 
 @dataclass(frozen=True)
@@ -62,18 +38,12 @@ class Chosen:
     down: float
     share: float
 
-    def wanted(
-        self, opened: Opened, mask: np.ndarray | None, generator: bool, original: str | None
-    ) -> RestoreJobRequest:
-        """The request they make. Raises UserError."""
-        square = None
-        if generator:
-            square = CropBox.within(opened.size, self.across / 100, self.down / 100, self.share / 100)
+    def request(self, size: tuple[int, int], mask: np.ndarray | None, generator: bool) -> RestoreRequest:
+        """The request they make for a picture of (width, height), by a generator or a restorer. Raises UserError."""
         cleaning = self.what == "whole"
-        return RestoreJobRequest(
-            opened.path,
-            self.model,
-            mask,
+        place = self.across / 100, self.down / 100, self.share / 100
+        return RestoreRequest(
+            mask=None if mask is None else torch.from_numpy(mask),
             whole=cleaning,
             strength=self.strength,
             sigma=(self.sigma or None) if cleaning else None,
@@ -82,54 +52,81 @@ class Chosen:
             candidates=whole(self.candidates),
             seed=whole(self.seed or 0),
             fill=self.fill,
-            prompt=self.prompt or "",
-            square=square,
-            original=original and str(original),
+            prompt=self.prompt,
+            square=CropBox.within(size, *place) if generator else None,
         )
 
 
-@dataclass(frozen=True)
-class Boxes:
-    """What is shown or hidden as the choices ask for it."""
+class Choices(Form):
+    """Draws the components whose values make a request. What matters only to some of them is shown and hidden: the
+    `region` of a generator, and what is asked where the whole picture is to be cleaned."""
 
-    whole: gr.Column
-    region: Region
+    made = Chosen
 
-
-def build_choices(registry: ModelRegistry) -> tuple[Choices, Boxes]:
-    models = model_choices(registry)
-    model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("model"), elem_id="restorer")
-    ways = [(T("repair_marked"), "marked"), (T("repair_whole"), "whole")]
-    what = gr.Radio(ways, value="marked", label=T("repair_what"), elem_id="repair-what")
-    fill = gr.Checkbox(False, label=T("fill_transparent"), visible=False, elem_id="fill")
-    with gr.Column(visible=False) as whole_box:
-        strength = gr.Slider(
-            0, MAX_STRENGTH, 1, step=0.05, label=T("strength"), info=T("clean_strength_info"), elem_id="strength"
+    def __init__(self, registry: ModelRegistry):
+        self._registry = registry
+        models = model_choices(registry)
+        self.model = gr.Dropdown(models, value=models[0][1] if models else None, label=T("model"), elem_id="restorer")
+        ways = [(T("repair_marked"), "marked"), (T("repair_whole"), "whole")]
+        self.what = gr.Radio(ways, value="marked", label=T("repair_what"), elem_id="repair-what")
+        self.fill = gr.Checkbox(False, label=T("fill_transparent"), visible=False, elem_id="fill")
+        with gr.Column(visible=False) as self._of_whole:
+            self.strength = gr.Slider(
+                0, MAX_STRENGTH, 1, step=0.05, label=T("strength"), info=T("clean_strength_info"), elem_id="strength"
+            )
+            scales = [(T("upscale_none") if scale == 1 else f"{scale}×", scale) for scale in UPSCALES]
+            self.upscale = gr.Radio(scales, value=1, label=T("upscale"), elem_id="upscale")
+        self.sigma = gr.Slider(
+            0, MAX_LEVEL, 0, step=0.5, label=T("noise_level_label"), info=T("noise_level_info"), visible=False,
+            elem_id="level",
+        )  # fmt: skip
+        self.region = Region()
+        self.prompt, self.share = self.region.prompt, self.region.share
+        self.across, self.down = self.region.across, self.region.down
+        self.steps = gr.Slider(
+            1, MAX_STEPS, 1, step=1, label=T("faithful_detailed"), info=T("faithful_detailed_info"), elem_id="detail"
         )
-        scales = [(T("upscale_none") if scale == 1 else f"{scale}×", scale) for scale in UPSCALES]
-        upscale = gr.Radio(scales, value=1, label=T("upscale"), elem_id="upscale")
-    sigma = gr.Slider(
-        0, MAX_LEVEL, 0, step=0.5, label=T("noise_level_label"), info=T("noise_level_info"), visible=False,
-        elem_id="level",
-    )  # fmt: skip
-    region = build_region()
-    steps = gr.Slider(
-        1, MAX_STEPS, 1, step=1, label=T("faithful_detailed"), info=T("faithful_detailed_info"), elem_id="detail"
-    )
-    with gr.Row():
-        candidates = gr.Slider(
-            1, MAX_CANDIDATES, 1, step=1, label=T("candidates"), info=T("candidates_info"), min_width=180,
-            elem_id="candidates",
-        )  # fmt: skip
-        seed = gr.Number(
-            0, label=T("seed"), info=T("restore_seed_info"), precision=0, minimum=0, maximum=MAX_SEED, min_width=120,
-            elem_id="restore-seed",
-        )  # fmt: skip
-    choices = Choices(
-        model, what, fill, strength, sigma, upscale, steps, candidates, seed, region.prompt, region.across, region.down,
-        region.share,
-    )  # fmt: skip
-    return choices, Boxes(whole_box, region)
+        with gr.Row():
+            self.candidates = gr.Slider(
+                1, MAX_CANDIDATES, 1, step=1, label=T("candidates"), info=T("candidates_info"), min_width=180,
+                elem_id="candidates",
+            )  # fmt: skip
+            self.seed = gr.Number(
+                0, label=T("seed"), info=T("restore_seed_info"), precision=0, minimum=0, maximum=MAX_SEED,
+                min_width=120, elem_id="restore-seed",
+            )  # fmt: skip
+
+    def follow(self, opened: gr.State) -> None:
+        """Lets what is shown follow what is chosen. `opened` holds an `Opened`."""
+        kind = [self.model, self.what]
+        gr.on([part.change for part in kind], self.on_arrange, [*kind, opened], self.arrangeable(), **QUIET)
+        # Not when the page itself sets them.
+        gr.on([part.input for part in kind], self.on_other, kind, self.steps, **QUIET)
+        self.region.follow(opened)
+
+    def on_arrange(self, model: str | None, what: str, current: Opened | None):
+        return self.arranged(model, what, bool(current and current.has_alpha))
+
+    def on_other(self, model: str | None, what: str):
+        """Another kind of repair is chosen: the steps that it usually takes."""
+        return FILL_STEPS if what == "marked" and is_generator(self._registry, model) else 1
+
+    def arrangeable(self) -> list[gr.blocks.Block]:
+        """What `arranged` may change."""
+        return [self.what, self.fill, self.sigma, self._of_whole, self.region.box]
+
+    def arranged(self, model: str | None, what: str, has_alpha: bool, fill: bool | None = None) -> dict:
+        """Shows the settings that matter for this kind of repair, hides the others, and sets `fill` unless that is
+        None."""
+        generator, cleaning = is_generator(self._registry, model), what == "whole"
+        value = {} if fill is None else {"value": fill}
+        return {
+            self.what: gr.Radio(value=what),
+            self.fill: gr.Checkbox(visible=not cleaning and has_alpha, **value),
+            self.sigma: gr.Slider(visible=cleaning),
+            self._of_whole: gr.Column(visible=cleaning and not generator),
+            self.region.box: gr.Column(visible=generator),
+        }
 
 
 def model_choices(registry: ModelRegistry, request: gr.Request | None = None) -> list[tuple[str, str]]:
@@ -149,39 +146,3 @@ def is_generator(registry: ModelRegistry, model: str | None) -> bool:
         return bool(model) and registry.describe(model).model.kind == "generator"
     except CheckpointError:
         return False
-
-
-def arrangeable(choices: Choices, boxes: Boxes) -> list[gr.blocks.Block]:
-    """What `arranged` may change."""
-    return [choices.what, choices.fill, choices.sigma, boxes.whole, boxes.region.box]
-
-
-def arranged(
-    choices: Choices, boxes: Boxes, generator: bool, what: str, has_alpha: bool, fill: bool | None = None
-) -> dict:
-    """Shows the settings that matter for this kind of repair, hides the others, and sets `fill` unless that is None."""
-    whole = what == "whole"
-    value = {} if fill is None else {"value": fill}
-    return {
-        choices.what: gr.Radio(value=what),
-        choices.fill: gr.Checkbox(visible=not whole and has_alpha, **value),
-        choices.sigma: gr.Slider(visible=whole),
-        boxes.whole: gr.Column(visible=whole and not generator),
-        boxes.region.box: gr.Column(visible=generator),
-    }
-
-
-def wire_choices(choices: Choices, boxes: Boxes, registry: ModelRegistry, opened: gr.State) -> None:
-    """What changes as one chooses. `opened` holds an `Opened`."""
-
-    def on_arrange(model: str | None, what: str, current: Opened | None):
-        return arranged(choices, boxes, is_generator(registry, model), what, bool(current and current.has_alpha))
-
-    def on_other(model: str | None, what: str):
-        """Another kind of repair is chosen: the steps that it usually takes."""
-        return FILL_STEPS if what == "marked" and is_generator(registry, model) else 1
-
-    kind = [choices.model, choices.what]
-    gr.on([part.change for part in kind], on_arrange, [*kind, opened], arrangeable(choices, boxes), **QUIET)
-    gr.on([part.input for part in kind], on_other, kind, choices.steps, **QUIET)  # not when the page itself sets them
-    wire_region(boxes.region, opened)

@@ -8,15 +8,15 @@ of events.
 import gradio as gr
 
 from sd_core.models.registry import ModelRegistry
+from tabs.common.forms import QUIET
 from tabs.common.words import T
 from tabs.restore.api import build_api
-from tabs.restore.degrade import build_damaging
+from tabs.restore.degrade import Damaging
 from tabs.restore.events import RestoreTab, on_compared, on_damage, on_example, on_go_on, on_stop, on_undo
-from tabs.restore.mask_editor import SETTLED_JS, build_marking, wire_marking
-from tabs.restore.result import build_comparing
-from tabs.restore.settings import arrangeable, build_choices, wire_choices
+from tabs.restore.mask_editor import SETTLED_JS, Marking
+from tabs.restore.result import Comparing
+from tabs.restore.settings import Choices
 
-QUIET = dict(show_progress="hidden", api_visibility="private")
 FOLLOW_JS = """() => setTimeout(
     () => document.querySelector('#restore-status').scrollIntoView({behavior: 'smooth', block: 'nearest'}), 300)"""
 
@@ -36,23 +36,23 @@ def build(registry: ModelRegistry, tab: gr.Tab) -> RestoreTab:
                 show_label=False, columns=4, height="auto", allow_preview=False, interactive=False, buttons=[],
                 object_fit="contain", elem_id="restore-examples",
             )  # fmt: skip
-            damaging = build_damaging()
+            damaging = Damaging()
         with gr.Column(scale=3, min_width=300):
-            marking = build_marking()
+            marking = Marking()
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            choices, boxes = build_choices(registry)
+            choices = Choices(registry)
         with gr.Column(scale=3, min_width=300):
             go = gr.Button(T("restore"), variant="primary", size="lg", interactive=False, elem_id="restore-go")
             stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="restore-stop")
-            comparing, go_on, undo = build_comparing()
+            comparing = Comparing()
     parts = RestoreTab(
-        registry, picture, facts, gallery, damaging, marking, choices, boxes, go, stop, comparing, go_on, undo,
+        registry, picture, facts, gallery, damaging, marking, choices, go, stop, comparing,
         opened=gr.State(), known=gr.State({}),
     )  # fmt: skip
     _wire_picture(parts, tab)
-    wire_marking(marking, registry, parts.opened, choices.model, choices.fill)
-    wire_choices(choices, boxes, registry, parts.opened)
+    marking.follow(registry, parts.opened, choices.model, choices.fill)
+    choices.follow(parts.opened)
     _wire_repair(parts)
     build_api(registry)
     return parts
@@ -63,12 +63,12 @@ def _wire_picture(parts: RestoreTab, tab: gr.Tab) -> None:
     marking, choices, comparing = parts.marking, parts.choices, parts.comparing
     opened, known, picture = parts.opened, parts.known, parts.picture
     tab.select(parts.on_open, choices.model, [choices.model, parts.gallery], **QUIET)
-    shown = [opened, known, picture, parts.facts, parts.go, parts.stop, parts.undo, *vars(comparing).values()]
+    shown = [opened, known, picture, parts.facts, parts.go, parts.stop, comparing.undo, *comparing.outputs()]
     shown += [marking.hint, marking.box, marking.editor, marking.exact, marking.note]
-    shown += arrangeable(choices, parts.boxes)
+    shown += choices.arrangeable()
     put = picture.change(
         parts.on_picture, [picture, known, choices.what, choices.model], shown, trigger_mode="always_last",
-        preprocess=False, show_progress_on=parts.facts, **QUIET,  # see `wire_marking`
+        preprocess=False, show_progress_on=parts.facts, **QUIET,  # see `Marking`
     )  # fmt: skip
     put.success(None, js=SETTLED_JS, **QUIET).then(
         parts.on_settled, [opened, marking.exact], [parts.go, marking.editor, marking.note],
@@ -79,14 +79,14 @@ def _wire_picture(parts: RestoreTab, tab: gr.Tab) -> None:
     damaging.go.click(on_damage, [opened, *how, known], put_there, **QUIET)
     parts.gallery.select(on_example, known, put_there, **QUIET)
     current = [opened, marking.editor, marking.exact, choices.what, comparing.repaired, comparing.number, known]
-    parts.go_on.click(on_go_on, current, put_there, **QUIET)
-    parts.undo.click(on_undo, [opened, known], put_there, **QUIET)
+    comparing.go_on.click(on_go_on, current, put_there, **QUIET)
+    comparing.undo.click(on_undo, [opened, known], put_there, **QUIET)
 
 
 def _wire_repair(parts: RestoreTab) -> None:
     """Lets the picture be repaired, and one of the candidates be chosen."""
     comparing = parts.comparing
-    results = list(vars(comparing).values())
+    results = comparing.outputs()
     parts.go.click(parts.on_restore, parts.inputs(), [parts.go, parts.stop, *results], concurrency_limit=None, **QUIET)
     parts.go.click(None, js=FOLLOW_JS, **QUIET)  # what happens then may lie below the window
     parts.stop.click(on_stop, None, None, queue=False, **QUIET)

@@ -3,7 +3,6 @@
 import html
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +14,6 @@ from sd_core.data.folder import FITS
 from sd_core.data.preview import LOOKED_AT, Preview, preview, preview_pairs
 from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
-from tabs.common.errors import plain_error
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, say
 from tabs.train.base_model import kind_of, resolution_of
@@ -24,92 +22,65 @@ from tabs.train.limits import Limits
 KINDS = ("characters", "cifar10", "own")
 SHOWN = 96  # pixels, the height of a picture in the preview
 NAMED = 8  # files left out that are named
-QUIET = dict(show_progress="hidden", api_visibility="private")
 CAPTION_FILES = (".txt", ".jsonl")
 
 
-@dataclass
 class DataControls:
-    """The components whose values say what to train on, and those that depend on them."""
+    """Draws the components whose values say what to train on, and those that depend on them; looks at what was
+    dropped."""
 
-    kind: gr.Radio
-    styles: gr.CheckboxGroup
-    count: gr.Slider
-    files: gr.File
-    fit: gr.Radio
-    template: gr.Textbox
-    characters: gr.Group
-    own: gr.Column
-    look: gr.HTML
-    examples: gr.Gallery
+    def __init__(self, registry: ModelRegistry, limits: Limits, count: int):
+        self._registry, self._limits = registry, limits
+        names = [style.name for style in STYLES]
+        self.kind = gr.Radio(kinds_for("generator"), value="characters", label=T("train_data"), elem_id="train-data")
+        with gr.Group() as self.characters:
+            self.styles = gr.CheckboxGroup(names, value=names, label=T("styles"), elem_id="train-styles")
+            self.count = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
+        with gr.Column(visible=False) as self.own:
+            self.files = gr.File(
+                label=T("archive"), file_count="multiple", file_types=["image", ".zip", *CAPTION_FILES],
+                type="filepath", height=150, elem_id="train-archive",
+            )  # fmt: skip
+            fits = [(T(f"fit_{fit}"), fit) for fit in FITS]
+            self.fit = gr.Radio(fits, value="crop", label=T("fit"), elem_id="train-fit")
+            self.template = gr.Textbox(
+                "{}", label=T("template"), info=T("template_info"), max_lines=1, elem_id="train-template"
+            )
+            self.look = gr.HTML(elem_id="train-look")
+            self.examples = gr.Gallery(
+                label=T("preview_label"), columns=4, height="auto", interactive=False, visible=False, buttons=[],
+                allow_preview=False, elem_id="train-examples",
+            )  # fmt: skip
 
-
-def build_data(limits: Limits, count: int) -> DataControls:
-    """Draws the components."""
-    names = [style.name for style in STYLES]
-    kind = gr.Radio(kinds_for("generator"), value="characters", label=T("train_data"), elem_id="train-data")
-    with gr.Group() as characters:
-        styles = gr.CheckboxGroup(names, value=names, label=T("styles"), elem_id="train-styles")
-        number = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
-    with gr.Column(visible=False) as own:
-        files = gr.File(
-            label=T("archive"), file_count="multiple", file_types=["image", ".zip", *CAPTION_FILES], type="filepath",
-            height=150, elem_id="train-archive",
+    def follow(self, start: gr.Dropdown, resolution: gr.Radio) -> None:
+        """Shows what was dropped, as training from `start` will see it, whenever that changes."""
+        looked_at = [self.files, self.fit, self.template, start, resolution]
+        changes = [self.files.change, self.fit.input, self.template.submit, self.template.blur]
+        gr.on(
+            [*changes, start.input, resolution.change], self.on_files, looked_at, [self.look, self.examples],
+            trigger_mode="always_last", show_progress="minimal", show_progress_on=self.look, api_visibility="private",
         )  # fmt: skip
-        fits = [(T(f"fit_{fit}"), fit) for fit in FITS]
-        fit = gr.Radio(fits, value="crop", label=T("fit"), elem_id="train-fit")
-        template = gr.Textbox("{}", label=T("template"), info=T("template_info"), max_lines=1, elem_id="train-template")
-        look = gr.HTML(elem_id="train-look")
-        examples = gr.Gallery(
-            label=T("preview_label"), columns=4, height="auto", interactive=False, visible=False, buttons=[],
-            allow_preview=False, elem_id="train-examples",
-        )  # fmt: skip
-    return DataControls(kind, styles, number, files, fit, template, characters, own, look, examples)
-
-
-def kinds_for(model_kind: str) -> list[tuple[str, str]]:
-    """The choices of data. CIFAR-10's pictures are smaller than the crops that a restorer learns from."""
-    return [(T(f"data_{kind}"), kind) for kind in KINDS if model_kind == "generator" or kind != "cifar10"]
-
-
-def wire_data(
-    data: DataControls, start: gr.Dropdown, resolution: gr.Radio, registry: ModelRegistry, limits: Limits
-) -> None:
-    """Shows what was dropped, as training from `start` will see it, whenever that changes."""
-
-    gr.on(
-        [data.files.change, data.fit.input, data.template.submit, data.template.blur, start.input, resolution.change],
-        DataEvents(registry, limits).on_files,
-        [data.files, data.fit, data.template, start, resolution], [data.look, data.examples],
-        trigger_mode="always_last", show_progress="minimal", show_progress_on=data.look, api_visibility="private",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DataEvents:
-    """Looks at what was dropped."""
-
-    registry: ModelRegistry
-    limits: Limits
 
     def on_files(
         self, paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
     ):
         if not paths:
             return "", gr.Gallery(visible=False)
-        try:
-            self.limits.check_allowed(visitor)
-            source = staged(paths, self.limits, visitor)
-            self.limits.check_pixels(source, visitor, LOOKED_AT)
-            pixels, pairs = resolution_of(self.registry, start, resolution), kind_of(self.registry, start) == "restorer"
-            if pairs:
-                found = preview_pairs(source, pixels)
-            else:
-                found = preview(source, pixels, fit=fit, caption_template=template or "{}")
-        except (ValueError, OSError) as error:
-            raise plain_error(error, visitor) from error
+        self._limits.check_allowed(visitor)
+        source = staged(paths, self._limits, visitor)
+        self._limits.check_pixels(source, visitor, LOOKED_AT)
+        pixels, pairs = resolution_of(self._registry, start, resolution), kind_of(self._registry, start) == "restorer"
+        if pairs:
+            found = preview_pairs(source, pixels)
+        else:
+            found = preview(source, pixels, fit=fit, caption_template=template or "{}")
         label = T("preview_pairs" if pairs else "preview_label")
         return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
+
+
+def kinds_for(model_kind: str) -> list[tuple[str, str]]:
+    """The choices of data. CIFAR-10's pictures are smaller than the crops that a restorer learns from."""
+    return [(T(f"data_{kind}"), kind) for kind in KINDS if model_kind == "generator" or kind != "cifar10"]
 
 
 def staged(paths: list[str] | None, limits: Limits, visitor: gr.Request | None) -> Path:

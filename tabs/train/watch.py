@@ -8,13 +8,13 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.runs.run import Run
 from tabs.common.errors import without_paths
 from tabs.common.words import T, say
-from tabs.train import compare, export, run_controls, samples
 from tabs.train.chart import line_chart
-from tabs.train.compare import Comparison, build_comparison
-from tabs.train.run_controls import Steering, build_steering
+from tabs.train.compare import Comparison
+from tabs.train.export import Export
+from tabs.train.run_controls import Steering, usable
 from tabs.train.run_list import build_runs, run_list
 from tabs.train.run_status import READ, all_standings, grids_of, is_on_chart, loss_curves, status_line
-from tabs.train.samples import SamplesView, build_samples
+from tabs.train.samples import Samples
 
 LOG_LINES = 60
 
@@ -28,7 +28,7 @@ class Seen:
     runs: int = 0
     names: tuple[str, ...] = ()
     status: int = 0
-    usable: tuple[bool, ...] = ()
+    works: tuple[bool, ...] = ()
     step: int = -1
     scale: str = ""
     grids: int = 0
@@ -56,97 +56,85 @@ class Look:
     browser: str
 
 
-@dataclass(frozen=True, eq=False)
 class Watch:
-    """The components that show a run."""
+    """Draws the components that show a run, empty.
 
-    runs: gr.HTML
-    status: gr.HTML
-    steering: Steering
-    scale: gr.Radio
-    plot: gr.HTML
-    samples: SamplesView
-    after: export.After
-    log: gr.Textbox
-    comparison: Comparison
-    chosen: gr.State
-    seen: gr.State
+    Attributes:
+        chosen: holds the name of the run that is shown.
+        seen: holds a `Seen`.
+    """
 
-    def outputs(self) -> list:
+    def __init__(self, registry: ModelRegistry):
+        self.chosen, self.seen = gr.State(""), gr.State(Seen())
+        self.runs = build_runs()
+        self.status = gr.HTML(f'<div class="sd-status">{T("no_run")}</div>', elem_id="train-status")
+        self.steering = Steering()
+        # Their values are no keys of words.py: Gradio would translate even those.
+        scales = [(T("scale_logarithmic"), "logarithmic"), (T("scale_linear"), "linear")]
+        self.scale = gr.Radio(scales, value="logarithmic", container=False, elem_id="loss-scale")
+        self.plot = gr.HTML(elem_id="loss")
+        self.samples = Samples(registry, self.chosen)
+        self.export = Export(registry, self.chosen)
+        self.comparison = Comparison(registry, self.scale)
+        with gr.Accordion(T("log"), open=False):
+            self.log = gr.Textbox(lines=8, max_lines=16, show_label=False, interactive=False, elem_id="train-log")
+
+    def outputs(self) -> list[gr.blocks.Block]:
         """All that a look may change."""
-        s, v = self.steering, self.samples
+        samples = self.samples
         return [
-            self.runs, self.status, s.pause, s.resume, s.stop, s.longer, s.delete, self.plot, v.picture, v.position,
-            v.animate, v.animation, self.after.download, self.after.pushed, self.log, self.comparison.runs, self.chosen,
-            self.seen,
+            self.runs, self.status, *self.steering.buttons(), self.plot, samples.picture, samples.position,
+            samples.animate, samples.animation, self.export.download, self.export.pushed, self.log,
+            self.comparison.runs, self.chosen, self.seen,
         ]  # fmt: skip
 
+    def no_news(self, look: Look, visitor: gr.Request) -> dict:
+        """Updates for a page that may show a run still, where there is none."""
+        if look.seen.run == "":
+            return {self.seen: look.seen}
+        status = f'<div class="sd-status">{say(visitor, "no_run")}</div>'
+        changes = {self.runs: "", self.status: status, self.plot: "", self.log: ""}
+        changes |= self.steering.news(usable(None, False))
+        changes |= self.samples.news([], 0, 1, visitor, fresh=True)
+        changes |= self.export.news() | self.comparison.news([], look.compared)
+        return changes | {self.chosen: "", self.seen: Seen("")}
 
-def build_watch(registry: ModelRegistry) -> Watch:
-    """Draws the components, empty."""
-    runs = build_runs()
-    status = gr.HTML(f'<div class="sd-status">{T("no_run")}</div>', elem_id="train-status")
-    steering = build_steering()
-    # Their values are no keys of words.py: Gradio would translate even those.
-    scales = [(T("scale_logarithmic"), "logarithmic"), (T("scale_linear"), "linear")]
-    scale = gr.Radio(scales, value="logarithmic", container=False, elem_id="loss-scale")
-    plot = gr.HTML(elem_id="loss")
-    samples = build_samples()
-    chosen = gr.State("")
-    after = export.build_after(registry, chosen)
-    comparison = build_comparison(registry, scale)
-    with gr.Accordion(T("log"), open=False):
-        log = gr.Textbox(lines=8, max_lines=16, show_label=False, interactive=False, elem_id="train-log")
-    return Watch(runs, status, steering, scale, plot, samples, after, log, comparison, chosen, gr.State(Seen()))
-
-
-def no_news(watch: Watch, look: Look, visitor: gr.Request) -> dict:
-    """Updates for a page that may show a run still, where there is none."""
-    if look.seen.run == "":
-        return {watch.seen: look.seen}
-    changes = {watch.runs: "", watch.status: f'<div class="sd-status">{say(visitor, "no_run")}</div>', watch.plot: ""}
-    changes |= run_controls.news(watch.steering, run_controls.usable(None, False))
-    changes |= samples.news(watch.samples, [], 0, 1, visitor, fresh=True)
-    changes |= export.news(watch.after) | compare.news(watch.comparison, [], look.compared)
-    return changes | {watch.log: "", watch.chosen: "", watch.seen: Seen("")}
-
-
-def news(watch: Watch, runs: list[Run], run: Run, look: Look, mine: bool, visitor: gr.Request) -> dict:
-    """Updates for what the page does not show yet of `run`, one of all `runs`. `mine` says whether this browser may
-    steer it."""
-    standings = all_standings(runs)
-    standing = standings[run.name]
-    seen = look.seen
-    fresh = run.name != seen.run
-    if fresh:
-        seen = Seen(run.name, seen.runs, seen.names)
-    listed = run_list(runs, standings, run.name, visitor)
-    status = status_line(standing, visitor)
-    usable = run_controls.usable(standing, mine)
-    grids = grids_of(run)
-    log = without_paths(run.log(LOG_LINES)) if mine else ""  # it names its owner's files
-    changes = samples.news(watch.samples, grids, seen.grids, look.position, visitor, fresh)
-    if hash(status) != seen.status:
-        changes[watch.status] = status
-    if usable != seen.usable:
-        changes |= run_controls.news(watch.steering, usable)
-    if hash(listed) != seen.runs:
-        changes[watch.runs] = listed
-    drawn = look.scale == seen.scale and is_on_chart(standing, seen.step)
-    if not drawn:
-        curves = loss_curves(run.metrics(READ), visitor)
-        changes[watch.plot] = line_chart(curves, say(visitor, "loss_curve"), look.scale == "logarithmic")
-    if fresh:
-        changes |= export.news(watch.after)
-    if hash(log) != seen.log:
-        changes[watch.log] = log
-    names = tuple(standings)
-    if names != seen.names:
-        changes |= compare.news(watch.comparison, list(names), look.compared)
-    if run.name != look.name:  # what was chosen is gone, or nothing was
-        changes[watch.chosen] = run.name
-    step = seen.step if drawn else standing.status.step
-    changes[watch.seen] = Seen(
-        run.name, hash(listed), names, hash(status), usable, step, look.scale, len(grids), hash(log)
-    )
-    return changes
+    def news(self, runs: list[Run], run: Run, look: Look, mine: bool, visitor: gr.Request) -> dict:
+        """Updates for what the page does not show yet of `run`, one of all `runs`. `mine` says whether this browser may
+        steer it."""
+        standings = all_standings(runs)
+        standing = standings[run.name]
+        seen = look.seen
+        fresh = run.name != seen.run
+        if fresh:
+            seen = Seen(run.name, seen.runs, seen.names)
+        listed = run_list(runs, standings, run.name, visitor)
+        status = status_line(standing, visitor)
+        works = usable(standing, mine)
+        grids = grids_of(run)
+        log = without_paths(run.log(LOG_LINES)) if mine else ""  # it names its owner's files
+        changes = self.samples.news(grids, seen.grids, look.position, visitor, fresh)
+        if hash(status) != seen.status:
+            changes[self.status] = status
+        if works != seen.works:
+            changes |= self.steering.news(works)
+        if hash(listed) != seen.runs:
+            changes[self.runs] = listed
+        drawn = look.scale == seen.scale and is_on_chart(standing, seen.step)
+        if not drawn:
+            curves = loss_curves(run.metrics(READ), visitor)
+            changes[self.plot] = line_chart(curves, say(visitor, "loss_curve"), look.scale == "logarithmic")
+        if fresh:
+            changes |= self.export.news()
+        if hash(log) != seen.log:
+            changes[self.log] = log
+        names = tuple(standings)
+        if names != seen.names:
+            changes |= self.comparison.news(list(names), look.compared)
+        if run.name != look.name:  # what was chosen is gone, or nothing was
+            changes[self.chosen] = run.name
+        step = seen.step if drawn else standing.status.step
+        changes[self.seen] = Seen(
+            run.name, hash(listed), names, hash(status), works, step, look.scale, len(grids), hash(log)
+        )
+        return changes

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Download, Page, TimeoutError, expect
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120
 PATIENCE_MS = 120_000  # a slow machine is no failure
+POLL_MS = 200
+NOTHING_MS = 1_000  # in which what must not come would have come
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -55,17 +57,30 @@ def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"The app did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
 
 
-def download(page: Page, element: str) -> bytes:
-    """The bytes behind a download button. A click in the instant before the button has its file does nothing, and is
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    """Waits for what `expect` has no word for."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not condition():
+        assert time.monotonic() < deadline, "What was waited for did not come."
+        page.wait_for_timeout(POLL_MS)
+
+
+def downloaded(page: Page, element: str) -> Download:
+    """What is behind a download button. A click in the instant before the button has its file does nothing, and is
     repeated as a person would."""
     for patience in (5_000, 10_000, 20_000):
         try:
             with page.expect_download(timeout=patience) as caught:
                 page.locator(f"#{element}").click()
-            return caught.value.path().read_bytes()
+            return caught.value
         except TimeoutError:
             continue
     raise AssertionError(f"#{element} downloaded nothing.")
+
+
+def download(page: Page, element: str) -> bytes:
+    """The bytes behind it."""
+    return downloaded(page, element).path().read_bytes()
 
 
 @contextmanager

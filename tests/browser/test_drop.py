@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from playwright.sync_api import Locator, Page, expect
+from serving import NOTHING_MS
 
 from sd_core.generation.infotext import Parameters
 from sd_core.pictures.output import save_png
@@ -64,7 +65,7 @@ def test_the_start_picture_keeps_its_drops(page: Page, picture: Path):
     drop(page, picture, page.locator("#start [aria-dropeffect]"))
     expect(page.locator("#start img")).to_be_visible()
     drop(page, picture, page.locator("#start img"))
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(NOTHING_MS)
     expect(page.locator("#prompt textarea")).to_have_value("")
 
 
@@ -73,7 +74,7 @@ def test_no_drop_leaves_the_app(page: Page, picture: Path, address: str):
     expect(page.locator("#prompt")).to_be_hidden()
     assert page.evaluate(DROP, [list(picture.read_bytes()), "mine.png", "image/png"])
     drop(page, picture, page.locator("#heading"))
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(NOTHING_MS)
     assert page.url.rstrip("/") == address
     page.get_by_role("tab").nth(0).click()
     expect(page.locator("#prompt textarea")).to_have_value("")

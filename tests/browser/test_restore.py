@@ -12,7 +12,7 @@ import torch
 from colour_profiles import ADOBE_RGB, rgb_profile
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import ROOT, download, serve, told_at_once
+from serving import NOTHING_MS, ROOT, download, serve, told_at_once, until
 
 from sd_core.models import checkpoint
 from sd_core.pictures.masks import save_mask
@@ -21,7 +21,7 @@ from sd_core.training.setup import new_restorer
 pytestmark = pytest.mark.browser
 
 WIDTH, HEIGHT = 2300, 2040
-MOST_LOOKS = 10
+BLANK = 3.0  # the most that an empty canvas varies, as a standard deviation of values 0 to 255
 ALPHA = 180  # of the picture's upper half
 PROFILE = rgb_profile(ADOBE_RGB)
 CANVAS_READ = """() => {
@@ -72,11 +72,21 @@ def upload(page: Page, path: Path) -> None:
     page.locator("#restore-picture input[type=file]").first.set_input_files(path)
 
 
+def painted(page: Page) -> None:
+    """Waits until the canvas shows its picture, and moves no more."""
+    canvas, last = page.locator("#mask-editor canvas").first, [np.zeros(())]
+
+    def still() -> bool:
+        before, last[0] = last[0], seen(canvas.screenshot())
+        return last[0].std() > BLANK and np.array_equal(before, last[0])
+
+    until(page, still)
+
+
 def opened(page: Page, path: Path) -> None:
     upload(page, path)
     expect(page.locator("#restore-go")).to_be_enabled()
-    page.locator("#mask-editor canvas").first.wait_for()
-    page.wait_for_timeout(3000)  # the canvas shows nothing to wait for when it has its picture
+    painted(page)
 
 
 def upload_mask(page: Page, path: Path) -> None:
@@ -108,11 +118,7 @@ def mask_of(page: Page) -> np.ndarray:
 
 def becomes(page: Page, mask: np.ndarray) -> None:
     """Waits until the canvas has the marks it was given, which a busy machine takes its time for."""
-    for _ in range(MOST_LOOKS):
-        page.wait_for_timeout(2000)
-        if (mask_of(page) == mask).all():
-            return
-    raise AssertionError("The canvas does not have the marks that it was given.")
+    until(page, lambda: (mask_of(page) == mask).all())
 
 
 def test_only_what_is_under_the_stroke_changes(tab: Page, damaged: Path):
@@ -157,7 +163,7 @@ def test_undo_and_clear_take_marks_away_and_never_the_picture(tab: Page, damaged
     expect(undo).to_be_disabled()
     tab.locator("#restore-examples img").first.click()  # its marks are known, and no strokes
     expect(tab.locator("#mark-note")).to_contain_text("marked already")
-    tab.wait_for_timeout(2000)
+    painted(tab)
     expect(undo).to_be_disabled()
     expect(tab.locator("#mask-file")).to_be_hidden()
 
@@ -230,7 +236,7 @@ def test_a_file_that_is_no_picture_gives_one_sentence(tab: Page, tmp_path):
 def test_an_example_is_marked_measured_and_gone_on_from(tab: Page):
     tab.locator("#restore-examples img").first.click()
     expect(tab.locator("#mark-note")).to_contain_text("marked already")
-    tab.wait_for_timeout(3000)
+    painted(tab)
     for element, value in (("detail", 2), ("candidates", 3)):
         field = tab.locator(f"#{element} input[type=number]").first
         field.fill(str(value))
@@ -274,7 +280,7 @@ def test_another_picture_ends_the_repair_of_the_one_before(tab: Page, damaged: P
     expect(tab.locator("#mark-note")).to_contain_text("marked already")
     expect(tab.locator("#restore-go")).to_be_enabled()
     expect(tab.locator("#restore-stop")).to_be_hidden()
-    tab.wait_for_timeout(3000)  # in which what was under way would have come
+    tab.wait_for_timeout(3 * NOTHING_MS)
     expect(tab.locator("#restore-status")).to_contain_text("Ready.")
     expect(tab.locator("#repair-result")).to_be_hidden()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from serving import downloaded
 
 from sd_core.data import pack
 from sd_core.runs.queue import ask
@@ -195,10 +196,7 @@ def test_a_trained_model_is_downloaded(page: Page, archive: Path):
     page.locator("#after button").first.click()
     page.locator("#zip-make").click()
     page.locator("#zip-download").wait_for()
-    page.wait_for_timeout(1000)
-    with page.expect_download() as caught:
-        page.locator("#zip-download").click()
-    assert caught.value.suggested_filename == "kept.zip"
+    assert downloaded(page, "zip-download").suggested_filename == "kept.zip"
 
 
 def test_what_a_training_takes_is_measured(page: Page):

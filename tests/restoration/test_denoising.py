@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.common import psnr
 from sd_core.degradation.operators import GaussianNoise
 from sd_core.diffusion.noise import to_unit
 from sd_core.diffusion.noise_estimation import estimate_sigma
 from sd_core.errors import UserError
-from sd_core.pictures.metrics import psnr
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.denoising import clean_square, remove_noise, walk_down
 from sd_core.restoration.region import CropBox

@@ -35,24 +35,20 @@ from sd_core.data.characters.styles import (
     SKIN_TONES,
     TRAINING_LOOKS,
     Look,
-    Style,
 )
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 
 DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
-STYLES: tuple[Style, ...] = tuple(look.style for look in TRAINING_LOOKS)
-RESTORER_STYLES: tuple[Style, ...] = tuple(look.style for look in (*TRAINING_LOOKS, *RESTORER_LOOKS))
-EVALUATION_STYLE = MICAH.style.name
+STYLES: tuple[Look, ...] = tuple(TRAINING_LOOKS)
+RESTORER_STYLES: tuple[Look, ...] = (*TRAINING_LOOKS, *RESTORER_LOOKS)
+EVALUATION_STYLE = MICAH.name
 HELD_OUT_SEEDS = range(0, 10_000)
 FIRST_TRAINING_SEED = HELD_OUT_SEEDS.stop
 DEFAULT_COUNT = 24_000  # pictures drawn when nobody says how many: a few minutes on two cores
 
-_CAPTIONED = (*TRAINING_LOOKS, MICAH)
-_LOOKS = {look.style.name: look for look in (*_CAPTIONED, *RESTORER_LOOKS)}
-_SUPERSAMPLING = (
-    2  # resvg alone leaves thin outlines ragged at 64x64; drawn twice as large and averaged they are smooth
-)
+_LOOKS = {look.name: look for look in (*TRAINING_LOOKS, MICAH, *RESTORER_LOOKS)}
+_SUPERSAMPLING = 2  # drawn so much larger, and averaged: resvg alone leaves thin outlines ragged at 64x64
 _PRESENT = {"glasses": 0.3, "earrings": 0.3, "beard": 0.2, "hat": 0.2}  # share of characters that have one
 _BALD = 0.1  # share of bald characters, where a style has them; other values are equally frequent
 _MENTIONED = {  # share of captions that name it; what is worn nearly always is, so that silence means "without"
@@ -85,10 +81,7 @@ class Character:
 
 
 def attributes_of_style(style: str) -> dict[str, tuple[str, ...]]:
-    """Every attribute a style has, with its possible values, in the order of `ATTRIBUTES`.
-
-    Raises DataError for an unknown style.
-    """
+    """Every attribute a style has, with its possible values. Raises DataError for an unknown style."""
     look = _look(style)
     values = {"style": (style,)} | {key: tuple(options) for key, options in look.traits.items()}
     if look.hair:
@@ -97,15 +90,6 @@ def attributes_of_style(style: str) -> dict[str, tuple[str, ...]]:
         values["skin tone"] = tuple(SKIN_TONES)
     values["background"] = tuple(BACKGROUNDS)
     return {key: values[key] for key in _MENTIONED if key in values}
-
-
-def _all_attributes() -> dict[str, tuple[str, ...]]:
-    """The values of each attribute over all styles that captions tell of, the evaluation style last."""
-    merged: dict[str, dict[str, None]] = {key: {} for key in _MENTIONED}
-    for look in _CAPTIONED:
-        for key, values in attributes_of_style(look.style.name).items():
-            merged[key] |= dict.fromkeys(values)
-    return {key: tuple(values) for key, values in merged.items()}
 
 
 def attributes_of(style: str, seed: int) -> dict[str, str]:
@@ -119,7 +103,7 @@ def character(style: str, seed: int) -> Character:
 
     attributes, options = _choose(style, seed)
     svg = Avatar(_definition(style), options).to_string()
-    for drawn, instead in _look(style).edits.items():
+    for drawn, instead in _look(style).edits:
         svg = svg.replace(drawn, instead)
     return Character(style, seed, attributes, random_caption(attributes, seed), svg)
 
@@ -136,18 +120,8 @@ def render(svg: str, size: int) -> np.ndarray:
 
 def caption_of(attributes: Attributes) -> str:
     """The one caption that names every attribute, for evaluation prompts. What is absent ("no hat") goes unsaid."""
-    subject = attributes["style"].replace("-", " ") if "style" in attributes else "character"
-    phrases = _phrases(attributes)
-    background = phrases.pop("background", None)
-    parts = [subject]
-    expression = phrases.pop("expression", None)
-    if phrases:
-        parts[0] += " with " + ", ".join(phrases.values())
-    if expression is not None:
-        parts.append(expression)
-    if background is not None:
-        parts.append(f"on {with_article(background)}")
-    return ", ".join(parts)
+    subject = attributes.get("style", "character").replace("-", " ")
+    return _sentence(subject, _phrases(attributes), before_last=", ")
 
 
 def random_caption(attributes: Attributes, seed: int) -> str:
@@ -215,9 +189,12 @@ def _draw(styles: tuple[str, ...], first_seed: int, resolution: int, index: int)
 
 
 def credits(styles: Iterable[str]) -> str:
-    """One line that names the artist, licence and source of each style."""
-    lines = (_look(name).style for name in styles)
-    drawn = "; ".join(f"“{s.title}” by {s.artist} ({s.licence}, {s.source})" for s in lines)
+    """One line that names the artist, licence and source of each style, as the package of the styles does."""
+    metas = (_metadata(name)["meta"] for name in styles)
+    drawn = "; ".join(
+        f"“{meta['source']['name']}” by {meta['creator']['name']} ({meta['license']['name']}, {meta['source']['url']})"
+        for meta in metas
+    )
     return f"Characters drawn with DiceBear (https://www.dicebear.com), remixes of {drawn}."
 
 
@@ -231,7 +208,12 @@ def _look(style: str) -> Look:
 def _definition(style: str) -> Any:
     from dicebear import Style as Definition
 
-    return Definition(json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")))
+    return Definition(_metadata(style))
+
+
+def _metadata(style: str) -> dict[str, Any]:
+    """What the package of the styles says of one: its components, and whom to thank for it."""
+    return json.loads(files("dicebear_styles").joinpath(f"{_look(style).name}.json").read_text("utf-8"))
 
 
 def _choose(style: str, seed: int) -> tuple[dict[str, str], dict[str, Any]]:
@@ -325,13 +307,10 @@ def _hair_phrase(hair: str | None, colour: str | None) -> str:
     return "" if phrase == "hair" else phrase
 
 
-def _sentence(subject: str, phrases: dict[str, str]) -> str:
+def _sentence(subject: str, phrases: dict[str, str], before_last: str = " and ") -> str:
     """ "adventurer with long red hair and glasses, smiling, on a blue background" from phrases in any order."""
     background, expression = phrases.pop("background", None), phrases.pop("expression", None)
-    has = list(phrases.values())
-    if has:
-        subject += " with " + (", ".join(has[:-1]) + " and " + has[-1] if len(has) > 1 else has[0])
+    *others, last = phrases.values() or [""]
+    if last:
+        subject += f" with {before_last.join(filter(None, [', '.join(others), last]))}"
     return ", ".join(filter(None, [subject, expression, background and f"on {with_article(background)}"]))
-
-
-ATTRIBUTES: dict[str, tuple[str, ...]] = _all_attributes()

@@ -58,7 +58,7 @@ class RestorationObjective(Objective):
         sigmas: the noise levels to learn at, besides `SIGMA_MAX`.
         one_step_share: share of each batch at `SIGMA_MAX`, where a restorer's most faithful answer comes from.
         noisy_share: share of pairs whose damage is noise.
-        specialist: the pairs are those of a specialist, see `specialist.py`.
+        specialist: the pairs are those of a specialist, see `restoration/routing.py`.
         workers: processes that make the pairs; as many as usual where it is not said.
     """
 

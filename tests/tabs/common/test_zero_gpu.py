@@ -14,6 +14,7 @@ from PIL import Image
 from sd_core.generation.request import GenerationRequest
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.original import Original, open_original
+from sd_core.restoration.request import RestoreRequest
 from tabs.common import zero_gpu
 from tabs.common.jobs import line_for
 from tabs.common.sessions import SESSIONS
@@ -68,14 +69,14 @@ def test_pictures_are_those_of_any_other_machine(there, checkpoints, tmp_path):
     said, _, folder = there
     registry = ModelRegistry(checkpoints, tmp_path, torch.device("cpu"))
     request = GenerationRequest("red hair", count=2, steps=3, seed=5, start=torch.zeros(3, 16, 16))
-    mask = np.zeros((40, 56), bool)
+    mask = torch.zeros(40, 56, dtype=torch.bool)
     mask[10:30, 20:25] = True
     picture = str(folder / "picture.png")
     pairs = list(zip(said["drawn"], last(draw(None, registry, "characters", request)).batch.paths, strict=True))
     for name, wanted in (
-        ("repaired", RestoreJobRequest(picture, "restorer", mask, steps=2, candidates=3)),
-        ("filled", RestoreJobRequest(picture, "characters", mask, steps=2)),
-        ("cleaned", RestoreJobRequest(picture, "characters", whole=True, sigma=20)),
+        ("repaired", RestoreJobRequest(picture, "restorer", RestoreRequest(mask, steps=2, candidates=3))),
+        ("filled", RestoreJobRequest(picture, "characters", RestoreRequest(mask, steps=2))),
+        ("cleaned", RestoreJobRequest(picture, "characters", RestoreRequest(whole=True, sigma=20))),
     ):
         pairs += zip(said[name], last(repair(None, registry, wanted)).repaired.paths, strict=True)
     assert len(pairs) == 7

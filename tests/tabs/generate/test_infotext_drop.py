@@ -11,16 +11,16 @@ from PIL.PngImagePlugin import PngInfo
 from sd_core.generation.infotext import Parameters
 from sd_core.models import checkpoint
 from sd_core.models.registry import ModelRegistry
-from tabs.generate.infotext_drop import build_png_settings
-from tabs.generate.settings import build_controls, prompt_box
+from tabs.generate.infotext_drop import InfotextDrop
+from tabs.generate.settings import Controls, prompt_box
 
 
 @pytest.fixture
 def restore(checkpoints, tmp_path, recwarn):
     """Drops a picture with these settings: gives what becomes of the controls, by name, and the warnings."""
     with gr.Blocks():
-        controls, *_ = build_controls(ModelRegistry(checkpoints, tmp_path / "runs"), prompt_box())
-        drop = build_png_settings(ModelRegistry(checkpoints, tmp_path / "runs"), controls)
+        controls = Controls(ModelRegistry(checkpoints, tmp_path / "runs"), prompt_box())
+        drop = InfotextDrop(ModelRegistry(checkpoints, tmp_path / "runs"), controls)
 
     def restored(settings: Parameters | str, language: str = "en"):
         text = PngInfo()
@@ -30,7 +30,7 @@ def restore(checkpoints, tmp_path, recwarn):
         recwarn.clear()
         update = drop.on_settings(str(tmp_path / "a.png"), "characters", request)
         told = [str(warning.message) for warning in recwarn]  # where there is no page, Gradio warns so
-        return {name: update[part] for name, part in vars(controls).items() if part in update}, told
+        return {name: update[part] for name, part in controls.components().items() if part in update}, told
 
     return restored
 

@@ -15,14 +15,13 @@ from sd_core.pictures.previews import proxy
 from sd_core.restoration.pipeline import work
 from sd_core.restoration.region import CropBox
 from sd_core.restoration.request import RestoreRequest
-from tabs.common.jobs import Waiting
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import line
 from tabs.restore import job
 from tabs.restore.degrade import make_damaged
 from tabs.restore.job import RestoreJobRequest, clean_small, compared, measured, propose, repair
 from tabs.restore.mask_editor import canvas, marked
-from tabs.restore.picture import Opened, digest
+from tabs.restore.picture import digest
 from tabs.restore.region import moved
 from tabs.restore.settings import Chosen, model_choices
 
@@ -55,8 +54,13 @@ def a_mask(height=40, width=56):
     return mask
 
 
+def asked(picture, model, mask=None, original=None, **settings):
+    request = RestoreRequest(None if mask is None else torch.from_numpy(mask), **settings)
+    return RestoreJobRequest(picture, model, request, original)
+
+
 def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(registry, picture):
-    repaired = last(repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", a_mask()))).repaired
+    repaired = last(repair(VISITOR, registry, asked(picture, "restorer", a_mask()))).repaired
     before, after = open_original(picture).pixels, open_original(repaired.paths[0]).pixels
     assert (before[~a_mask()] == after[~a_mask()]).all() and (before != after)[a_mask()].any()
     assert repaired.paths[0].endswith("portrait-restored.png") and repaired.heat is None
@@ -66,7 +70,7 @@ def test_a_preview_is_white_where_the_picture_is_transparent(registry, tmp_path)
     pixels = np.zeros((40, 56, 4), np.uint8)
     pixels[:, 28:, 3] = 255
     Original(pixels).save(tmp_path / "half.png")
-    shown = list(repair(VISITOR, registry, RestoreJobRequest(str(tmp_path / "half.png"), "restorer", a_mask())))
+    shown = list(repair(VISITOR, registry, asked(str(tmp_path / "half.png"), "restorer", a_mask())))
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
     assert seen[:, :26].min() > 240 and seen[:, 30:].max() < 15
     assert ["Saving" in s.status for s in shown[-2:]] == [True, False]
@@ -77,9 +81,7 @@ def test_a_preview_shows_what_becomes_opaque(registry, tmp_path, fill):
     pixels = np.zeros((40, 56, 4), np.uint8)
     pixels[..., 3] = np.where(a_mask(), 0, 255)
     Original(pixels).save(tmp_path / "hole.png")
-    shown = list(
-        repair(VISITOR, registry, RestoreJobRequest(str(tmp_path / "hole.png"), "restorer", a_mask(), fill=fill))
-    )
+    shown = list(repair(VISITOR, registry, asked(str(tmp_path / "hole.png"), "restorer", a_mask(), fill=fill)))
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((56, 40)))
     assert (seen[12:28, 22].mean() < 200) == fill
 
@@ -89,14 +91,14 @@ def test_a_generators_preview_is_of_its_square(registry, tmp_path):
     pixels[:, 60:, 3] = 255
     Original(pixels).save(tmp_path / "half.png")
     square = CropBox(80, 0, 40)
-    wanted = RestoreJobRequest(str(tmp_path / "half.png"), "characters", whole=True, sigma=30, square=square)
+    wanted = asked(str(tmp_path / "half.png"), "characters", whole=True, sigma=30, square=square)
     shown = list(repair(VISITOR, registry, wanted))
     seen = np.asarray(Image.open([s.preview for s in shown if s.preview][-1]).convert("L").resize((40, 40)))
     assert seen[:, :18].min() < 200
 
 
 def test_candidates_differ_and_the_map_says_where(registry, picture):
-    wanted = RestoreJobRequest(picture, "restorer", a_mask(), steps=2, candidates=3)
+    wanted = asked(picture, "restorer", a_mask(), steps=2, candidates=3)
     repaired = last(repair(VISITOR, registry, wanted)).repaired
     assert len({digest(path) for path in repaired.paths}) == 3 == len(repaired.shown)
     heat = np.asarray(Image.open(repaired.heat).convert("L")).astype(int)
@@ -104,32 +106,32 @@ def test_candidates_differ_and_the_map_says_where(registry, picture):
 
 
 def test_a_whole_picture_is_enlarged_with_its_alpha(registry, picture):
-    repaired = last(repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", whole=True, upscale=2))).repaired
+    repaired = last(repair(VISITOR, registry, asked(picture, "restorer", whole=True, upscale=2))).repaired
     after = open_original(repaired.paths[0])
     assert after.size == (112, 80) and after.pixels[5, 5, 3] == 77
     assert [Image.open(file).size for file in compared(repaired, 0)] == [(448, 320)] * 2
 
 
 def test_a_generator_cleans_its_square_only(registry, picture):
-    wanted = RestoreJobRequest(picture, "characters", whole=True, sigma=30)
+    wanted = asked(picture, "characters", whole=True, sigma=30)
     repaired = last(repair(VISITOR, registry, wanted)).repaired
     before, after = open_original(picture).pixels, open_original(repaired.paths[0]).pixels
     assert (before[:, :8] == after[:, :8]).all() and (before[:, 8:48] != after[:, 8:48]).any()
 
 
 def test_a_generator_draws_what_is_missing_in_its_square(registry, picture):
-    wanted = RestoreJobRequest(picture, "characters", a_mask(), steps=2, candidates=2)
+    wanted = asked(picture, "characters", a_mask(), steps=2, candidates=2)
     repaired = last(repair(VISITOR, registry, wanted)).repaired
     before = open_original(picture).pixels
     for path in repaired.paths:
         after = open_original(path).pixels
         assert (before[~a_mask()] == after[~a_mask()]).all() and (before != after)[a_mask()].any()
     with pytest.raises(ValueError, match="Mark what is missing"):
-        last(repair(VISITOR, registry, RestoreJobRequest(picture, "characters")))
+        last(repair(VISITOR, registry, asked(picture, "characters")))
 
 
 def test_noise_is_removed_at_a_models_own_size(registry, picture):
-    small = last(clean_small(VISITOR, registry, RestoreJobRequest(picture, "characters", whole=True, steps=2)))
+    small = last(clean_small(VISITOR, registry, asked(picture, "characters", whole=True, steps=2)))
     assert Image.open(small).size == (16, 16)
 
 
@@ -137,15 +139,15 @@ def test_what_the_app_damaged_is_measured_against_the_original(registry, picture
     made = make_damaged(open_original(picture), "blocks", 0.5, 0, tmp_path)
     mask = np.asarray(Image.open(made.mask)) > 0
     assert made.what == "marked" and mask.any()
-    wanted = RestoreJobRequest(str(made.picture), "restorer", mask, original=str(made.original))
+    wanted = asked(str(made.picture), "restorer", mask, original=str(made.original))
     (before, _), (after, _) = measured(last(repair(VISITOR, registry, wanted)).repaired, 0)
     assert 5 < before < 60 and before != after
-    enlarged = RestoreJobRequest(str(made.picture), "restorer", whole=True, upscale=2, original=str(made.original))
+    enlarged = asked(str(made.picture), "restorer", whole=True, upscale=2, original=str(made.original))
     assert measured(last(repair(VISITOR, registry, enlarged)).repaired, 0) is None
 
 
 def test_stopping_keeps_the_candidates_that_are_finished(registry, picture):
-    wanted = RestoreJobRequest(picture, "restorer", a_mask(), steps=50, candidates=8)
+    wanted = asked(picture, "restorer", a_mask(), steps=50, candidates=8)
     shown = repair(VISITOR, registry, wanted)
     for _ in shown:
         if SESSIONS.of(VISITOR).stream:
@@ -156,7 +158,7 @@ def test_stopping_keeps_the_candidates_that_are_finished(registry, picture):
 
 
 def test_an_abandoned_repair_says_nothing_more(registry, picture):
-    shown = repair(VISITOR, registry, RestoreJobRequest(picture, "restorer", a_mask(), steps=50, candidates=8))
+    shown = repair(VISITOR, registry, asked(picture, "restorer", a_mask(), steps=50, candidates=8))
     next(item for item in shown if item.preview)
     SESSIONS.of(VISITOR).abandon()
     assert not list(shown)
@@ -171,7 +173,7 @@ def test_an_abandoned_search_says_nothing_more(checkpoints, tmp_path, picture):
     abandoned = threading.Event()
     slow = Slow(checkpoints, tmp_path / "runs", torch.device("cpu"))
     found = propose(VISITOR, slow, "restorer", open_original(picture))
-    assert isinstance(next(found), Waiting)
+    assert next(found) is None
     SESSIONS.of(VISITOR).abandon()
     abandoned.set()
     assert not list(found)
@@ -194,7 +196,10 @@ def begin(registry):
 
 def test_a_public_space_limits_the_work_of_one_repair(begin, tmp_path, monkeypatch):
     Image.new("RGB", (2000, 1600), "grey").save(tmp_path / "large.png")
-    wanted = RestoreJobRequest(str(tmp_path / "large.png"), "restorer", whole=True, steps=50, candidates=8)
+    wanted = asked(str(tmp_path / "large.png"), "restorer", whole=True, steps=50, candidates=8)
+
+    def changed(**settings):
+        return replace(wanted, request=replace(wanted.request, **settings))
 
     def times(**how):
         return work((1600, 2000), RestoreRequest(whole=True, **how)) / job.MOST_PIXELS
@@ -206,12 +211,12 @@ def test_a_public_space_limits_the_work_of_one_repair(begin, tmp_path, monkeypat
     with pytest.raises(ValueError, match=f"{share:.1f} times the work that is allowed here: lower the steps, the cand"):
         begin(wanted)
     with pytest.raises(ValueError, match=f"{times(steps=50, upscale=2):.1f} times"):
-        begin(replace(wanted, candidates=1, upscale=2))
+        begin(changed(candidates=1, upscale=2))
     with pytest.raises(ValueError, match=f"{share:.1f} 倍"):
         begin(wanted, SimpleNamespace(session_hash="c", headers={"accept-language": "zh"}))
-    begin(replace(wanted, candidates=3))
-    begin(replace(wanted, steps=1))  # one step has one answer
-    begin(replace(wanted, whole=False, mask=a_mask(1600, 2000)))
+    begin(changed(candidates=3))
+    begin(changed(steps=1))  # one step has one answer
+    begin(changed(whole=False, mask=torch.from_numpy(a_mask(1600, 2000))))
     monkeypatch.setenv("SD_CORE_RESTORE", "free")
     begin(wanted)
     monkeypatch.delenv("SPACE_ID")
@@ -236,7 +241,7 @@ def test_the_limit_lets_through_what_is_usual_and_refuses_hours_of_work():
 def test_holes_in_a_picture_are_proposed_besides_what_the_model_finds(registry, tmp_path):
     pixels = np.full((600, 640, 4), 255, np.uint8)
     pixels[200:220, 200:220, 3] = 0
-    items = [i for i in propose(VISITOR, registry, "restorer", Original(pixels)) if not isinstance(i, Waiting)]
+    items = list(propose(VISITOR, registry, "restorer", Original(pixels)))
     assert items[-1][200:220, 200:220].all() and items[-1].shape == (600, 640)
 
 
@@ -262,12 +267,11 @@ def choice(**changed):
 
 
 def test_settings_that_are_not_shown_have_no_effect():
-    opened = Opened("a.png", (56, 40), True, "copy.png")
-    marked_only = choice().wanted(opened, a_mask(), False, None)
+    marked_only = choice().request((56, 40), a_mask(), False)
     assert (marked_only.sigma, marked_only.upscale, marked_only.seed, marked_only.fill) == (None, 1, 0, True)
-    cleaned = choice(what="whole").wanted(opened, None, False, None)
+    cleaned = choice(what="whole").request((56, 40), None, False)
     assert (cleaned.sigma, cleaned.upscale, cleaned.whole, cleaned.square) == (20, 4, True, None)
-    drawn = choice(model="characters").wanted(opened, a_mask(), True, None)
+    drawn = choice(model="characters").request((56, 40), a_mask(), True)
     assert drawn.sigma is None and (drawn.square.left, drawn.square.top, drawn.square.side) == (18, 10, 20)
 
 

@@ -9,7 +9,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run
 from sd_core.training.config import TrainingConfig
-from tabs.train.export import ModelExport
+from tabs.train.export import Export
 
 TOKEN = "hf_averysecrettoken"
 
@@ -24,7 +24,8 @@ def run(tmp_path, generator):
 
 @pytest.fixture
 def export(run, tmp_path):
-    return ModelExport(ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", "cpu"))
+    with gr.Blocks():
+        return Export(ModelRegistry(tmp_path / "checkpoints", tmp_path / "runs", "cpu"), gr.State("mine"))
 
 
 def test_a_checkpoint_is_copied_whole(run, tmp_path):
@@ -64,5 +65,5 @@ def test_the_token_is_in_no_message_and_no_log(export, monkeypatch, caplog):
     ("name", "repository", "token"), [("mine", "", TOKEN), ("mine", "me/m", ""), ("", "me/m", "t")]
 )
 def test_what_is_missing_is_named(export, name, repository, token):
-    with pytest.raises(gr.Error):
+    with pytest.raises(CheckpointError):
         export.on_push(name, repository, token, True, None)

@@ -9,19 +9,17 @@ import torch
 from chosen_values import VALUES
 from PIL import Image
 
+from sd_core.errors import UserError
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
-from tabs.train.compare import ComparisonEvents
-from tabs.train.data import DataEvents
+from tabs.train.data import DataControls
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits, own
 from tabs.train.run_status import POINTS, Standing, grids_of, is_on_chart
-from tabs.train.samples import SampleEvents
-from tabs.train.settings import SettingsEvents
-from tabs.train.tab import build
+from tabs.train.tab import TrainTab
 from tabs.train.watch import Look, Seen
 
 VISITOR = SimpleNamespace(session_hash="tests of the train page", headers={}, client=None)
@@ -32,7 +30,7 @@ class Page:
 
     def __init__(self, registry: ModelRegistry):
         with gr.Blocks() as self.blocks, gr.Tab("Train") as around:
-            self.tab = build(registry, around)
+            self.tab = TrainTab(registry, around)
         self.seen, self.chosen = Seen(), ""
 
     def values(self, picked: list[str] = (), scale: str = "linear") -> dict:
@@ -122,9 +120,9 @@ def test_a_run_that_is_gone_leaves_the_comparison_and_the_others_stay(page, make
     assert picker.value == ["kept"]
 
 
-def test_the_scale_can_be_switched_though_a_compared_run_is_gone(registry, make):
+def test_the_scale_can_be_switched_though_a_compared_run_is_gone(page, make):
     gone, kept = make("gone"), make("kept")
-    events = ComparisonEvents(registry)
+    events = page.tab.watch.comparison
     gone.delete()
     chart, grids = events.on_pick(["gone", "kept"], "logarithmic", VISITOR)
     assert chart.count("<polyline") == 1 and len(grids.value) == 1
@@ -140,9 +138,9 @@ def test_only_a_pick_asks_the_picker_which_refuses_what_it_does_not_offer(page):
     assert {names[part] for each in asking for part, _ in each["targets"]} == {"compare-pick"}
 
 
-def test_what_is_compared_is_kept_as_it_is_picked(registry, make):
+def test_what_is_compared_is_kept_as_it_is_picked(page, make):
     make("one")
-    picked, chart, _ = ComparisonEvents(registry).on_change(["one"], "linear", VISITOR)
+    picked, chart, _ = page.tab.watch.comparison.on_change(["one"], "linear", VISITOR)
     assert picked == ["one"] and "<polyline" in chart
 
 
@@ -155,14 +153,16 @@ def test_choosing_what_is_no_run_shows_one_that_is(page, make):
 def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off(registry, tmp_path):
     off = Limits.of_environment({"SD_CORE_TRAIN": "off"})
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(gr.Error, match="switched off"):
-        DataEvents(registry, off).on_files([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
-    with pytest.raises(gr.Error, match="switched off"):
+    with gr.Blocks():
+        data = DataControls(registry, off, 10)
+    with pytest.raises(UserError, match="switched off"):
+        data.on_files([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
+    with pytest.raises(UserError, match="switched off"):
         Estimate(registry, off).on_measure("", "tiny", 32, 10, 8, VISITOR)
 
 
-def test_a_restorer_is_asked_nothing_about_captions_and_squares(registry):
-    events = SettingsEvents(registry, Limits())
+def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
+    events = page.tab.settings
     *hidden, count, _, _, _ = events.on_kind("fresh restorer", 6000, "characters")
     assert len(hidden) == 5 and not any(each.visible for each in hidden)
     assert (count.maximum, count.value) == (500, 500)
@@ -171,8 +171,8 @@ def test_a_restorer_is_asked_nothing_about_captions_and_squares(registry):
     assert (count.maximum, count.value) == (Limits().count, 400)
 
 
-def test_cifar_10_is_offered_to_generators_only(registry):
-    events = SettingsEvents(registry, Limits())
+def test_cifar_10_is_offered_to_generators_only(page):
+    events = page.tab.settings
     *_, data, characters, resolution = events.on_kind("fresh restorer", 400, "cifar10")
     assert resolution == 64
     assert [value for _, value in data.choices] == ["characters", "own"]
@@ -246,9 +246,9 @@ def test_a_wrong_number_of_runs_at_once_is_told_when_the_app_starts(registry, mo
         Page(registry)
 
 
-def test_the_sample_grids_become_an_animation(registry, make):
+def test_the_sample_grids_become_an_animation(page, make):
     make("one")
-    film = SampleEvents(registry).on_animate("one", VISITOR)
+    film = page.tab.watch.samples.on_animate("one", VISITOR)
     with Image.open(film.value["path"]) as opened:
         assert opened.n_frames == 2
         assert opened.convert("RGB").getpixel((8, 8))[0] == pytest.approx(100, abs=3)
@@ -271,7 +271,7 @@ def test_a_run_is_paused_resumed_and_trained_longer(page, make):
     assert "Starting" in sent["train-status"] and run.control().steps == 10
     page.tab.on_longer(page.values() | {page.tab.watch.steering.more: 7}, VISITOR)
     assert run.control().steps == 17
-    with pytest.raises(gr.Error, match="whole number from 1"):
+    with pytest.raises(UserError, match="whole number from 1"):
         page.tab.on_longer(page.values() | {page.tab.watch.steering.more: 0.5}, VISITOR)
 
 
@@ -292,15 +292,15 @@ def test_only_the_browser_that_started_a_run_steers_it_on_a_space(registry, make
     own(run, "another browser")
     page.look()
     steering = page.tab.watch.steering
-    with pytest.raises(gr.Error, match="Only the browser"):
+    with pytest.raises(UserError, match="Only the browser"):
         getattr(page.tab, event)(page.values() | {steering.more: 7, steering.asked: "one"}, VISITOR)
     assert run.folder.exists() and run.wished() == "run"
 
 
 def test_settings_are_started_and_what_is_wrong_leaves_nothing(page, registry):
     page.look()
-    filled = page.values() | {part: getattr(VALUES, name) for name, part in vars(page.tab.settings).items()}
-    with pytest.raises(gr.Error, match="number of steps"):
+    filled = page.values() | {part: getattr(VALUES, name) for name, part in page.tab.settings.components().items()}
+    with pytest.raises(UserError, match="number of steps"):
         page.tab.on_start(filled | {page.tab.settings.steps: 0}, VISITOR)
     assert Run.all(registry.runs) == []
     sent = page.take(page.tab.on_start(filled | {page.tab.settings.name: "mine"}, VISITOR))

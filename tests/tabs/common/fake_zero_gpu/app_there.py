@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
-import numpy as np
 import torch
 from gradio.context import LocalContext
 
@@ -14,7 +13,7 @@ import app
 from sd_core.generation.request import GenerationRequest
 from sd_core.pictures.original import open_original
 from sd_core.restoration.region import CropBox
-from tabs.common.jobs import Waiting
+from sd_core.restoration.request import RestoreRequest
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import PIXELS_PER_SECOND, compute, new_registry
 from tabs.generate.job import Walk, draw
@@ -28,7 +27,7 @@ visitor = gr.Request(SimpleNamespace(headers={}), session_hash="somebody")
 LocalContext.request.set(visitor)
 registry = new_registry()
 said["device"] = str(registry.device)
-mask = np.zeros((40, 56), bool)
+mask = torch.zeros(40, 56, dtype=torch.bool)
 mask[10:30, 20:25] = True
 
 
@@ -53,15 +52,14 @@ said["drawn"] = [str(path) for path in last(draw(visitor, registry, "characters"
 said["frames"] = len(SESSIONS.of(visitor).trajectory.frames)
 walked = draw(visitor, registry, "characters", GenerationRequest("hair", steps=2), Walk(3, 4))
 said["walked"] = len(last(walked).batch.paths)
-wanted = RestoreJobRequest(picture, "restorer", mask, steps=2, candidates=3)
+wanted = RestoreJobRequest(picture, "restorer", RestoreRequest(mask, steps=2, candidates=3))
 said["repaired"] = last(repair(visitor, registry, wanted)).repaired.paths
-said["filled"] = last(repair(visitor, registry, RestoreJobRequest(picture, "characters", mask, steps=2))).repaired.paths
-said["cleaned"] = last(
-    repair(visitor, registry, RestoreJobRequest(picture, "characters", whole=True, sigma=20))
-).repaired.paths
-found = [i for i in propose(visitor, registry, "restorer", open_original(picture)) if not isinstance(i, Waiting)]
-said["found"] = found[-1].shape
-elsewhere = RestoreJobRequest(picture, "characters", mask, square=CropBox(40, 0, 10))
+wanted = RestoreJobRequest(picture, "characters", RestoreRequest(mask, steps=2))
+said["filled"] = last(repair(visitor, registry, wanted)).repaired.paths
+wanted = RestoreJobRequest(picture, "characters", RestoreRequest(whole=True, sigma=20))
+said["cleaned"] = last(repair(visitor, registry, wanted)).repaired.paths
+said["found"] = last(propose(visitor, registry, "restorer", open_original(picture))).shape
+elsewhere = RestoreJobRequest(picture, "characters", RestoreRequest(mask, square=CropBox(40, 0, 10)))
 said["error"] = error_of(repair(visitor, registry, elsewhere))
 shown = draw(visitor, registry, "characters", GenerationRequest("hair", count=64, steps=100))
 for item in shown:
