@@ -31,7 +31,7 @@ def build():
     from tabs.common.words import T
     from tabs.common.zero_gpu import new_registry
     from tabs.generate.tab import GenerateTab
-    from tabs.restore import tab as restore
+    from tabs.restore.tab import RestoreTab
     from tabs.train.tab import TrainTab
 
     registry = new_registry()
@@ -42,7 +42,7 @@ def build():
             with gr.Tab(T("tab_generate"), id="generate") as generate_tab:
                 drawn = GenerateTab(registry)
             with gr.Tab(T("tab_restore"), id="restore") as restore_tab:
-                restored = restore.build(registry, restore_tab)
+                restored = RestoreTab(registry, restore_tab)
             with gr.Tab(T("tab_train"), id="train") as train_tab:
                 TrainTab(registry, train_tab)
         quiet = dict(show_progress="hidden", api_visibility="private")

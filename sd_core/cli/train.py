@@ -11,6 +11,7 @@ from tqdm import tqdm
 from typer import Option
 
 from sd_core.cli.common import STYLE_HELP
+from sd_core.progress import OnProgress
 
 if TYPE_CHECKING:
     from sd_core.runs.run import Run
@@ -132,9 +133,7 @@ def _pause_on_signals(run: "Run") -> None:
 
 
 @contextmanager
-def _progress_bar(
-    name: str, disable: bool | None
-) -> Iterator[tuple[Callable[[int, int], None], Callable[["Event"], None]]]:
+def _progress_bar(name: str, disable: bool | None) -> Iterator[tuple[OnProgress, Callable[["Event"], None]]]:
     """Two functions that show how far the pictures are prepared, and what a training's event tells."""
     from sd_core.training.events import Progress, Saved
 

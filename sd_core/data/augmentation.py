@@ -4,8 +4,6 @@ What is restored in the end are painted characters, and none of those may be tra
 lack of them.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

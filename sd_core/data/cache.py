@@ -4,8 +4,6 @@ When all entries together are too large, those go that were not used for longest
 whoever has its pixels holds a shared lock on its info.json, which the system frees when the process dies.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

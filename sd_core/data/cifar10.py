@@ -1,9 +1,7 @@
 """CIFAR-10, downloaded by torchvision, with captions like "a photo of an airplane"."""
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from sd_core.data.folder import evenly
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 from sd_core.pictures.decoding import squared
+from sd_core.progress import OnProgress, unwatched
 
 NATIVE_RESOLUTION = 32
 PICTURES = 50_000
@@ -32,7 +31,7 @@ def open_cifar10(
     *,
     count: int | None = None,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> PictureSet:
     """The 50,000 training pictures, or `count` of them. Raises DataError when they cannot be downloaded."""
     pixels, info = cached(cache, "cifar10", {"resolution": NATIVE_RESOLUTION}, lambda path: _download(path, progress))
@@ -47,12 +46,11 @@ def open_cifar10(
         pixels, _ = cached(cache, "cifar10", {"resolution": resolution, "count": len(chosen)}, resize)
     elif len(chosen) < len(pixels):
         pixels = pixels[chosen]
-    if progress is not None:
-        progress(len(chosen), len(chosen))
+    progress(len(chosen), len(chosen))
     return PictureSet("cifar10", pixels, captions, mirrorable=True, credits=CREDITS)
 
 
-def _download(path: Path, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+def _download(path: Path, progress: OnProgress) -> dict[str, Any]:
     """Write the pictures to the .npy file `path` at their own size; returns the labels and the names of the classes."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
@@ -74,13 +72,13 @@ def _download(path: Path, progress: Callable[[int, int], None] | None) -> dict[s
     return {"labels": [int(label) for label in source.targets], "classes": list(source.classes)}
 
 
-def _fetch(url: str, file: Path, progress: Callable[[int, int], None] | None) -> None:
+def _fetch(url: str, file: Path, progress: OnProgress) -> None:
     """Download to `file`, telling how many pictures' worth has come. torchvision's own waits for ever."""
     with urlopen(url, timeout=PATIENCE) as response, file.open("wb") as out:
         whole = int(response.headers.get("Content-Length") or 0)
         while block := response.read(_BLOCK):
             out.write(block)
-            if progress is not None and whole:
+            if whole:
                 progress(min(PICTURES, PICTURES * out.tell() // whole), PICTURES)
 
 
@@ -93,10 +91,8 @@ def _failed(error: Exception) -> DataError:
     )
 
 
-def _resized(
-    pixels: np.ndarray, chosen: list[int], resolution: int, progress: Callable[[int, int], None] | None
-) -> Iterator[np.ndarray]:
+def _resized(pixels: np.ndarray, chosen: list[int], resolution: int, progress: OnProgress) -> Iterator[np.ndarray]:
     for done, index in enumerate(chosen, start=1):
         yield squared(Image.fromarray(pixels[index]), resolution, "squash")
-        if progress is not None and done % _REPORT_EVERY == 0:
+        if done % _REPORT_EVERY == 0:
             progress(done, len(chosen))

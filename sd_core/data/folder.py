@@ -4,8 +4,6 @@ A picture's caption is, in this order: its "text" in a metadata.jsonl (Hugging F
 it, the name of the class folder it lies in, or "".
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -26,6 +24,7 @@ from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 from sd_core.pictures.archive import Files, Skipped, open_files
 from sd_core.pictures.decoding import SUFFIXES, Unusable, decode, squared
+from sd_core.progress import OnProgress, unwatched
 
 READER_VERSION = 2  # raise whenever the same files give other pictures or captions than before: caches are made anew
 FITS = ("crop", "pad", "squash")
@@ -42,7 +41,7 @@ def open_folder(
     fit: str = "crop",
     caption_template: str = "{}",
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> PictureSet:
     """Open the pictures in a folder or .zip; see `sd_core.data.open_data` for the arguments.
 
@@ -57,8 +56,7 @@ def open_folder(
     with closing(open_files(path)) as files:
         key = {"files": files.fingerprint, **wanted, "reader": READER_VERSION, "pillow": PIL.__version__}
         pixels, info = cached(cache, "folder", key, partial(_read, path, files, progress, **wanted))
-    if progress is not None:
-        progress(info["listed"], info["listed"])
+    progress(info["listed"], info["listed"])
     captions, about = tuple(info["captions"]), info["about"]
     return PictureSet(
         name=about.get("name", path.stem),
@@ -85,7 +83,7 @@ def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
 def _read(
     path: Path,
     files: Files,
-    progress: Callable[[int, int], None] | None,
+    progress: OnProgress,
     target: Path,
     resolution: int,
     count: int | None,
@@ -123,7 +121,7 @@ def usable_pictures(
     finish: Callable[[Image.Image], np.ndarray],
     skipped: list[Skipped],
     repeats: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Decodes the named files in threads, and gives each that can be used with its name, in order.
 
@@ -142,8 +140,7 @@ def usable_pictures(
                 skipped.append(Skipped(sound(name), f"the same picture as {sound(original)}"))
             else:
                 yield name, pixels
-        if progress is not None:
-            progress(done, len(names))
+        progress(done, len(names))
 
 
 def _decoded(

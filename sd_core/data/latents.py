@@ -1,9 +1,6 @@
 """Pictures as latents, encoded once and kept between runs, for a generator that learns from them."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from sd_core.data.cache import cached
 from sd_core.data.picture_set import PictureSet
 from sd_core.models.codec import CHUNK, Latents
 from sd_core.pictures.pixels import to_float
+from sd_core.progress import OnProgress, unwatched
 
 HASHED = 256  # pictures that are read at a time
 
@@ -24,7 +22,7 @@ def encoded(
     mirrored: bool,
     device: torch.device,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> np.ndarray:
     """Latents float16 [N, M, C, h, w] of each picture and, if `mirrored`, of its mirror image: M is 1 or 2. A mirrored
     latent is none of a mirrored picture, so both are encoded.
@@ -47,8 +45,7 @@ def encoded(
             x = to_float(torch.from_numpy(np.array(pictures.pixels[some])).to(device))
             for number, view in enumerate((x, x.flip(3))[: 1 + mirrored]):
                 made[some, number] = codec.encode(view).half().cpu().numpy()
-            if progress:
-                progress(min(first + CHUNK, len(pictures)), len(pictures))
+            progress(min(first + CHUNK, len(pictures)), len(pictures))
         made.flush()
         return {}
 

@@ -1,12 +1,9 @@
 """A set of pictures as one .zip, so that training on any machine needs one file."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +15,13 @@ from sd_core.data.captions import METADATA
 from sd_core.data.folder import ABOUT
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
+from sd_core.progress import OnProgress, unwatched
 
 _BATCH = 512  # pictures encoded ahead of the one being written
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a .zip can say; the same set gives the same file at any time
 
 
-def pack(pictures: PictureSet, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def pack(pictures: PictureSet, path: Path, progress: OnProgress = unwatched) -> None:
     """Write PNG pictures, a metadata.jsonl and an about.json to the .zip `path`, whole or not at all.
 
     `open_data(path, pictures.resolution)` gives the same pixels, captions, name, mirrorable and credits back.
@@ -38,7 +36,7 @@ def pack(pictures: PictureSet, path: Path, progress: Callable[[int, int], None] 
         raise DataError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from error
 
 
-def _write(pictures: PictureSet, archive: zipfile.ZipFile, progress: Callable[[int, int], None] | None) -> None:
+def _write(pictures: PictureSet, archive: zipfile.ZipFile, progress: OnProgress) -> None:
     about = {"name": pictures.name, "mirrorable": pictures.mirrorable, "credits": pictures.credits}
     names = [f"pictures/{index:06d}.png" for index in range(len(pictures))]
     lines = (
@@ -52,8 +50,7 @@ def _write(pictures: PictureSet, archive: zipfile.ZipFile, progress: Callable[[i
             batch = range(start, min(start + _BATCH, len(names)))
             for index, data in zip(batch, pool.map(lambda i: _png(pictures.pixels[i]), batch), strict=True):
                 _add(archive, names[index], data, zipfile.ZIP_STORED)
-                if progress is not None:
-                    progress(index + 1, len(names))
+                progress(index + 1, len(names))
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | str, compression: int) -> None:

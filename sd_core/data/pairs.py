@@ -4,9 +4,7 @@ Clean crops come from large pictures; some get an overlay that imitates painting
 combined at random, in random order and strength. All chance comes from one generator per pair.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from sd_core.errors import DataError
 from sd_core.pictures.archive import Skipped, open_files
 from sd_core.pictures.decoding import Unusable
 from sd_core.pictures.pixels import to_float
+from sd_core.progress import OnProgress, unwatched
 
 LARGEST_SIDE = 1024  # pixels of a clean picture: larger ones are reduced, so that a thousand fit into memory
 CROPS = 2  # of which the one with most contrast is taken: drawings are flat for the most part, and teach little there
@@ -85,7 +84,7 @@ def open_clean(
     count: int | None = None,
     styles: Sequence[str] | None = None,
     smallest: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> CleanPictures:
     """Every picture in a folder or .zip at its own size.
 

@@ -1,7 +1,5 @@
 """A look at somebody's pictures before they are trained on: how many, what is left out and why, and some of them."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from contextlib import closing
@@ -46,26 +44,17 @@ class Preview:
     skipped: tuple[Skipped, ...]
 
 
-def preview(
-    path: Path,
-    resolution: int,
-    *,
-    fit: str = "crop",
-    caption_template: str = "{}",
-    examples: int = EXAMPLES,
-    most: int = LOOKED_AT,
-) -> Preview:
+def preview(path: Path, resolution: int, *, fit: str = "crop", caption_template: str = "{}") -> Preview:
     """Looks at a folder or .zip. Raises DataError when there is nothing to train on; see `sd_core.data.open_data`."""
     total = _pictures_in(path)
+    wanted = dict(count=LOOKED_AT, fit=fit, caption_template=caption_template)
     with tempfile.TemporaryDirectory() as cache:
-        pictures = open_folder(
-            path, resolution, count=most, fit=fit, caption_template=caption_template, cache=Path(cache)
-        )
-        chosen = evenly(range(len(pictures)), examples)
+        pictures = open_folder(path, resolution, cache=Path(cache), **wanted)
+        chosen = evenly(range(len(pictures)), EXAMPLES)
         shown = np.array(pictures.pixels[chosen])
     return Preview(
         total=total,
-        looked_at=min(total, most),
+        looked_at=min(total, LOOKED_AT),
         usable=len(pictures),
         captioned=sum(map(bool, pictures.captions)),
         examples=shown,

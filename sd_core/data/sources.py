@@ -1,11 +1,12 @@
 """Opens what a name of a dataset stands for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
+from sd_core.progress import OnProgress, unwatched
 
 
 def open_data(
@@ -17,7 +18,7 @@ def open_data(
     fit: Literal["crop", "pad", "squash"] = "crop",
     caption_template: str = "{}",
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> PictureSet:
     """Open a data set by name or path, every picture `resolution` pixels square.
 

@@ -1,7 +1,5 @@
 """The files of a folder or a .zip, listed and read in one way. Nothing of an archive is ever written to disk."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

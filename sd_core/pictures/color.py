@@ -71,10 +71,6 @@ def lab_to_srgb(picture: Image.Image) -> Image.Image:
     )
 
 
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    return "srgb" in ImageCms.getProfileDescription(profile).lower()
-
-
 class ColourSpace:
     """The colour space of a picture's 8-bit values, to sRGB and back.
 
@@ -100,7 +96,7 @@ class ColourSpace:
             kind = space.profile.xcolor_space.strip()
             if kind not in (("RGB", "GRAY") if grey else ("RGB",)):
                 raise ValueError(kind)
-            if _is_srgb(space):
+            if "srgb" in ImageCms.getProfileDescription(space).lower():
                 return
             self._mode = "L" if kind == "GRAY" else "RGB"
             self._there = ImageCms.buildTransform(space, srgb, self._mode, "RGB", _INTENT)

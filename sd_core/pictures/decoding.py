@@ -1,7 +1,5 @@
 """A picture file, of whatever kind, as upright sRGB pixels: the one way to them for all who read pictures."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,7 +107,7 @@ def decode(data: bytes, resolution: int) -> Image.Image:
     try:
         with _opened_as(DATA_FORMATS, io.BytesIO(data)) as picture:
             if picture.width * picture.height > DATA_PIXELS:
-                raise Unusable(f"larger than {DATA_PIXELS // 1_000_000} megapixels")
+                raise Image.DecompressionBombError
             if min(picture.size) < MIN_SIDE:
                 raise Unusable(f"smaller than {MIN_SIDE} pixels")
             picture.draft(None, (2 * resolution, 2 * resolution))
@@ -148,19 +146,15 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
     try:
         with _opened_as(FORMATS, path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise _too_large()
+                raise Image.DecompressionBombError
             yield picture
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large() from error
+        said = "This picture is too large; up to {millions} million pixels are allowed."
+        raise PictureError(said, millions=MAX_PIXELS // 1_000_000) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error and others
         raise PictureError(NO_PICTURE) from error
-
-
-def _too_large() -> PictureError:
-    said = "This picture is too large; up to {millions} million pixels are allowed."
-    return PictureError(said, millions=MAX_PIXELS // 1_000_000)
 
 
 def open_picture(path: Path | str) -> Image.Image:

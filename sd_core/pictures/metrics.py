@@ -90,17 +90,7 @@ def disagreement(pictures: Sequence[Tensor], every: int = 1) -> Tensor:
     rows = max(1, ROWS // every) * every  # whole blocks
     bands = []
     for top in range(0, height, rows):
-        deviation = _deviation([picture[top : top + rows] for picture in pictures])
+        values = torch.stack([picture[top : top + rows].float() for picture in pictures])
+        deviation = values.std(0, correction=0).amax(dim=2)
         bands.append(F.max_pool2d(deviation[None], every, ceil_mode=True)[0])
     return torch.cat(bands)
-
-
-def _deviation(pictures: Sequence[Tensor]) -> Tensor:
-    total = torch.zeros(pictures[0].shape)
-    squares = torch.zeros_like(total)
-    for picture in pictures:
-        values = picture.float()
-        total += values
-        squares += values.square()
-    mean = total / len(pictures)
-    return (squares / len(pictures) - mean.square()).clamp(0).sqrt().amax(dim=2)

@@ -16,7 +16,6 @@ from sd_core.pictures.decoding import MIN_SIDE, opened, plain_mode, turn_upright
 
 COMPRESSION = 2  # of a PNG: a sixth of the time of 6, which is 10 to 15% smaller
 OPAQUE = 255
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow
 NOTES = {  # what the user should know about what comes back, by the key that `Original.notes` holds
     "first_frame": "This file holds several pictures; only the first is used.",
     "cmyk": "CMYK colours come back as sRGB.",
@@ -63,14 +62,18 @@ class Original:
         """Where nothing is seen at all: bool [H, W]."""
         return self._hidden(self.pixels)
 
+    def alpha(self) -> np.ndarray:
+        """How opaque each pixel is, of a picture that `has_alpha`: uint8 [H, W]."""
+        return np.where(self.transparent(), 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1]
+
     def rgb(self) -> np.ndarray:
         """The model's copy: sRGB uint8 [H, W, 3]. Where the picture is transparent, the colours nearby go on."""
         space = self._space()
         rgb = np.empty((*self.pixels.shape[:2], 3), np.uint8)
         for top in range(0, len(rgb), ROWS):
             rgb[top : top + ROWS] = self._seen(self.pixels[top : top + ROWS], space)
-        if self.has_alpha and (hidden := self.transparent()).any():
-            _fill(rgb, np.where(hidden, 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1])
+        if self.has_alpha and self.transparent().any():
+            _fill(rgb, self.alpha())
         return rgb
 
     def repaired(self, rgb: np.ndarray, mask: np.ndarray | None = None, fill: bool = False) -> "Original":
@@ -80,20 +83,18 @@ class Original:
         stay, unless `fill` is given; and so do values whose sRGB copy did not change.
 
         Args:
-            rgb: the new colours [H, W, 3], sRGB, uint8 or float in [-1, 1]. Without a mask it may be of another size,
-                to which the alpha is then resized.
+            rgb: the new colours, sRGB, uint8 [H, W, 3]. Without a mask it may be of another size, to which the alpha is
+                then resized.
             mask: bool [H, W], True where they are wanted; None for the whole picture.
             fill: makes everything inside the mask opaque, so that what was missing there is seen.
 
         Raises:
             ValueError: shapes that do not fit.
         """
-        if rgb.ndim != 3 or rgb.shape[2] != 3 or not (rgb.dtype == np.uint8 or rgb.dtype.kind == "f"):
-            raise ValueError("The repaired picture must be uint8 or float values of shape [H, W, 3].")
-        if mask is not None and not rgb.shape[:2] == mask.shape == self.pixels.shape[:2]:
-            raise ValueError("The repaired picture, the mask and the original must have the same size.")
-        if mask is not None and mask.dtype != bool:
-            raise ValueError("The mask must be True or False for each pixel.")
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+            raise ValueError("The repaired picture must be uint8 values of shape [H, W, 3].")
+        if mask is not None and not (rgb.shape[:2] == mask.shape == self.pixels.shape[:2] and mask.dtype == bool):
+            raise ValueError("The mask must be True or False for each pixel, and of the size of both pictures.")
         same_size = rgb.shape[:2] == self.pixels.shape[:2]
         pixels = self.pixels.copy() if same_size else self._canvas(rgb.shape[1], rgb.shape[0])
         space = self._space()
@@ -142,8 +143,8 @@ class Original:
         """Pixels of another size which have the alpha, resized, and no colours yet."""
         canvas = np.zeros((height, width, *self.pixels.shape[2:]), self.pixels.dtype)
         if self.has_alpha:
-            alpha = np.where(self.transparent(), 0, OPAQUE).astype(np.uint8) if self._deep else self.pixels[..., -1]
-            resized = np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.LANCZOS))
+            alpha = Image.fromarray(np.ascontiguousarray(self.alpha()))
+            resized = np.asarray(alpha.resize((width, height), Image.Resampling.LANCZOS))
             if self._deep:
                 canvas[:] = np.where(resized < 128, self.transparent_value, _next_to(self.transparent_value))
             else:
@@ -152,12 +153,14 @@ class Original:
 
     def _merged(self, old: np.ndarray, new: np.ndarray, space: ColourSpace, fill: bool, comparable: bool) -> np.ndarray:
         """Old pixels [H, W, ...] with new sRGB colours [H, W, 3]. comparable: whether the old ones have colours."""
-        colours = self._own(new, space)
+        colours = space.from_srgb(new)
+        if self._deep:
+            colours = colours.astype(np.uint16) * 257
         if self.transparent_value is not None:  # no repaired pixel may become that
             colours[colours == self.transparent_value] = _next_to(self.transparent_value)
         # On a new canvas, too, hidden 16-bit values stay: they are the alpha.
         stay = self._hidden(old) if not fill and (comparable or self._deep) else np.zeros(old.shape[:2], bool)
-        if comparable and new.dtype == np.uint8 and (self._deep or not space.is_srgb):  # else the result is the same
+        if comparable and (self._deep or not space.is_srgb):  # else the result is the same
             visible = ~self._hidden(old)
             stay |= visible & (self._seen(old, space) == new).all(axis=-1)
         merged = old.copy()
@@ -166,15 +169,6 @@ class Original:
         if fill and self._channels in (2, 4):
             merged[..., -1] = OPAQUE
         return merged
-
-    def _own(self, rgb: np.ndarray, space: ColourSpace) -> np.ndarray:
-        """sRGB colours [H, W, 3] in this picture's space and depth, without alpha."""
-        if rgb.dtype != np.uint8:
-            if self._deep and space.is_srgb:
-                return (((rgb.clip(-1, 1) @ LUMA) + 1) * (65535 / 2)).round().astype(np.uint16)
-            rgb = ((rgb.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-        values = space.from_srgb(rgb)
-        return values.astype(np.uint16) * 257 if self._deep else values
 
 
 def _next_to(value: int) -> int:

@@ -18,7 +18,7 @@ from sd_core.pictures.pixels import to_image
 
 GRID_WIDTH = 768  # pixels, of a composed preview
 LARGEST_TILE = 512
-FRAME_MS = 120  # of an animation
+FRAME_MS, HOLD_MS = 120, 1200  # of an animation, and of its last picture
 
 
 def save_png(pixels: Tensor, path: Path, settings: str = "") -> None:
@@ -61,9 +61,9 @@ def enlarged(path: Path | str) -> Image.Image:
     return grid(torch.from_numpy(np.array(open_picture(path)))[None])
 
 
-def save_animation(frames: Sequence[Image.Image], path: Path, frame_ms: int = FRAME_MS, hold_ms: int = 1200) -> None:
-    """Writes frames as an endless animation as the suffix says (.webp, .gif, .png). The last stays `hold_ms`."""
+def save_animation(frames: Sequence[Image.Image], path: Path, frame_ms: int = FRAME_MS) -> None:
+    """Writes frames as an endless animation as the suffix says (.webp, .gif, .png). The last stays `HOLD_MS`."""
     first, *rest = frames
-    times = [frame_ms] * len(rest) + [hold_ms]
+    times = [frame_ms] * len(rest) + [HOLD_MS]
     form = {".webp": {"quality": 88, "method": 2}, ".gif": {}, ".png": {}}[Path(path).suffix.lower()]
     first.save(path, save_all=True, append_images=rest, duration=times, loop=0, **form)

@@ -25,7 +25,7 @@ def proxy(original: Original, longest: int | None = None) -> Image.Image:
     image = Image.fromarray(original.rgb())
     size = reduced_size(original.size, longest) if longest else proxy_size(original.size)
     if original.has_alpha:
-        image.putalpha(alpha(original))
+        image.putalpha(Image.fromarray(np.ascontiguousarray(original.alpha())))
     if size == image.size:
         return image
     coarse = size[0] >= COARSE * image.width
@@ -56,13 +56,6 @@ def reduced_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(width, height), reduced to fit where it does not."""
     scale = min(1.0, longest / max(size))
     return tuple(max(1, round(side * scale)) for side in size)
-
-
-def alpha(original: Original) -> Image.Image:
-    """How opaque each pixel of a picture is, of one that `has_alpha`: "L"."""
-    if original.pixels.ndim == 3:
-        return Image.fromarray(np.ascontiguousarray(original.pixels[..., -1]))
-    return Image.fromarray(np.where(original.transparent(), 0, OPAQUE).astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ Here, and nowhere else, is decided who works on what, what it may change, and ho
 colours again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,12 @@ from sd_core.errors import UserError
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.pictures.masks import full_mask, holes
 from sd_core.pictures.original import Original
+from sd_core.progress import OnProgress, unwatched
 from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, fill_square
 from sd_core.restoration.pipeline import restore, work
 from sd_core.restoration.request import RestoreRequest, Restoring, answers
-
-Progress = Callable[[int, int], None]
 
 
 def usual_steps(model: ModelConfig, whole: bool) -> int:
@@ -99,7 +98,7 @@ class Repairer:
     finder: Denoiser | None = None
 
     def __call__(
-        self, original: Original, mask: np.ndarray | None = None, progress: Progress | None = None
+        self, original: Original, mask: np.ndarray | None = None, progress: OnProgress = unwatched
     ) -> Original:
         """The first answer, in the picture's own colours.
 
@@ -118,8 +117,7 @@ class Repairer:
         request = replace(self.request, mask=None if mask is None else torch.from_numpy(mask))
         job = RestoreJob.planned(self.model.config, original, request)
         for done in repairing(self.model, picture, request):
-            if progress:
-                progress(done.index, done.count)
+            progress(done.index, done.count)
         return job.repaired(done.pictures[0])
 
     def found(self, original: Original, picture: Tensor | None = None) -> np.ndarray:

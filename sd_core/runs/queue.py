@@ -73,7 +73,7 @@ def enqueue(run: Run, steps: int | None = None) -> None:
     root = run.folder.parent
     with _lock(root, "order"):
         held = run.is_worked_on(SURE_SECONDS)
-        if held and steps is None and run.wished() == "run":
+        if held and steps is None and run.control().wish == "run":
             raise RunError("{name} is being worked on already.", name=run.name)
         if held and run.known_status().state == "running":
             run.wish("run", steps)  # a process that has not got to a pause yet forgets it
@@ -91,7 +91,7 @@ def join(run: Run) -> None:
     with _lock(root, "order"):
         state = run.known_status()
         if not (state.state == "queued" and run.control().ticket):
-            run.wish(run.wished(), ticket=_next_ticket(root))
+            run.wish(run.control().wish, ticket=_next_ticket(root))
             run.write_status(replace(state, state="queued", reason=""))
 
 
@@ -182,15 +182,11 @@ def keep(root: Path) -> None:
     """Starts whoever comes next, as long as runs wait or its own trainers work."""
     # Looked at again after each release: whoever queued a run and found the keeper there relies on it.
     while waiting(root):
-        lock = _lock(root, "keeper")
         try:
-            lock.acquire(timeout=SURE_SECONDS)  # whoever looks at it holds it for a moment
+            with _lock(root, "keeper").acquire(timeout=SURE_SECONDS):  # whoever looks at it holds it for a moment
+                _serve(root)
         except Timeout:
             return
-        try:
-            _serve(root)
-        finally:
-            lock.release()
 
 
 def _serve(root: Path) -> None:

@@ -31,7 +31,7 @@ from sd_core.training.trainer import Trainer
 SAVE_SECONDS = 120.0  # work lost to a kill is at most this, or `save_every` steps if that is shorter
 TELL_SECONDS = 0.5  # between reports of how far the pictures are prepared, or a sample grid
 MOST_NAMED = 20  # pictures left out that the log names
-RESERVE = 1 << 16  # bytes kept free for the last words on a full disk
+RESERVE, RESERVED = ".reserve", 1 << 16  # a file, and its bytes, kept free for the last words on a full disk
 STATE = "state.safetensors"
 
 SavedState = tuple[dict[str, torch.Tensor], dict[str, str]]  # as `Trainer.state` gives it
@@ -86,7 +86,7 @@ class Recorder:
 
     def begin(self, pictures: PictureSet | CleanPictures, step: int) -> None:
         """Training begins, or goes on after `step`."""
-        self._reserve.write_bytes(bytes(RESERVE))
+        (self.run.folder / RESERVE).write_bytes(bytes(RESERVED))
         self.board = _board(self.run.folder / "tensorboard", step)
         self.run.note(f"Training on {len(pictures):,} pictures, from step {step}; {self.device_name}.")
         for skipped in pictures.skipped[:MOST_NAMED]:
@@ -112,20 +112,16 @@ class Recorder:
         if self.board:
             self.board.close()
         with suppress(OSError):
-            self._reserve.unlink()
+            (self.run.folder / RESERVE).unlink()
 
     def _tell(self, **changed) -> None:
         self.run.write_status(replace(self.run.known_status(), **changed))
 
-    @property
-    def _reserve(self) -> Path:
-        return self.run.folder / ".reserve"
-
     # While training
 
-    def has_sample(self, step: int) -> bool:
-        """Whether the grid of `step` was drawn."""
-        return self._sample_file(step).exists()
+    def sample_file(self, step: int) -> Path:
+        """Where the grid of `step` is, if it was drawn."""
+        return self.run.folder / "samples" / f"{step:06d}.png"
 
     def keep(self, event: Event, trainer: Trainer) -> None:
         """Writes down what an event brings."""
@@ -148,12 +144,11 @@ class Recorder:
         if self.board:
             for name in ("loss", "learning_rate", "gradient_norm", "pictures_per_second"):
                 self.board.add_scalar(name, getattr(event, name), event.step)
-        known = {f.name for f in fields(Status)}
-        values = {k: v for k, v in asdict(event).items() if k in known}
+        known = {field.name: getattr(event, field.name) for field in fields(Status) if hasattr(event, field.name)}
         if self.config.minutes:
-            values["seconds_left"] = min(event.seconds_left, max(0.0, 60 * self.config.minutes - self.worked))
+            known["seconds_left"] = min(event.seconds_left, max(0.0, 60 * self.config.minutes - self.worked))
         here = dict(seconds_worked=self.worked, device=self.device_name, memory=memory_taken(self.device))
-        self.run.write_status(Status("running", **here, **values))
+        self.run.write_status(Status("running", **here, **known))
 
     def is_time_to_tell(self) -> bool:
         """Whether the last report is long enough ago; if so, this moment is that of the next."""
@@ -168,12 +163,9 @@ class Recorder:
         elif self.is_time_to_tell():
             self._tell(drawn=event.index, draws=event.count)
 
-    def _sample_file(self, step: int) -> Path:
-        return self.run.folder / "samples" / f"{step:06d}.png"
-
     def _save_samples(self, event: Samples) -> None:
         sheet = grid(to_pixels(event.pictures))
-        with replacing(self._sample_file(event.step)) as new:
+        with replacing(self.sample_file(event.step)) as new:
             sheet.save(new, format="PNG")
         if self.board:
             self.board.add_image("samples", np.asarray(sheet), event.step, dataformats="HWC")

@@ -16,7 +16,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field
@@ -30,6 +30,7 @@ from sd_core.validation import checked, from_json
 if TYPE_CHECKING:
     from sd_core.runs.config import RunConfig
 
+T = TypeVar("T")
 LOOK_SECONDS = 0.02  # how long a lock is tried for before it counts as held: another's look holds it for a moment
 SURE_SECONDS = 0.5  # the same where something is decided by it
 UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
@@ -117,17 +118,15 @@ class Run:
         run = cls((root or runs_folder()) / name)
         try:
             run.folder.mkdir(parents=True)
+            try:
+                run._fill(config, upload)
+            except BaseException:
+                shutil.rmtree(run.folder, ignore_errors=True)
+                raise
         except FileExistsError:
             raise RunError("There is a run named {name} already.", name=name) from None
         except OSError as error:
             raise RunError(f"The run could not be written ({error.strerror or error}).") from error
-        try:
-            run._fill(config, upload)
-        except BaseException as error:
-            shutil.rmtree(run.folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise RunError(f"The run could not be written ({error.strerror or error}).") from error
-            raise
         return run
 
     def _fill(self, config: "RunConfig", upload: Path | None) -> None:
@@ -157,12 +156,7 @@ class Run:
         """What was asked for. Raises RunError where that cannot be read."""
         from sd_core.runs.config import RunConfig  # here, since it brings torch
 
-        try:
-            return from_json(RunConfig, (self.folder / "config.json").read_bytes())
-        except (OSError, RunError) as error:
-            raise RunError(
-                f"{self.name} is not a run, or its config.json is damaged ({str(error).rstrip('.')})."
-            ) from error
+        return self._read(RunConfig, "config.json")
 
     def status(self) -> Status:
         """The run's state as it is now: a run that says running while nobody holds its lock has failed.
@@ -170,12 +164,11 @@ class Run:
         Raises:
             RunError: its file is missing or damaged.
         """
-        status = self._written_status()
-        if status.state == "running" and not self.is_worked_on():
-            status = self._written_status()  # its process may have ended well between the two looks
-        if status.state == "running" and not self.is_worked_on():
-            return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
-        return status
+        for _ in range(2):  # its process may end well between the two looks at the file and at the lock
+            status = self._read(Status, "status.json")
+            if status.state != "running" or self.is_worked_on():
+                return status
+        return replace(status, state="failed", reason="Its process ended without a word; it can be resumed.")
 
     def is_worked_on(self, patience: float = LOOK_SECONDS) -> bool:
         """Whether a process holds its lock: works on it, or waits for its turn to."""
@@ -186,21 +179,17 @@ class Run:
         except OSError:  # deleted at this moment
             return False
 
-    def wished(self) -> str:
-        """What it was asked for last, which it may not have got to yet."""
-        return self.control().wish
-
     def control(self) -> Control:
-        """What is wished for; a damaged wish is none."""
+        """What it was asked for last, which it may not have got to yet; a damaged wish is none."""
         try:
-            return from_json(Control, (self.folder / "control.json").read_bytes())
-        except (OSError, RunError):
+            return self._read(Control, "control.json")
+        except RunError:
             return Control("run", self.config().training.steps)
 
     def known_status(self) -> Status:
         """As written; a new one where that is damaged, since the run itself may be sound."""
         try:
-            return self._written_status()
+            return self._read(Status, "status.json")
         except RunError:
             return Status("queued", steps=self.control().steps)
 
@@ -242,25 +231,22 @@ class Run:
         """
         if not (self.folder / "config.json").exists():
             raise RunError("There is no run named {name} any more.", name=self.name)
-        lock = self.lock()
-        try:
-            lock.acquire(timeout=SURE_SECONDS)
-        except Timeout:
-            raise RunError("{name} is being worked on. Stop it first.", name=self.name) from None
         gone = self.folder.with_name(f".deleted-{uuid.uuid4().hex[:8]}")
         try:
-            self.folder.rename(gone)  # at once: nobody finds half a run
-        finally:
-            lock.release()
+            with self.lock().acquire(timeout=SURE_SECONDS):
+                self.folder.rename(gone)  # at once: nobody finds half a run
+        except Timeout:
+            raise RunError("{name} is being worked on. Stop it first.", name=self.name) from None
         shutil.rmtree(gone, ignore_errors=True)
 
     # What its writers share
 
-    def _written_status(self) -> Status:
+    def _read(self, kind: type[T], file: str) -> T:
+        """What one of its files says. Raises RunError where it is missing or damaged."""
         try:
-            return from_json(Status, (self.folder / "status.json").read_bytes())
+            return from_json(kind, (self.folder / file).read_bytes())
         except (OSError, RunError) as error:
-            raise RunError(f"The status of {self.name} is missing or damaged ({str(error).rstrip('.')}).") from error
+            raise RunError(f"{self.name} is not a run, or its {file} is damaged ({str(error).rstrip('.')}).") from error
 
     def note(self, text: str) -> None:
         """A line for the log, with the time of day."""

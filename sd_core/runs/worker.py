@@ -18,6 +18,7 @@ from sd_core.errors import DataError, RunError
 from sd_core.models import checkpoint
 from sd_core.models.codec import Identity
 from sd_core.models.denoiser import Denoiser
+from sd_core.progress import OnProgress, unwatched
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_state
@@ -40,7 +41,7 @@ class _Left(Exception):
     """Somebody wished for an end before training began."""
 
 
-def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] | None = None) -> Iterator[Event]:
+def work(run: Run, queued: bool = False, preparing: OnProgress = unwatched) -> Iterator[Event]:
     """Works on the run, when its turn comes, until it is finished or somebody wishes otherwise, passing on the
     training's events.
 
@@ -64,18 +65,18 @@ def work(run: Run, queued: bool = False, preparing: Callable[[int, int], None] |
     except Timeout:
         raise RunError(f"Another process is working on {run.name}.") from None
     try:
-        if queued and (run.known_status().state != "queued" or run.wished() != "run"):
+        if queued and (run.known_status().state != "queued" or run.control().wish != "run"):
             return  # withdrawn while this process started
         recorder = Recorder(run, config, device)
         try:
             if peers.count == 1:  # whoever uses torchrun has decided what the machine does
                 queue.join(run)
-                slot = queue.wait_for_turn(run, lambda: run.wished() != "run")
+                slot = queue.wait_for_turn(run, lambda: run.control().wish != "run")
                 if slot is None:
                     raise _Left
             yield from _Worker(run, config, recorder, device, peers, preparing).work()
         except _Left:
-            recorder.end(ENDS.get(run.wished(), "stopped"))
+            recorder.end(ENDS.get(run.control().wish, "stopped"))
         except BaseException as error:
             recorder.fail(error)
             raise
@@ -104,7 +105,7 @@ class _Worker:
         recorder: Recorder | None,
         device: torch.device,
         peers: Peers,
-        preparing: Callable[[int, int], None] | None = None,
+        preparing: OnProgress = unwatched,
     ):
         self.run, self.config, self.recorder, self.device, self.peers = run, config, recorder, device, peers
         self.preparing = preparing
@@ -119,7 +120,10 @@ class _Worker:
         pictures = self._as_latents(pictures, model)
         trainer = Trainer(model, pictures, self.config.training, self.device, self.peers)
         if saved:
-            self._resume(trainer, saved)
+            try:
+                trainer.load_state(*saved)
+            except (RuntimeError, KeyError, ValueError) as error:
+                raise unusable_state(self.run) from error
         del saved
         trainer.extended(self._wishes().steps)
         if recorder:
@@ -184,12 +188,10 @@ class _Worker:
         )
         return replace(pictures, latents=latents)
 
-    def _prepared(self, prepare: Callable[[Callable[[int, int], None] | None], T]) -> T:
-        if self.recorder is None or self.peers.count > 1:
-            made = prepare(None)
-        else:
-            self._tell_prepared(0, 0)
-            made = prepare(self._tell_prepared)
+    def _prepared(self, prepare: Callable[[OnProgress], T]) -> T:
+        progress = self._tell_prepared if self.recorder and self.peers.count == 1 else unwatched
+        progress(0, 0)
+        made = prepare(progress)
         if self.recorder:
             self.recorder.prepared(0, 0)
         return made
@@ -197,13 +199,13 @@ class _Worker:
     def _tell_prepared(self, done: int, total: int) -> None:
         if not self.recorder.is_time_to_tell():
             return
-        if self.run.wished() != "run":
+        if self.run.control().wish != "run":
             raise _Left
         if done and self._is_over():
             minutes = f"{self.config.minutes:g}"
             raise DataError(f"The {minutes} minutes of this run were over before its pictures were ready.")
         self.recorder.prepared(done, total)
-        if self.preparing and total:
+        if total:
             self.preparing(done, total)
 
     def _model(self, pictures: PictureSet | CleanPictures, saved: SavedState | None) -> Denoiser:
@@ -229,19 +231,13 @@ class _Worker:
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
 
-    def _resume(self, trainer: Trainer, saved: SavedState) -> None:
-        try:
-            trainer.load_state(*saved)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise unusable_state(self.run) from error
-
     def _draw_missing_sample(self, trainer: Trainer) -> None:
         """Draws the sample that a kill after the last save prevented."""
-        if not trainer.step or not trainer.is_sample_due() or self.recorder.has_sample(trainer.step):
+        if not trainer.step or not trainer.is_sample_due() or self.recorder.sample_file(trainer.step).exists():
             return
         for event in trainer.sampling():
             self.recorder.keep(event, trainer)
-            if self.run.wished() != "run":
+            if self.run.control().wish != "run":
                 raise _Left  # what was saved is all there is
 
 
@@ -254,7 +250,7 @@ def _source(run: Run, config: RunConfig) -> tuple[str, Path | None]:
     return config.data, None
 
 
-def _open(run: Run, config: RunConfig, progress: Callable[[int, int], None] | None) -> PictureSet | CleanPictures:
+def _open(run: Run, config: RunConfig, progress: OnProgress) -> PictureSet | CleanPictures:
     """The pictures that a run trains on."""
     source, cache = _source(run, config)
     chosen = {"count": config.count, "styles": config.styles, "progress": progress}

@@ -48,12 +48,5 @@ def new_objective(model: Denoiser, pictures: PictureSet | CleanPictures, config:
             config.specialist,
         )
     return TextToImageObjective(
-        model,
-        pictures,
-        config.seed,
-        config.batch,
-        sigmas,
-        config.caption_dropout,
-        config.flips,
-        config.sample_prompts,
+        model, pictures, config.seed, config.batch, sigmas, config.caption_dropout, config.flips, config.sample_prompts
     )

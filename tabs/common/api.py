@@ -37,10 +37,6 @@ class Parameter:
         value = None if self.default is inspect.Parameter.empty else self.default
         return self.part(value=value, label=self.name.replace("_", " ").capitalize())
 
-    def signed(self) -> inspect.Parameter:
-        """As part of a function's signature."""
-        return inspect.Parameter(self.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=self.default)
-
 
 def endpoint(job: Callable[..., Job], parameters: Sequence[Parameter], answer: gr.components.Component) -> None:
     """Adds an endpoint that has the name of a job and does it, with nothing to see.
@@ -60,10 +56,11 @@ def endpoint(job: Callable[..., Job], parameters: Sequence[Parameter], answer: g
 
     does, returns = inspect.getdoc(job).split("\n\nReturns:")
     told = "\n".join(f"    {parameter.name}: {parameter.said}" for parameter in parameters)
-    visitor = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    taken = [(parameter.name, parameter.default) for parameter in parameters] + [("request", None)]
     handler.__name__, handler.__annotations__ = job.__name__, {"request": gr.Request}
     handler.__doc__ = f"{does}\n\nArgs:\n{told}\n\nReturns:{returns}"
-    handler.__signature__ = inspect.Signature([*(parameter.signed() for parameter in parameters), visitor])
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    handler.__signature__ = inspect.Signature([inspect.Parameter(n, kind, default=value) for n, value in taken])
     inputs = [parameter.component() for parameter in parameters]
     gr.Button(visible=False).click(
         handler, inputs, answer, api_name=job.__name__, concurrency_limit=None, preprocess=False

@@ -51,16 +51,12 @@ def plain_error(error: BaseException, visitor: gr.Request | None = None) -> gr.E
     """What the page says of an error: its sentence if it is one meant for people, else what to do or where to look."""
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, FileNotFoundError) or (
-        isinstance(error, PictureError) and isinstance(error.__cause__, FileNotFoundError)
-    ):
-        return _said(say(visitor, "files_gone"))
-    if isinstance(error, UserError):
-        return _said(sentence_for(visitor, error))
-    if is_out_of_memory(error):
-        return _said(say(visitor, "no_memory"))
-    return _said(say(visitor, "went_wrong", reference=logged(error)))
-
-
-def _said(sentence: str) -> gr.Error:
+    if isinstance(error.__cause__ if isinstance(error, PictureError) else error, FileNotFoundError):
+        sentence = say(visitor, "files_gone")
+    elif isinstance(error, UserError):
+        sentence = sentence_for(visitor, error)
+    elif is_out_of_memory(error):
+        sentence = say(visitor, "no_memory")
+    else:
+        sentence = say(visitor, "went_wrong", reference=logged(error))
     return gr.Error(sentence, print_exception=False)

@@ -106,10 +106,6 @@ class Stream:
         """Whether it works, or waits for its turn."""
         return not self._done
 
-    @property
-    def stopped(self) -> bool:
-        return self._stop.is_set()
-
     def _run(self) -> None:
         try:
             if self._line.wait(self, self._stop):

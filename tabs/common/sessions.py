@@ -189,3 +189,8 @@ class Sessions:
 
 
 SESSIONS = Sessions()
+
+
+def stop_job(request: gr.Request) -> None:
+    """What a "stop" button does."""
+    SESSIONS.of(request).stop()

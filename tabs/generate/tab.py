@@ -13,7 +13,7 @@ from sd_core.pictures.output import enlarged, grid, save_animation
 from tabs.common.forms import QUIET, picked, whole
 from tabs.common.jobs import lasting
 from tabs.common.progress import Status
-from tabs.common.sessions import SESSIONS, Batch
+from tabs.common.sessions import SESSIONS, Batch, stop_job
 from tabs.common.words import T, say
 from tabs.generate.api import build_api
 from tabs.generate.infotext_drop import InfotextDrop
@@ -73,7 +73,7 @@ class GenerateTab:
         self.result.variations.click(self.on_variations, inputs, outputs, **drawing)
         walked = inputs | {walk.from_seed, walk.to_seed, walk.frames}
         walk.go.click(self.on_walk, walked, [*outputs, walk.strip, walk.animation], **drawing)
-        self.stop.click(on_stop, None, None, queue=False, **QUIET)
+        self.stop.click(stop_job, None, None, queue=False, **QUIET)
 
     def _wire_settings(self, note: gr.HTML) -> None:
         """Lets the words of the prompts be judged, and settings be brought back."""
@@ -181,10 +181,6 @@ class GenerateTab:
 
     def on_words(self, model: str | None, prompt: str, negative: str, request: gr.Request):
         return left_out(self.registry, model, prompt, negative, request)
-
-
-def on_stop(request: gr.Request) -> None:
-    SESSIONS.of(request).stop()
 
 
 def on_last_seed(request: gr.Request):

@@ -14,6 +14,7 @@ import torch
 from sd_core.pictures.decoding import open_picture
 from sd_core.pictures.original import Original
 from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.pictures.previews import thumbnail
 from tabs.restore.degrade import make_damaged
 from tabs.restore.picture import Made
 
@@ -42,10 +43,6 @@ def _drawn(style: str, seed: int, side: int, details: int = 0) -> np.ndarray:
     return to_pixels(picture).numpy()
 
 
-def _photographed() -> np.ndarray:
-    return np.array(open_picture(PHOTOGRAPH))
-
-
 # Picture, damage, its strength. All seeds are held out for evaluation. The last is of the size at which the released
 # characters are, for the models that draw those.
 EXAMPLES: tuple[tuple[Callable[[], np.ndarray], str, float], ...] = (
@@ -53,7 +50,7 @@ EXAMPLES: tuple[tuple[Callable[[], np.ndarray], str, float], ...] = (
     (partial(_drawn, "lorelei", 7, 384), "scribbles", 0.4),
     (partial(_drawn, "toon-head", 33, 384, 2), "photon_noise", 0.6),
     (partial(_drawn, "big-smile", 12, 384, 1), "jpeg", 0.7),
-    (_photographed, "tears", 0.5),
+    (lambda: np.array(open_picture(PHOTOGRAPH)), "tears", 0.5),
     (partial(_drawn, "personas", 4, 384, 1), "holes", 0.3),
     (partial(_drawn, "micah", 9, 384, 1), "low_resolution", 0.6),
     (partial(_drawn, "adventurer", 5, 64), "gaussian_noise", 0.7),
@@ -78,8 +75,6 @@ def examples() -> list[Example]:
 
 
 def _make(folder: Path, number: int) -> Example:
-    from sd_core.pictures.previews import thumbnail
-
     draw, kind, strength = EXAMPLES[number]
     work = folder / str(number)
     work.mkdir(exist_ok=True)

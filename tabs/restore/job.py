@@ -21,7 +21,7 @@ from sd_core.pictures.metrics import SSIM_WINDOW, disagreement, psnr_and_ssim
 from sd_core.pictures.original import OPAQUE, Original, open_original
 from sd_core.pictures.output import save_png
 from sd_core.pictures.pixels import to_image
-from sd_core.pictures.previews import alpha, comparable, heat_map, looked_at, on_white, thumbnail
+from sd_core.pictures.previews import comparable, heat_map, looked_at, on_white, thumbnail
 from sd_core.restoration.detection import FIND_PIXELS, find_damage
 from sd_core.restoration.job import RestoreJob, repairing
 from sd_core.restoration.request import RestoreRequest, Restoring
@@ -127,10 +127,10 @@ def _outline(job: RestoreJob, model: ModelConfig) -> Image.Image | None:
     """How opaque what is repaired will be, "L"; None where previews are not of the whole picture, or opaque."""
     if model.kind == "generator" or not job.original.has_alpha:
         return None
-    outline = alpha(job.original)
-    if not job.fills or job.changed is None:
-        return outline
-    return Image.fromarray(np.where(job.changed, OPAQUE, outline).astype(np.uint8))
+    outline = job.original.alpha()
+    if job.fills and job.changed is not None:
+        outline = np.where(job.changed, np.uint8(OPAQUE), outline)
+    return Image.fromarray(np.ascontiguousarray(outline))
 
 
 def _work(registry: ModelRegistry, model: str, job: RestoreJob) -> Iterator[Restoring]:

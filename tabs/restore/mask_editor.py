@@ -3,7 +3,6 @@
 Only marks are read back from the canvas, never the picture.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -76,19 +75,50 @@ class Marking:
             self.file = gr.DownloadButton(elem_id="mask-file")
 
     def follow(self, registry: ModelRegistry, opened: gr.State, model: gr.Dropdown, fill: gr.Checkbox) -> None:
-        """Lets the buttons do their work. `opened` holds an `Opened`."""
+        """Lets the buttons do their work. `opened` holds an `Opened`; `fill` is ticked where the picture has holes."""
+        self._registry, self._fill = registry, fill
         marks = [opened, self.editor, self.exact]
         shown = [self.editor, self.exact, self.note]
         # Gradio tells whatever it has ever shown progress on of each step of any job, and an editor, or what it lies
         # in, answers by sending its whole canvas: a page that hangs. So no event shows its progress there.
         aside = dict(show_progress_on=self.note, **QUIET)
-        finder = DamageFinder(self, registry, fill)
-        self.find.click(finder.on_find, [*marks, model], [*shown, self.find, fill], concurrency_limit=None, **aside)
+        self.find.click(self.on_find, [*marks, model], [*shown, self.find, fill], concurrency_limit=None, **aside)
         # The editor's own way to clear it takes the picture away, too.
         gr.on([self.clear.click, self.editor.clear], on_clear, opened, shown, **aside)
         self.upload.upload(on_mask, [opened, self.upload], shown, preprocess=False, **aside)
         saved = self.download.click(on_mask_file, marks, self.file, **QUIET)
         saved.success(None, js=DOWNLOAD_JS, **QUIET)
+
+    def on_find(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request):
+        """Adds what the model finds to what is marked already."""
+        idle = {self.find: gr.Button(interactive=True), self.note: note(say(request, "mark_info"))}
+        yield {self.note: note(say(request, "finding")), self.find: gr.Button(interactive=False)}
+        try:
+            found = self._found(kept(current, request), editor, exact, model, request)
+        except Exception:
+            yield idle
+            raise
+        yield idle | found
+
+    def _found(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request) -> dict:
+        """What changes where something is found; nothing if something else was begun meanwhile."""
+        original = open_original(current.path)
+        mask = marked(editor, current.size, exact)
+        restorers = self._registry.names("restorer")
+        if not restorers:
+            raise UserError(say(request, "no_restorer"))
+        restorer = model if model in restorers else restorers[0]
+        *_, found = None, *propose(request, self._registry, restorer, original)
+        if found is None:
+            return {}
+        words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
+        folder = SESSIONS.of(request).new_folder()
+        changes = {
+            self.editor: canvas(current.copied(), folder, mask | found),
+            self.exact: keep_mask(mask | found, folder),
+            self.note: note(words),
+        }
+        return changes | ({self._fill: True} if holes(original).any() else {})
 
 
 def canvas(copy: Image.Image, folder: Path, mask: np.ndarray | None = None) -> dict:
@@ -122,50 +152,10 @@ def marked(value: dict | None, size: tuple[int, int], exact: str | None) -> np.n
     return full_mask(unframed(marks, size), size, read_mask(exact, size) if exact else None)
 
 
-def keep_mask(mask: np.ndarray, folder: Path, name: str = "mask.png") -> str:
-    path = folder / name
+def keep_mask(mask: np.ndarray, folder: Path) -> str:
+    path = folder / "mask.png"
     save_mask(mask, path)
     return str(path)
-
-
-@dataclass(frozen=True)
-class DamageFinder:
-    """Looks for damage; `fill` is ticked where the picture has holes."""
-
-    parts: Marking
-    registry: ModelRegistry
-    fill: gr.Checkbox
-
-    def on_find(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request):
-        """Adds what the model finds to what is marked already."""
-        idle = {self.parts.find: gr.Button(interactive=True), self.parts.note: note(say(request, "mark_info"))}
-        yield {self.parts.note: note(say(request, "finding")), self.parts.find: gr.Button(interactive=False)}
-        try:
-            found = self._found(kept(current, request), editor, exact, model, request)
-        except Exception:
-            yield idle
-            raise
-        yield idle | found
-
-    def _found(self, current: Opened, editor: dict, exact: str | None, model: str | None, request: gr.Request) -> dict:
-        """What changes where something is found; nothing if something else was begun meanwhile."""
-        original = open_original(current.path)
-        mask = marked(editor, current.size, exact)
-        restorers = self.registry.names("restorer")
-        if not restorers:
-            raise UserError(say(request, "no_restorer"))
-        restorer = model if model in restorers else restorers[0]
-        *_, found = None, *propose(request, self.registry, restorer, original)
-        if found is None:
-            return {}
-        words = say(request, "found", share=100 * found.mean()) if found.any() else say(request, "found_nothing")
-        folder = SESSIONS.of(request).new_folder()
-        changes = {
-            self.parts.editor: canvas(current.copied(), folder, mask | found),
-            self.parts.exact: keep_mask(mask | found, folder),
-            self.parts.note: note(words),
-        }
-        return changes | ({self.fill: True} if holes(original).any() else {})
 
 
 def on_clear(current: Opened, request: gr.Request):

@@ -1,7 +1,6 @@
 """Where a generator works: one square of the picture, placed by a click or by sliders."""
 
 import gradio as gr
-from PIL import Image
 
 from sd_core.pictures.masks import proxy_size
 from sd_core.pictures.previews import outlined
@@ -41,19 +40,15 @@ class Region:
 def on_square(current: Opened | None, across: float, down: float, share: float, request: gr.Request):
     if current is None:
         return None
-    return str(SESSIONS.of(request).preview(square_on(current.copied(), across, down, share)))
+    picture = current.copied()
+    square = CropBox.within(picture.size, across / 100, down / 100, share / 100)
+    return str(SESSIONS.of(request).preview(outlined(picture, square.left, square.top, square.side)))
 
 
 def on_square_click(current: Opened | None, share: float, event: gr.SelectData):
     if current is None or isinstance(event.index, int | None):
         return gr.skip(), gr.skip()
     return moved(event.index, proxy_size(current.size), share)
-
-
-def square_on(picture: Image.Image, across: float, down: float, share: float) -> Image.Image:
-    """The picture with the square that is worked on."""
-    square = CropBox.within(picture.size, across / 100, down / 100, share / 100)
-    return outlined(picture, square.left, square.top, square.side)
 
 
 def moved(clicked_at: tuple[int, int], size: tuple[int, int], share: float) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """What the training that is chosen will take on this machine, measured by a few steps of it."""
 
 import html
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -21,17 +20,13 @@ def sample_every(steps: int) -> int:
     return max(1, min(SAMPLE_AT_MOST, steps // SAMPLES_PER_RUN))
 
 
-@dataclass(frozen=True)
 class Estimate:
-    """Has the steps measured."""
+    """Draws a button that has the steps measured, and what they say about the whole. `asked` are the settings that
+    `on_measure` takes."""
 
-    registry: ModelRegistry
-    limits: Limits
-
-    def build(self, asked: list[gr.components.Component]) -> None:
-        """Draws a button that has the steps measured, and what they say about the whole. `asked` are the settings that
-        `on_measure` takes."""
-        measure = gr.Button(T("estimate"), size="sm", interactive=not self.limits.refusal, elem_id="train-estimate")
+    def __init__(self, registry: ModelRegistry, limits: Limits, asked: list[gr.components.Component]):
+        self._registry, self._limits = registry, limits
+        measure = gr.Button(T("estimate"), size="sm", interactive=not limits.refusal, elem_id="train-estimate")
         said = gr.HTML(elem_id="train-estimated")
         measured = measure.click(
             self.on_measure, asked, said, show_progress="minimal", show_progress_on=said, api_visibility="private"
@@ -42,9 +37,9 @@ class Estimate:
     def on_measure(
         self, start: str, size: str, resolution: int | None, steps: float | None, batch: float, visitor: gr.Request
     ):
-        self.limits.check_allowed(visitor)
+        self._limits.check_allowed(visitor)
         steps = max(1, whole(steps or 1))
-        kind, pixels = kind_of(self.registry, start), resolution_of(self.registry, start, resolution)
+        kind, pixels = kind_of(self._registry, start), resolution_of(self._registry, start, resolution)
         found = probe(kind, size, pixels, whole(batch))
         seconds = found.seconds(steps, steps // sample_every(steps))
         parts = (

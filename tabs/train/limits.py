@@ -62,21 +62,15 @@ class Limits:
             return replace(limited, refusal="train_zero")
         return limited if said == "limited" else cls()
 
-    def words(self, visitor: gr.Request | None) -> str:
-        """What a visitor should know; "" where everything is allowed."""
-        if self.refusal:
-            return say(visitor, self.refusal)
-        if not self.minutes:
+    def note(self, visitor: gr.Request | None) -> str:
+        """What a visitor should know, in HTML; "" where everything is allowed."""
+        if not self.refusal and not self.minutes:
             return ""
-        return say(
-            visitor, "train_limited", minutes=self.minutes, sizes=", ".join(self.sizes),
+        words = say(
+            visitor, self.refusal or "train_limited", minutes=self.minutes, sizes=", ".join(self.sizes),
             resolution=max(self.resolutions), megabytes=self.megabytes,
         )  # fmt: skip
-
-    def note(self, visitor: gr.Request | None) -> str:
-        """The same in HTML."""
-        words = self.words(visitor)
-        return f'<div class="sd-note"><mark>{html.escape(words)}</mark></div>' if words else ""
+        return f'<div class="sd-note"><mark>{html.escape(words)}</mark></div>'
 
     # Every handler asks these, since a page's handlers can be called without the page.
 

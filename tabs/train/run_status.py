@@ -49,7 +49,7 @@ class Standing:
         working = queued or status.state == "running"
         if queued:
             state = "starting" if before < free else "waiting"
-        elif working and (wished := run.wished()) != "run":
+        elif working and (wished := run.control().wish) != "run":
             state = {"pause": "pausing", "stop": "stopping"}[wished]
         elif status.state == "running" and status.pictures:
             state = "preparing"

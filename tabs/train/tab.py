@@ -6,6 +6,7 @@ nothing but wishes: closing it never harms a run.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import gradio as gr
 
@@ -52,8 +53,8 @@ class TrainTab:
                 self.watch = Watch(registry)
         self._wire(go, tab)
         self._wire_steering()
-        tab.select(self.on_start_choices, self.settings.start, self.settings.start, **QUIET)
-        tab.select(self.on_note, None, note, **QUIET)
+        tab.select(partial(starts_of_today, registry), self.settings.start, self.settings.start, **QUIET)
+        tab.select(self.limits.note, None, note, **QUIET)
         runs_at_once()  # an app that is set up wrongly says so when it starts
         if not self.limits.refusal:
             queue.ensure_keeper(registry.runs)  # of what was queued before the machine or the app was restarted
@@ -149,19 +150,17 @@ class TrainTab:
     def _steered(self, values: dict, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> dict:
         """Does something to the run that is looked at, and shows what came of it."""
         look = self._look(values)
-        self._steer(look.name, look.browser, visitor, action, goes_on)
+        self._steer(look, visitor, action, goes_on)
         return self._news(look, visitor)
 
-    def _steer(
-        self, name: str, browser: str, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False
-    ) -> None:
+    def _steer(self, look: Look, visitor: gr.Request, action: Callable[[Run], None], goes_on: bool = False) -> None:
         """Does something to a run if this browser may, and, where the run then `goes_on`, if that may."""
-        if not name:
+        if not look.name:
             raise RunError(say(visitor, "no_run"))
-        run = Run(self.registry.runs / name)
-        self.limits.check_steer(run, browser, visitor)
+        run = Run(self.registry.runs / look.name)
+        self.limits.check_steer(run, look.browser, visitor)
         if goes_on:
-            self.limits.check_resume(run, browser, visitor)
+            self.limits.check_resume(run, look.browser, visitor)
         action(run)
 
     def on_delete(self, name: str, visitor: gr.Request):
@@ -172,14 +171,7 @@ class TrainTab:
 
     def on_delete_yes(self, values: dict, visitor: gr.Request) -> dict:
         look, asked = self._look(values), values[self.watch.steering.asked]
-        self._steer(asked, look.browser, visitor, Run.delete)
+        self._steer(replace(look, name=asked), visitor, Run.delete)
         gr.Info(say(visitor, "deleted", name=asked))
         changes = self._news(replace(look, name="" if look.name == asked else look.name), visitor)
         return changes | {self.watch.steering.sure: gr.Group(visible=False)}
-
-    def on_start_choices(self, start: str):
-        """The models of today to start from."""
-        return starts_of_today(self.registry, start)
-
-    def on_note(self, visitor: gr.Request):
-        return self.limits.note(visitor)

@@ -1,6 +1,6 @@
 """What the page shows of runs: the list, and the state, curves, samples and log of one of them; only what is new."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gradio as gr
 
@@ -22,17 +22,14 @@ LOG_LINES = 60
 @dataclass(frozen=True)
 class Seen:
     """What a page shows already, so that only what is new is sent to it. `run` is "" where there is no run, and None
-    before the first look; `step` is the last one on the chart."""
+    before the first look; `step` is the last one on the chart, which is drawn to `scale`; `said` has hashes of the
+    rest, by what it is."""
 
     run: str | None = None
-    runs: int = 0
-    names: tuple[str, ...] = ()
-    status: int = 0
-    works: tuple[bool, ...] = ()
     step: int = -1
     scale: str = ""
     grids: int = 0
-    log: int = 0
+    said: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,39 +99,29 @@ class Watch:
     def news(self, runs: list[Run], run: Run, look: Look, mine: bool, visitor: gr.Request) -> dict:
         """Updates for what the page does not show yet of `run`, one of all `runs`. `mine` says whether this browser may
         steer it."""
-        standings = all_standings(runs)
-        standing = standings[run.name]
-        seen = look.seen
-        fresh = run.name != seen.run
-        if fresh:
-            seen = Seen(run.name, seen.runs, seen.names)
-        listed = run_list(runs, standings, run.name, visitor)
-        status = status_line(standing, visitor)
-        works = usable(standing, mine)
-        grids = grids_of(run)
-        log = without_paths(run.log(LOG_LINES)) if mine else ""  # it names its owner's files
-        changes = self.samples.news(grids, seen.grids, look.position, visitor, fresh)
-        if hash(status) != seen.status:
-            changes[self.status] = status
-        if works != seen.works:
+        standings, seen = all_standings(runs), look.seen
+        standing, fresh = standings[run.name], run.name != seen.run
+        works, names, grids = usable(standing, mine), tuple(standings), grids_of(run)
+        texts = {
+            self.runs: run_list(runs, standings, run.name, visitor),
+            self.status: status_line(standing, visitor),
+            self.log: without_paths(run.log(LOG_LINES)) if mine else "",  # it names its owner's files
+        }
+        said = {part.elem_id: hash(text) for part, text in texts.items()} | {"works": hash(works), "names": hash(names)}
+        new = {key for key, _ in said.items() - seen.said.items()}
+        changes = {part: text for part, text in texts.items() if part.elem_id in new}
+        changes |= self.samples.news(grids, seen.grids, look.position, visitor, fresh)
+        if "works" in new:
             changes |= self.steering.news(works)
-        if hash(listed) != seen.runs:
-            changes[self.runs] = listed
-        drawn = look.scale == seen.scale and is_on_chart(standing, seen.step)
-        if not drawn:
+        if "names" in new:
+            changes |= self.comparison.news(list(names), look.compared)
+        step = seen.step
+        if fresh or look.scale != seen.scale or not is_on_chart(standing, step):
+            step = standing.status.step
             curves = loss_curves(run.metrics(READ), visitor)
             changes[self.plot] = line_chart(curves, say(visitor, "loss_curve"), look.scale == "logarithmic")
         if fresh:
             changes |= self.export.news()
-        if hash(log) != seen.log:
-            changes[self.log] = log
-        names = tuple(standings)
-        if names != seen.names:
-            changes |= self.comparison.news(list(names), look.compared)
         if run.name != look.name:  # what was chosen is gone, or nothing was
             changes[self.chosen] = run.name
-        step = seen.step if drawn else standing.status.step
-        changes[self.seen] = Seen(
-            run.name, hash(listed), names, hash(status), works, step, look.scale, len(grids), hash(log)
-        )
-        return changes
+        return changes | {self.seen: Seen(run.name, step, look.scale, len(grids), said)}

@@ -22,7 +22,7 @@ from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import open_original
 from tabs.common.sessions import SESSIONS
 from tabs.restore.picture import Opened
-from tabs.restore.tab import build
+from tabs.restore.tab import RestoreTab
 
 VARIANTS = 2400  # of all formats together
 UPLOADED = 7  # of each kind, one of each corruption, that also go through the page
@@ -205,7 +205,7 @@ def tab(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
         with gr.Blocks(), gr.Tab() as around:
-            yield build(ModelRegistry(folder / "checkpoints", folder / "runs", "cpu"), around)
+            yield RestoreTab(ModelRegistry(folder / "checkpoints", folder / "runs", "cpu"), around)
     SESSIONS.close()
 
 

@@ -10,7 +10,7 @@ from png_files import chunk
 
 from sd_core.errors import PictureError
 from sd_core.generation.infotext import Parameters, read_parameters
-from sd_core.pictures.output import grid, make_zip, save_animation, save_png
+from sd_core.pictures.output import HOLD_MS, grid, make_zip, save_animation, save_png
 from sd_core.pictures.pixels import to_float, to_pixels
 
 WRITTEN_BY_ANOTHER_TOOL = """masterpiece, a "quoted" castle (on a hill:1.2)
@@ -124,12 +124,12 @@ def test_a_grid_shows_every_picture_in_reading_order():
 @pytest.mark.parametrize("suffix", ["webp", "gif", "png"])
 def test_an_animation_has_all_frames_and_holds_the_last(tmp_path, suffix):
     frames = [Image.new("RGB", (16, 16), (60 * i, 0, 0)) for i in range(4)]
-    save_animation(frames, tmp_path / f"a.{suffix}", frame_ms=100, hold_ms=500)
+    save_animation(frames, tmp_path / f"a.{suffix}", frame_ms=100)
     with Image.open(tmp_path / f"a.{suffix}") as read:
         assert read.n_frames == 4
         read.seek(3)
         read.load()
-        assert read.info["duration"] == 500 and read.info["loop"] == 0
+        assert read.info["duration"] == HOLD_MS and read.info["loop"] == 0
 
 
 def test_a_zip_keeps_files_of_the_same_name(tmp_path):

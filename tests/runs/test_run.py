@@ -173,7 +173,7 @@ def test_a_damaged_status_is_told_in_one_sentence_and_does_not_hinder_the_work(m
 def test_a_damaged_wish_is_none(make, text):
     run = make()
     (run.folder / "control.json").write_text(text)
-    assert run.wished() == "run"
+    assert run.control().wish == "run"
 
 
 def test_a_damaged_config_is_told_in_one_sentence(make):

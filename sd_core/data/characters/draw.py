@@ -5,14 +5,12 @@ All styles are CC0 or CC BY; `credits` names their artists. Seeds below 10,000 a
 whole style.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -38,6 +36,7 @@ from sd_core.data.characters.styles import (
 )
 from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
+from sd_core.progress import OnProgress, unwatched
 
 DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
 STYLES: tuple[Look, ...] = tuple(TRAINING_LOOKS)
@@ -153,7 +152,7 @@ def draw_set(
     *,
     count: int | None = None,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unwatched,
 ) -> PictureSet:
     """Draw every seed in every style, the styles taking turns, on all cores, and remember the result on disk.
 
@@ -176,8 +175,7 @@ def draw_set(
         return {"captions": draw_in_processes(path, draw, total, resolution, progress)}
 
     pixels, info = cached(cache, "characters", {**job, **versions, "drawing": DRAWING_VERSION}, make)
-    if progress is not None:
-        progress(total, total)
+    progress(total, total)
     # The styles have handedness (most look to one side), so a mirrored character is not one of theirs.
     return PictureSet("characters", pixels, tuple(info["captions"]), mirrorable=False, credits=credits(styles))
 

@@ -1,7 +1,5 @@
 """The DiceBear styles that characters are drawn in: `looks.toml` as values, and the colours that all styles share."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

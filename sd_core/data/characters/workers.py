@@ -14,6 +14,7 @@ import loky
 import numpy as np
 
 from sd_core.errors import DataError
+from sd_core.progress import OnProgress, unwatched
 
 PICTURES_PER_WORKER = 64  # fewer are drawn sooner than one more process starts
 AT_A_TIME = 4  # pictures that a process draws between two reports
@@ -22,9 +23,7 @@ IDLE_SECONDS = 5  # after which a process ends whose program was killed
 Draw = Callable[[int], tuple[np.ndarray, str]]
 
 
-def draw_in_processes(
-    path: Path, draw: Draw, count: int, side: int, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+def draw_in_processes(path: Path, draw: Draw, count: int, side: int, progress: OnProgress = unwatched) -> list[str]:
     """Draws pictures into a new file.
 
     Args:
@@ -52,8 +51,7 @@ def draw_in_processes(
         for future in as_completed(drawing):
             future.result()
             done += drawing[future]
-            if progress is not None:
-                progress(done, count)
+            progress(done, count)
         return [caption for future in drawing for caption in future.result()]
     except (BrokenProcessPool, ImportError) as error:
         why = error if isinstance(error, ImportError) else "a process that drew them has died"

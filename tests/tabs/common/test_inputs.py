@@ -66,7 +66,7 @@ def test_too_few_values_are_refused(page):
 
 
 def test_the_pages_own_events_are_for_those_who_have_it_open(page):
-    private = next(event for event in page.fns.values() if event.api_name == "on_note")
+    private = next(event for event in page.fns.values() if event.api_name == "note")
     assert checked(private, [], VISITOR) == []
     with pytest.raises(UserError, match="open it anew"):
         checked(private, [], gr.Request(SimpleNamespace(headers={})))

@@ -22,7 +22,7 @@ from tabs.restore.job import Repaired
 from tabs.restore.mask_editor import canvas, on_clear, on_mask_file
 from tabs.restore.picture import Opened, digest
 from tabs.restore.region import on_square, on_square_click
-from tabs.restore.tab import build
+from tabs.restore.tab import RestoreTab
 
 COLOURS = "red", "blue"  # of candidates
 VISITOR = gr.Request(SimpleNamespace(headers={}), session_hash="restore handlers")
@@ -32,7 +32,7 @@ VISITOR = gr.Request(SimpleNamespace(headers={}), session_hash="restore handlers
 def tab(checkpoints, tmp_path):
     registry = ModelRegistry(checkpoints, tmp_path / "runs", torch.device("cpu"))
     with gr.Blocks(), gr.Tab() as around:
-        built = build(registry, around)
+        built = RestoreTab(registry, around)
     yield built
     SESSIONS.close()
 

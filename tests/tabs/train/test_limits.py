@@ -53,7 +53,7 @@ def at(*forwarded: str, client: str = "10.0.0.7") -> SimpleNamespace:
 
 def test_ones_own_machine_has_no_limits():
     assert Limits.of_environment({}) == Limits()
-    assert Limits().words(None) == ""
+    assert Limits().note(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_ones_own_machine_has_no_limits():
 def test_the_environment_sets_the_limits(environment, refusal, minutes):
     limits = Limits.of_environment(environment)
     assert (limits.refusal, limits.minutes) == (refusal, minutes)
-    assert bool(limits.words(None)) == bool(refusal or minutes)
+    assert bool(limits.note(None)) == bool(refusal or minutes)
     with pytest.raises(ValueError, match="SD_CORE_TRAIN"):
         Limits.of_environment({"SD_CORE_TRAIN": "maybe"})
 

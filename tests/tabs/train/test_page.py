@@ -263,9 +263,9 @@ def test_a_run_is_paused_resumed_and_trained_longer(page, make):
     with run.lock():
         run.write_status(Status("running", step=2, steps=10))
         page.take(page.tab.on_pause(page.values(), VISITOR))
-        assert run.wished() == "pause"
+        assert run.control().wish == "pause"
         page.take(page.tab.on_stop(page.values(), VISITOR))
-        assert run.wished() == "stop"
+        assert run.control().wish == "stop"
     run.write_status(Status("paused", step=2, steps=10))
     sent = page.take(page.tab.on_resume(page.values(), VISITOR))
     assert "Starting" in sent["train-status"] and run.control().steps == 10
@@ -294,7 +294,7 @@ def test_only_the_browser_that_started_a_run_steers_it_on_a_space(registry, make
     steering = page.tab.watch.steering
     with pytest.raises(UserError, match="Only the browser"):
         getattr(page.tab, event)(page.values() | {steering.more: 7, steering.asked: "one"}, VISITOR)
-    assert run.folder.exists() and run.wished() == "run"
+    assert run.folder.exists() and run.control().wish == "run"
 
 
 def test_settings_are_started_and_what_is_wrong_leaves_nothing(page, registry):
