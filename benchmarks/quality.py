@@ -148,19 +148,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def drawn(model: Denoiser, prompts: Sequence[str], sampler: str, steps: int, guidance: float) -> np.ndarray:
     """One picture per prompt, uint8 [N, R, R, 3]; picture i from seed STEADY + i."""
     walk = SAMPLERS[sampler]
-    shape = (3, model.config.resolution, model.config.resolution)
+    side = model.config.resolution
     chunk = CHUNK.get(model.device.type, ACCELERATOR_CHUNK)
     sigmas = karras_sigmas(steps)
-    made = np.empty((len(prompts), *shape[1:], 3), np.uint8)
+    made = np.empty((len(prompts), side, side, 3), np.uint8)
     for start in tqdm(range(0, len(prompts), chunk), desc="generate", unit="batch"):
         some = prompts[start : start + chunk]
         seeds = list(range(STEADY + start, STEADY + start + len(some)))
-        noise = partial(draw_noise, picture_generators(seeds), shape, model.device)
+        noise = partial(draw_noise, picture_generators(seeds), model.shape, model.device)
         x = noise() * sigmas[0].float()
         with inference_autocast(model.device):
             guided = Guided(model, some, [""] * len(some), guidance, GUIDANCE_INTERVAL)
             *_, last = walk.walk(guided, x, sigmas, *([noise] if walk.random else []))
-        made[start : start + chunk] = to_pixels(last.x.float()).numpy()
+        made[start : start + chunk] = to_pixels(model.codec.decode(last.x.float())).numpy()
     synchronize(model.device)
     return made
 

@@ -172,26 +172,25 @@ def subject(options, device: torch.device) -> tuple[Denoiser, list[str]]:
 
 def fresh_copy(model: Denoiser, device: torch.device) -> Denoiser:
     """A model of the same shape with fresh weights, to be trained."""
-    return Denoiser(model.config, model.vocabulary).to(device)
+    return Denoiser(model.config, model.vocabulary, model.codec).to(device)
 
 
 @torch.no_grad()
 def draw(model: Denoiser, prompts: list[str], steps: int) -> Tensor:
     """Draws one batch."""
-    resolution = model.config.resolution
     sigmas = karras_sigmas(steps)
     with inference_autocast(model.device):
         guided = Guided(model, prompts, [""] * len(prompts), DEFAULT_GUIDANCE)
-        x = torch.randn(len(prompts), 3, resolution, resolution, device=model.device) * sigmas[0].float()
+        x = torch.randn(len(prompts), *model.shape, device=model.device) * sigmas[0].float()
         *_, last = dpmpp_2m(guided, x, sigmas)
-    return last.x
+    return model.codec.decode(last.x)
 
 
 @torch.no_grad()
 def denoiser_flops(model: Denoiser, prompts: list[str]) -> int:
     """Operations for one picture and one step, its prompt being encoded already."""
     context = model.encode(prompts[:1])
-    x = torch.randn(1, 3, model.config.resolution, model.config.resolution, device=model.device)
+    x = torch.randn(1, *model.shape, device=model.device)
     return flops(lambda: model(x, torch.ones(1, device=model.device), context))
 
 

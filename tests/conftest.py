@@ -9,6 +9,7 @@ from tiny_pictures import make_pictures
 from torch import nn
 
 from sd_core.data import PictureSet
+from sd_core.models.codec import Autoencoder, AutoencoderConfig, Latents
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
 
@@ -60,6 +61,25 @@ def fresh_generator(vocabulary: Vocabulary) -> Denoiser:
 def generator(fresh_generator: Denoiser) -> Denoiser:
     """A generator of 8×8 pictures in which every part has an influence."""
     return with_random_weights(fresh_generator).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def small_autoencoder() -> Autoencoder:
+    """An autoencoder in which every part has an influence."""
+    torch.manual_seed(0)
+    model = Autoencoder(AutoencoderConfig(4, (4, 4, 8), (1, 1, 1), (1, 1, 1))).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    model.fit(torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    return model
+
+
+@pytest.fixture
+def latent_generator(vocabulary: Vocabulary, small_autoencoder: Autoencoder) -> Denoiser:
+    """A generator of 32×32 pictures that works in latents of 4×4, and in which every part has an influence."""
+    config = ModelConfig.generator("tiny", 32, codec="autoencoder")
+    model = Denoiser(config, vocabulary, Latents.of(small_autoencoder))
+    return with_random_weights(model).eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)  # before anything is drawn that could not be kept
     for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):
         last = step
-    for path in save_pictures(last.x, request, request.noises(), _written_name(model), out):
+    for path in save_pictures(loaded.codec.decode(last.x), request, request.noises(), _written_name(model), out):
         print(path)
 
 

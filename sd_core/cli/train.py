@@ -21,6 +21,9 @@ def train(
     kind: Annotated[str, Option(help="generator, which draws, or restorer, which repairs any picture.")] = "generator",
     size: Annotated[str, Option(help="How large a model: tiny, small, base or large.")] = "small",
     resolution: Annotated[int, Option(help="Pixels a side.")] = 64,
+    codec: Annotated[
+        str | None, Option(help="pixels, or autoencoder to work in its latents, usual from 128 pixels on.")
+    ] = None,
     steps: Annotated[int, Option(help="How long: one step is one batch.")] = 4000,
     batch: Annotated[int, Option(help="Pictures per step.")] = 64,
     learning_rate: Annotated[float, Option(help="After warm-up.")] = 3e-3,

@@ -17,6 +17,7 @@ class PictureSet:
     captions: N strings, "" where nothing is known.
     mirrorable: flipping a picture left to right gives another picture that belongs to the set.
     credits: licences and artists, for a model card.
+    latents: the same in a model's own space, as `latents.encoded` gives them; None where nobody has made them yet.
 
     Raises ValueError when the shapes do not fit together.
     """
@@ -27,6 +28,7 @@ class PictureSet:
     mirrorable: bool
     skipped: tuple[Skipped, ...] = ()
     credits: str = ""
+    latents: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

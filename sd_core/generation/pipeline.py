@@ -25,7 +25,8 @@ CHUNK = 16  # pictures per call of the model: bounds memory, and on CPUs keeps a
 
 
 def generate(model: Denoiser, request: GenerationRequest) -> Iterator[Step]:
-    """Draws what `request` asks for, yielding a `Step` of all pictures [count, 3, R, R] after each step.
+    """Draws what `request` asks for, yielding a `Step` of all pictures after each step, in the space of the model's
+    codec [count, C, h, w]: `model.codec.decode` makes pictures of them, and `preview` shows quickly what they will be.
 
     Args:
         model: a generator, frozen as `checkpoint.load` gives it. (No `no_grad` can be held here, since whoever
@@ -52,15 +53,17 @@ def interpolate(model: Denoiser, request: GenerationRequest, to_seed: int, frame
 
 
 def _walk(model: Denoiser, request: GenerationRequest, noises: Sequence[Noise]) -> Iterator[Step]:
-    resolution = model.config.resolution
-    start = torch.zeros(3, resolution, resolution) if request.start is None else request.start
-    sources = [noise.source(tuple(start.shape)) for noise in noises]
+    start = torch.zeros(1, *model.shape, device=model.device)
+    if request.start is not None:
+        with inference_autocast(model.device):
+            start = model.codec.encode(request.start[None].to(model.device)).float()
+    sources = [noise.source(tuple(start.shape[1:])) for noise in noises]
 
     def draw() -> Tensor:
         return torch.stack([source() for source in sources]).to(model.device)
 
     sampler, sigmas = SAMPLERS[request.sampler], request.sigmas()
-    x = add_noise(start.to(model.device), sigmas[0], draw())
+    x = add_noise(start, sigmas[0], draw())
     extra = (draw,) if sampler.random else ()
     yield from sampler.walk(_denoiser(model, request, len(noises)), x, sigmas, *extra)
 

@@ -3,6 +3,9 @@
 A folder holds `model.safetensors` (fp16 weights), `config.json`, `tokenizer.json` for a generator, and `README.md`, its
 model card. Only safetensors and JSON are read: neither can run code. The weights' file holds the two JSON files too, in
 its metadata, so that replacing it replaces the model; those beside it are for people and the Hub.
+
+A generator of latents brings its autoencoder in the same file, so that it loads by itself anywhere, whatever becomes of
+the released one. Only a model that is saved beside that very autoencoder leaves it out: the released models share one.
 """
 
 import json
@@ -14,19 +17,20 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
-from sd_core.atomic import remove_unfinished, replacing
+from sd_core.environment import checkpoints_folder
 from sd_core.errors import CheckpointError
+from sd_core.models.codec import RELEASED, Autoencoder, AutoencoderConfig, Codec, Identity, Latents
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
+from sd_core.models.weights import CONFIG, WEIGHTS, fill, first_line, halved, read, write, write_beside
 from sd_core.validation import checked, from_json
 
 FORMAT = 1
-WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
-INSIDE = "sd_core"  # the key of the weights' metadata that holds the other files' texts
+TOKENIZER, CARD = "tokenizer.json", "README.md"
+OF_CODEC = "codec."  # what the names of an autoencoder's weights begin with
 
 
 @checked(error=CheckpointError, unknown="ignore")
@@ -56,11 +60,15 @@ class Description:
         model: its shape.
         origin: where its knowledge comes from.
         words: those that a generator knows.
+        codec: the digest of its autoencoder, if it works in latents.
+        autoencoder: the shape of that, if its weights are in the same file.
     """
 
     model: ModelConfig
     origin: Origin
     words: tuple[str, ...] = ()
+    codec: str = ""
+    autoencoder: AutoencoderConfig | None = None
 
 
 def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str = "") -> None:
@@ -70,33 +78,48 @@ def save(model: Denoiser, folder: Path, origin: Origin | None = None, card: str 
     process at a time may save to a folder; others may read it meanwhile.
     """
     folder, origin = Path(folder), origin or Origin()
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder, "*")
     config = {"format": FORMAT, "model": asdict(model.config), "origin": asdict(origin)}
-    texts = {}
+    texts, weights = {}, halved(model.state_dict())
     if model.vocabulary:
         config["words"] = sorted(model.vocabulary.words)
         texts[TOKENIZER] = model.vocabulary.tokenizer.to_str(pretty=True)
+    if isinstance(model.codec, Latents):
+        config["codec"] = model.codec.digest
+        if _codec_in(folder.parent / RELEASED, model.codec.digest) is None:
+            config["autoencoder"], more = codec_parts(model.codec)
+            weights |= more
     texts[CONFIG] = json.dumps(config, indent=1, ensure_ascii=False)
-    weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
-    with replacing(folder / WEIGHTS, durable=True) as new:
-        save_file(weights, new, metadata={INSIDE: json.dumps(texts)})
-    _write_beside(folder, texts | {CARD: card or _card(model, folder.name, origin)})
+    write(folder, weights, texts, {CARD: card or _card(model, folder.name, origin)})
+    _forget_tokenizer(folder, texts)
 
 
-def _write_beside(folder: Path, texts: dict[str, str]) -> None:
-    """Writes what a person and the Hub find beside the weights."""
-    for name, text in texts.items():
-        with replacing(folder / name, durable=True) as new:
-            new.write_text(text, "utf-8")
-    if TOKENIZER not in texts:  # of a generator that was here before
+def _forget_tokenizer(folder: Path, texts: dict[str, str]) -> None:
+    """Removes that of a generator that was here before."""
+    if TOKENIZER not in texts:
         (folder / TOKENIZER).unlink(missing_ok=True)
+
+
+def codec_parts(codec: Latents) -> tuple[dict, dict[str, Tensor]]:
+    """An autoencoder's shape, as JSON, and its weights, as they go into a file beside those of a model."""
+    weights = halved(codec.autoencoder.state_dict())
+    return asdict(codec.autoencoder.config), {f"{OF_CODEC}{name}": value for name, value in weights.items()}
+
+
+def codec_of_parts(shape: AutoencoderConfig, weights: dict[str, Tensor], folder: Path) -> Latents:
+    """The inverse of `codec_parts`, which takes the autoencoder's weights out of `weights`, read from `folder`.
+
+    Raises:
+        CheckpointError: they are of another shape.
+    """
+    own = [name for name in weights if name.startswith(OF_CODEC)]
+    return Latents.of(Autoencoder.of(shape, {name.removeprefix(OF_CODEC): weights.pop(name) for name in own}, folder))
 
 
 def _card(model: Denoiser, name: str, origin: Origin) -> str:
     return (
         f"# {name}\n\n"
-        f"A {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels.\n\n"
+        f"A {model.config.size} {model.config.kind} at {model.config.resolution}×{model.config.resolution} pixels"
+        f"{'' if model.config.codec == 'pixels' else ', in the latents of an autoencoder'}.\n\n"
         f"- Size: {size_line(model)}\n"
         f"- Data: {origin.data or 'not recorded'}\n"
         f"- Training: {origin.steps:,} steps, {origin.pictures_seen:,} pictures seen, "
@@ -110,7 +133,7 @@ def describe(folder: Path) -> Description:
     Raises:
         CheckpointError: there is none, or this program cannot use it.
     """
-    return _description(Path(folder), _read(Path(folder))[0])
+    return _description(Path(folder), read(Path(folder), (CONFIG, TOKENIZER))[0])
 
 
 def _description(folder: Path, texts: dict[str, str]) -> Description:
@@ -122,32 +145,11 @@ def _description(folder: Path, texts: dict[str, str]) -> Description:
             return from_json(Description, texts[CONFIG])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{folder / CONFIG} is damaged or foreign ({_first_line(error)}). Download or train the model again."
+            f"{folder / CONFIG} is damaged or foreign ({first_line(error)}). Download or train the model again."
         ) from error
     raise CheckpointError(
         f"{folder} is in format {version!r}, and this program reads format {FORMAT}. Update the program."
     )
-
-
-def _read(folder: Path, weights_too: bool = False) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """The texts of `CONFIG` and, if there is one, `TOKENIZER`; and the weights, of the same save.
-
-    The texts inside the weights' file count. Checkpoints made before there were such have only those beside it.
-    """
-    texts, weights, file = {}, {}, folder / WEIGHTS
-    if file.is_file():
-        try:
-            with safe_open(file, "pt") as opened:
-                texts = dict(json.loads((opened.metadata() or {}).get(INSIDE, "{}")))
-                weights = {name: opened.get_tensor(name) for name in opened.keys() if weights_too}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{file} is truncated or not a safetensors file. Download or train the model again."
-            ) from error
-    if not texts:
-        beside = [folder / name for name in (CONFIG, TOKENIZER) if (folder / name).is_file()]
-        texts = {file.name: file.read_text("utf-8", "replace") for file in beside}
-    return texts, weights
 
 
 def size_line(model: Denoiser) -> str:
@@ -169,24 +171,40 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     folder = Path(source)
     if not folder.exists() and not folder.parent.is_dir() and re.fullmatch(r"[^./][^/]*/[^/]+", str(source)):
         folder = fetch(str(source))
-    texts, weights = _read(folder, weights_too=True)
+    texts, weights = read(folder, (CONFIG, TOKENIZER), weights_too=True)
     description = _description(folder, texts)
     vocabulary = _vocabulary(folder, texts, description) if description.model.kind == "generator" else None
+    codec = _codec(folder, description, weights)
     with torch.device("meta"):
-        model = Denoiser(description.model, vocabulary)
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(f"{folder / WEIGHTS} is missing. Download or train the model again.")
-    if {name: value.shape for name, value in weights.items()} != shapes:
-        wrong = sorted(
-            n for n in shapes.keys() | weights.keys() if n not in weights or weights[n].shape != shapes.get(n)
-        )
-        raise CheckpointError(
-            f"{folder / WEIGHTS} does not fit its {CONFIG}, beginning with {wrong[0]}; "
-            "it may come from another version of the program."
-        )
-    model.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
+        model = Denoiser(description.model, vocabulary, codec)
+    fill(model, weights, folder)
     return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _codec(folder: Path, description: Description, weights: dict[str, Tensor]) -> Codec:
+    """The codec of a model, whose weights are taken out of `weights` if they are there."""
+    if description.model.codec == "pixels":
+        return Identity()
+    if description.autoencoder:
+        return codec_of_parts(description.autoencoder, weights, folder)
+    for beside in (folder.parent / RELEASED, checkpoints_folder() / RELEASED):
+        if codec := _codec_in(beside, description.codec):
+            return codec
+    raise CheckpointError(
+        f"{folder} works in the latents of an autoencoder that is neither in it nor among the released models. "
+        "Download the model again, with its autoencoder."
+    )
+
+
+def _codec_in(folder: Path, digest: str) -> Latents | None:
+    """The codec of that digest, if it is the one in `folder`."""
+    if not folder.is_dir():
+        return None
+    try:
+        codec = Latents.of(Autoencoder.load(folder))
+    except CheckpointError:
+        return None
+    return codec if codec.digest == digest else None
 
 
 def _vocabulary(folder: Path, texts: dict[str, str], description: Description) -> Vocabulary:
@@ -195,7 +213,7 @@ def _vocabulary(folder: Path, texts: dict[str, str], description: Description) -
     try:
         return Vocabulary(Tokenizer.from_str(texts[TOKENIZER]), description.words)
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointError(f"{folder / TOKENIZER} is damaged: {_first_line(error)}.") from error
+        raise CheckpointError(f"{folder / TOKENIZER} is damaged: {first_line(error)}.") from error
 
 
 def snapshot(folder: Path, target: Path) -> Path:
@@ -211,8 +229,10 @@ def snapshot(folder: Path, target: Path) -> Path:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, target / name)
     except OSError as error:
-        raise CheckpointError(f"{folder} could not be copied: {_first_line(error)}.") from error
-    _write_beside(target, _read(target)[0])
+        raise CheckpointError(f"{folder} could not be copied: {first_line(error)}.") from error
+    texts, _ = read(target, (CONFIG, TOKENIZER))
+    write_beside(target, texts)
+    _forget_tokenizer(target, texts)
     return target
 
 
@@ -224,7 +244,7 @@ def push(folder: Path, repository: str, token: str, private: bool = False) -> st
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, CARD])
     except Exception as error:  # without a network, the Hub's client lets its HTTP library's own exceptions through
-        raise CheckpointError(f"The Hub did not take {repository}: {_first_line(error)}") from error
+        raise CheckpointError(f"The Hub did not take {repository}: {first_line(error)}") from error
     return str(address)
 
 
@@ -233,8 +253,4 @@ def fetch(repository: str) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, TOKENIZER, CARD]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"No model {repository} could be loaded from the Hub: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CheckpointError(f"No model {repository} could be loaded from the Hub: {first_line(error)}") from error

@@ -1,6 +1,6 @@
 """Codecs: the space a model works in, and the way there and back.
 
-`Identity` is pixels. `Autoencoder` is our own small network, which makes latents an eighth as wide and high:
+`Identity` is pixels. `Latents` is what our own small network makes of them, an eighth as wide and high:
 
     picture ─ 1/2 ─ 1/4 ─ 1/8 ─ latents ─ 1/8 ─ 1/4 ─ 1/2 ─ picture
                32    64   128      8      128    64    32    channels
@@ -9,26 +9,57 @@ It has no norm and no attention, so that a latent depends on the pixels near it 
 is worked on in tiles without a seam, and no colour shifts with what else is in the picture.
 """
 
+import copy
+import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 from torch import Tensor, nn
 
+from sd_core.diffusion.noise import SIGMA_DATA
+from sd_core.environment import checkpoints_folder
 from sd_core.errors import CheckpointError
 from sd_core.models.unet import keep_variance
+from sd_core.models.weights import CONFIG, fill, first_line, halved, read, write
+from sd_core.validation import checked, from_json
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+RELEASED = "autoencoder"  # the released autoencoder's folder, beside those of the models that use it
 DOWNSAMPLING = 8  # pixels a latent is wide and high
 TILE = 128  # latents a tile is wide and high, without its margins: its activations take 200 MB a picture
 RELU_GAIN = 2**0.5  # ReLU lets half of a normal variable's power through
+GENERATED_NOISE = 0.1  # how far what a model denoises is from any picture's latents, see `Autoencoder.decode`
+CHUNK = 16  # pictures that are coded at a time: bounds memory
+
+
+class Codec(Protocol):
+    """A space to work in, whose values have about the spread of pictures, `SIGMA_DATA`: so a noise level means as much
+    in each, and schedules, guidance and training need not tell them apart.
+
+    Attributes:
+        channels: of what a model works on.
+        downsampling: pixels that one of its places is wide and high.
+    """
+
+    channels: int
+    downsampling: int
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] as what a model works on, [B, channels, h, w]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The way back."""
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """A quick look, [B, 3, h, w] in about [-1, 1]."""
 
 
 class Identity:
@@ -40,7 +71,7 @@ class Identity:
         """The pictures [B, 3, H, W] in [-1, 1] themselves."""
         return pictures
 
-    def decode(self, latents: Tensor, size: tuple[int, int] | None = None, noise: float = 0.0) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """The pictures [B, 3, H, W] themselves."""
         return latents
 
@@ -49,14 +80,30 @@ class Identity:
         return latents
 
 
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """The shape of an `Autoencoder`: channels and blocks of its levels, the finest (half the picture's size) first."""
+Width = Annotated[int, Field(ge=1, le=512)]
+Blocks = Annotated[int, Field(ge=0, le=8)]
 
-    latent_channels: int = 8
-    widths: tuple[int, int, int] = (32, 64, 128)
-    encoder_blocks: tuple[int, int, int] = (1, 2, 2)
-    decoder_blocks: tuple[int, int, int] = (2, 3, 3)
+
+@checked(error=CheckpointError)
+class AutoencoderConfig:
+    """The shape of an `Autoencoder`: channels and blocks of its levels, the finest (half the picture's size) first.
+
+    Raises:
+        CheckpointError: one of them is out of its range; the message is one sentence.
+    """
+
+    latent_channels: int = Field(8, ge=1, le=64)
+    widths: tuple[Width, Width, Width] = (32, 64, 128)
+    encoder_blocks: tuple[Blocks, Blocks, Blocks] = (1, 2, 2)
+    decoder_blocks: tuple[Blocks, Blocks, Blocks] = (2, 3, 3)
+
+
+@checked(error=CheckpointError, unknown="ignore")
+class _Description:
+    """What an autoencoder's `config.json` says."""
+
+    format: int
+    autoencoder: AutoencoderConfig
 
 
 class Block(nn.Module):
@@ -84,9 +131,9 @@ class Autoencoder(nn.Module):
 
     downsampling = DOWNSAMPLING
 
-    def __init__(self, config: AutoencoderConfig = AutoencoderConfig()):
+    def __init__(self, config: AutoencoderConfig | None = None):
         super().__init__()
-        self.config = config
+        self.config = config = config or AutoencoderConfig()
         self.channels = channels = config.latent_channels
         fine, middle, coarse = config.widths
         down, up = config.encoder_blocks, config.decoder_blocks
@@ -171,11 +218,9 @@ class Autoencoder(nn.Module):
         self.colours.copy_(torch.linalg.lstsq(rows, means).solution.T)
 
     def save(self, folder: Path) -> None:
-        """Writes `config.json` and `model.safetensors` (fp16) into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Writes `config.json` and `model.safetensors` (fp16) into `folder`, in one exchange like any model."""
         config = {"format": FORMAT, "autoencoder": asdict(self.config)}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        save_file({k: v.half().contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
+        write(Path(folder), halved(self.state_dict()), {CONFIG: json.dumps(config, indent=2) + "\n"})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Autoencoder":
@@ -186,15 +231,83 @@ class Autoencoder(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = json.loads((folder / CONFIG).read_text("utf-8"))
-            if config["format"] != FORMAT:
-                raise ValueError(f"its format is {config['format']!r}, and this program reads {FORMAT}")
-            shape = {k: tuple(v) if isinstance(v, list) else v for k, v in config["autoencoder"].items()}
-            model = cls(AutoencoderConfig(**shape))
-            model.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS).items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{folder} holds no autoencoder that this program can read: {error}.") from error
-        return model.eval().requires_grad_(False)
+            texts, weights = read(folder, [CONFIG], weights_too=True)
+            description = from_json(_Description, texts.get(CONFIG, ""))
+            if description.format != FORMAT:
+                raise CheckpointError(f"its format is {description.format}, and this program reads {FORMAT}")
+            return cls.of(description.autoencoder, weights, folder)
+        except (CheckpointError, OSError) as error:
+            reason = first_line(error)
+            raise CheckpointError(f"{folder} holds no autoencoder that this program can read: {reason}.") from error
+
+    @classmethod
+    def of(cls, config: AutoencoderConfig, weights: Mapping[str, Tensor], folder: Path) -> "Autoencoder":
+        """The autoencoder of these weights, read from `folder`, in float32 and frozen.
+
+        Raises:
+            CheckpointError: they are of another shape.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        fill(model, weights, folder)
+        return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+class Latents:
+    """The codec of models that work in an autoencoder's latents. It works where its input is, and is shared: a copy of
+    a model has the same one.
+
+    Attributes:
+        autoencoder: on the CPU.
+        digest: tells it from any other.
+    """
+
+    downsampling = DOWNSAMPLING
+    _shared: "WeakValueDictionary[str, Latents]" = WeakValueDictionary()
+
+    def __init__(self, autoencoder: Autoencoder, digest: str):
+        self.autoencoder, self.digest, self.channels = autoencoder, digest, autoencoder.channels
+        self._elsewhere: dict[torch.device, Autoencoder] = {}
+
+    @classmethod
+    def of(cls, autoencoder: Autoencoder) -> "Latents":
+        """The codec of an autoencoder, the same one for equal weights: a process has each once."""
+        known = hashlib.sha256(json.dumps(asdict(autoencoder.config), sort_keys=True).encode())
+        for name, value in sorted(halved(autoencoder.state_dict()).items()):
+            known.update(name.encode())
+            known.update(value.numpy().tobytes())
+        digest = known.hexdigest()
+        return cls._shared.setdefault(digest, cls(autoencoder, digest))
+
+    @classmethod
+    def released(cls) -> "Latents":
+        """That of the released autoencoder. Raises CheckpointError if it is not there."""
+        return cls.of(Autoencoder.load(checkpoints_folder() / RELEASED))
+
+    def __deepcopy__(self, memo: dict) -> "Latents":
+        return self
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, ceil(H / 8), ceil(W / 8)]."""
+        network = self._network(pictures)
+        return torch.cat([SIGMA_DATA * network.encode(few) for few in pictures.split(CHUNK)])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, h, w] that a model made as pictures [B, 3, 8 h, 8 w] in [-1, 1]."""
+        network = self._network(latents)
+        return torch.cat([network.decode(few / SIGMA_DATA, noise=GENERATED_NOISE) for few in latents.split(CHUNK)])
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """A quick look: small pictures [B, 3, h, w] in [-1, 1]."""
+        return self._network(latents).preview(latents / SIGMA_DATA)
+
+    def _network(self, x: Tensor) -> Autoencoder:
+        """The autoencoder where x is. Copies, since several threads may ask from different devices."""
+        if x.device == next(self.autoencoder.parameters()).device:
+            return self.autoencoder
+        if x.device not in self._elsewhere:
+            self._elsewhere[x.device] = copy.deepcopy(self.autoencoder).to(x.device)
+        return self._elsewhere[x.device]
 
 
 def _reach(blocks: tuple[int, int, int]) -> int:

@@ -1,6 +1,7 @@
 """D(x, sigma) -> denoised: the one function that training fits and every sampler asks.
 
-A `D` takes noisy pictures [B, 3, H, W] and their noise level ([] or [B]) and gives its best guess of the clean ones.
+A `D` takes noisy pictures [B, C, H, W] and their noise level ([] or [B]) and gives its best guess of the clean ones.
+They are pictures, or latents, in the space that the model's `codec` makes of pictures.
 `Denoiser.given` binds what the model is conditioned on; `Guided`, `Tiled` and `Consistent` wrap a denoiser.
 """
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.diffusion.sampling import D
+from sd_core.models.codec import DOWNSAMPLING, Codec, Identity
 from sd_core.models.conditioning import CONDITIONING_CHANNELS, Conditioning
 from sd_core.models.text import TextEncoder, Vocabulary
 from sd_core.models.unet import WIDTHS, Context, UNet, UNetConfig
@@ -21,6 +23,7 @@ from sd_core.validation import checked
 
 RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
+LATENT_FROM = 128  # pixels a side, from which on a generator works in latents unless somebody says otherwise
 PLACES_ACROSS = 32  # a generator's finest level is about this many patches wide: what two CPU cores can afford
 
 # Ways to look at a picture [..., H, W], each of which undoes itself: as it is, mirrored along one diagonal, turned by
@@ -35,8 +38,8 @@ VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 @checked
 class ModelConfig:
-    """All that is needed to rebuild a model. It was trained at `resolution` pixels a side. A restorer may bring a
-    `specialist`, see `restoration/routing.py`.
+    """All that is needed to rebuild a model. It was trained at `resolution` pixels a side, in the space of its `codec`.
+    A restorer may bring a `specialist`, see `restoration/routing.py`.
 
     Raises:
         UserError: one of them is out of its range; the message is one sentence.
@@ -48,16 +51,27 @@ class ModelConfig:
     patch: Literal[1, 2, 4, 8] = Field(4, title="The patch size")
     sigma_data: float = Field(0.5, gt=0)
     specialist: bool = False
+    codec: Literal["pixels", "autoencoder"] = "pixels"
 
     def __post_init__(self):
         if self.specialist and self.kind != "restorer":
             raise ValueError("Only a restorer brings a specialist.")
+        if self.codec == "autoencoder" and self.kind != "generator":
+            raise ValueError("Only a generator works in latents; a restorer works in pixels.")
+        if self.codec == "autoencoder" and self.resolution % DOWNSAMPLING:
+            raise ValueError(f"The resolution of a model that works in latents is a multiple of {DOWNSAMPLING} pixels.")
 
     @classmethod
-    def generator(cls, size: str, resolution: int, sigma_data: float = 0.5) -> "ModelConfig":
-        """A generator whose patches grow with the resolution, so that the cost of a picture hardly does."""
-        patch = max(p for p in (1, 2, 4, 8) if p == 1 or p * PLACES_ACROSS <= resolution)
-        return cls("generator", size, resolution, patch, sigma_data)
+    def generator(
+        cls, size: str, resolution: int, sigma_data: float = 0.5, codec: str | None = "pixels"
+    ) -> "ModelConfig":
+        """A generator whose patches grow with the resolution, so that the cost of a picture hardly does. Where no codec
+        is named, it is the usual one for that resolution."""
+        if codec is None:
+            codec = "autoencoder" if resolution >= LATENT_FROM and resolution % DOWNSAMPLING == 0 else "pixels"
+        across = resolution // DOWNSAMPLING if codec == "autoencoder" else resolution
+        patch = max(p for p in (1, 2, 4, 8) if p == 1 or p * PLACES_ACROSS <= across)
+        return cls("generator", size, resolution, patch, sigma_data, codec=codec)
 
     @classmethod
     def restorer(cls, size: str, resolution: int = 64) -> "ModelConfig":
@@ -65,7 +79,13 @@ class ModelConfig:
         return cls("restorer", size, resolution, RESTORER_PATCH, RESIDUAL_STD)
 
     @property
+    def side(self) -> int:
+        """How wide and high is what it denoises: pixels, or latents."""
+        return self.resolution // DOWNSAMPLING if self.codec == "autoencoder" else self.resolution
+
+    @property
     def unet(self) -> UNetConfig:
+        """The UNet's shape in pixels; in latents it has the codec's channels."""
         if self.kind == "restorer":
             return UNetConfig(
                 self.size, self.patch, conditioning_channels=CONDITIONING_CHANNELS, extra_channels=1, normalised=False
@@ -79,16 +99,21 @@ class Denoiser(nn.Module):
     Args:
         config: the model's shape.
         vocabulary: the words a generator knows; None for a restorer.
+        codec: of a model that works in latents; it is no part of the model's own weights.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None):
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary | None = None, codec: Codec | None = None):
         super().__init__()
         if (vocabulary is None) == (config.kind == "generator"):
             raise ValueError("A generator needs a vocabulary, and a restorer has none.")
+        codec = codec or Identity()
+        if isinstance(codec, Identity) != (config.codec == "pixels"):
+            raise ValueError("A model that works in latents needs their codec, and one that works in pixels has none.")
         self.config = config
         self.vocabulary = vocabulary
+        self.codec = codec
         self.preconditioning = Preconditioning(config.sigma_data)
-        self.unet = UNet(config.unet)
+        self.unet = UNet(replace(config.unet, channels=codec.channels))
         self.text = TextEncoder(len(vocabulary), config.unet.context_channels) if vocabulary else None
         self.specialist = Denoiser(replace(config, specialist=False)) if config.specialist else None
         self.to(memory_format=torch.channels_last)
@@ -103,16 +128,21 @@ class Denoiser(nn.Module):
             return self
         if specialist is not None and (specialist.config.unet != self.config.unet or specialist.specialist):
             raise ValueError("A restorer and its specialist must be restorers of the same shape.")
-        joined = Denoiser(replace(self.config, specialist=specialist is not None), self.vocabulary)
+        joined = Denoiser(replace(self.config, specialist=specialist is not None), self.vocabulary, self.codec)
         joined.unet, joined.text, joined.specialist = self.unet, self.text, specialist
         return joined
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what it denoises: one picture of its resolution, in its codec's space."""
+        return self.codec.channels, self.config.side, self.config.side
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def forward(self, x: Tensor, sigma: Tensor, context: Context | None = None) -> Tensor:
-        """EDM eq. 7 for a generator: noisy pictures [B, 3, H, W] at noise level `sigma` ([] or [B]) to a guess of the
+        """EDM eq. 7 for a generator: noisy pictures [B, C, H, W] at noise level `sigma` ([] or [B]) to a guess of the
         clean ones. `context` is what `encode` gives."""
         return self._denoised(x, self._levels(sigma, x), context)[0]
 
@@ -152,10 +182,11 @@ class Denoiser(nn.Module):
     def _denoised(
         self, x: Tensor, sigma: Tensor, context: Context | None = None, conditioning: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """c_skip x + c_out F(c_in x) [B, 3, H, W], and whatever else F gives, as it is."""
+        """c_skip x + c_out F(c_in x) [B, C, H, W], and whatever else F gives, as it is."""
         scale, c = self.preconditioning, over_picture(sigma, x)
         f = self.unet(scale.c_in(c) * x, scale.c_noise(sigma), context, conditioning).to(x.dtype)
-        return scale.c_skip(c) * x + scale.c_out(c) * f[:, :3], f[:, 3:]
+        channels = x.shape[1]
+        return scale.c_skip(c) * x + scale.c_out(c) * f[:, :channels], f[:, channels:]
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """The prompts as the UNet reads them; unknown words are left out. Equal prompts are encoded once."""
@@ -179,6 +210,6 @@ class Denoiser(nn.Module):
 
     def flops(self) -> int:
         """Floating-point operations of one call for one picture with an empty prompt; see `unet.multiply_adds`."""
-        side, tokens = self.config.resolution, 1 if self.text else 0
+        side, tokens = self.config.side, 1 if self.text else 0
         text = self.text.multiply_adds(tokens) if self.text else 0
         return 2 * (text + self.unet.multiply_adds(side, side, tokens))

@@ -49,7 +49,7 @@ class UNetConfig:
     A generator reads prompts (`context_channels` > 0) and attends over the whole picture. A restorer has
     `conditioning_channels` (what `Conditioning` says of the damage) and no attention, so that nothing in it depends on
     the picture's size; and no norm, which would hide from it how strong the noise is. It gives `extra_channels` besides
-    the picture.
+    the picture. `channels` are those of what is denoised: three of a picture's, or a latent's.
     """
 
     size: str = "small"
@@ -58,6 +58,7 @@ class UNetConfig:
     conditioning_channels: int = 0
     extra_channels: int = 0
     normalised: bool = True
+    channels: int = 3
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -224,7 +225,8 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths, embedding, context = config.widths, config.embedding_channels, config.context_channels
-        patch_values = (3 + config.extra_channels) * config.patch**2
+        patch_values = (config.channels + config.extra_channels) * config.patch**2
+        patch_seen = (config.channels + config.conditioning_channels) * config.patch**2
         top_and_middle = widths[:-1]
 
         def level(index: int) -> Level:
@@ -233,7 +235,7 @@ class UNet(nn.Module):
 
         self.noise_embedding = NoiseEmbedding(embedding)
         self.prompt_embedding = nn.Linear(context, embedding) if context else None
-        self.stem = nn.Conv2d((3 + config.conditioning_channels) * config.patch**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(patch_seen, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(level(i) for i in range(len(top_and_middle)))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.bottom = level(len(widths) - 1)
@@ -258,13 +260,14 @@ class UNet(nn.Module):
         """F(x, c_noise).
 
         Args:
-            x: pictures [B, 3, H, W], scaled to unit variance. Any H and W: what the levels do not divide is padded.
+            x: pictures or latents [B, channels, H, W], scaled to unit variance. Any H and W: what the levels do
+                not divide is padded.
             c_noise: noise levels [B] as `Preconditioning.c_noise` gives them.
             context: the prompts, for a generator.
             conditioning: what a restorer is told, [B, conditioning_channels, H, W].
 
         Returns:
-            [B, 3 + extra_channels, H, W], without a range of its own.
+            [B, channels + extra_channels, H, W], without a range of its own.
         """
         height, width = x.shape[-2:]
         if conditioning is not None:

@@ -2,7 +2,7 @@
 
 No restorer is needed for that: a noisy picture *is* the x of the diffusion process at its own noise
 level, so the walk to a clean one starts there instead of at pure noise. (Denoisers as
-priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.)
+priors: Kadkhodaie & Simoncelli 2020, arXiv:2007.13640.) In latents its noise is as strong as the encoder makes of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from sd_core.device import inference_autocast
-from sd_core.diffusion.noise import SIGMA_MIN, to_unit
+from sd_core.diffusion.noise import SIGMA_MAX, SIGMA_MIN, add_noise, to_unit
 from sd_core.diffusion.noise_estimation import estimate_sigma
 from sd_core.diffusion.sampling import D, Step, euler_ancestral
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.models.codec import Codec
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.request import RestoreRequest, Restoring, answers
@@ -35,7 +36,8 @@ def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> I
         UserError: the square is not inside the picture.
     """
     square = request.square_in((picture.shape[1], picture.shape[0]))
-    noisy = to_float(square.taken(picture, model.config.resolution))
+    part = square.taken(picture, model.config.resolution)
+    noisy = to_float(part)
     if request.sigma is None:
         level = estimate_sigma(noisy)
     else:  # reducing a picture averages its noise away
@@ -45,9 +47,11 @@ def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> I
     for number in range(candidates):
         for step in remove_noise(model, noisy, level, request.prompt, request.steps, request.seed + number):
             done, count = number * step.count + step.index, candidates * step.count
-            yield Restoring(done, count, to_pixels(step.denoised)[0], tuple(finished))
-        finished.append(square.put_back(picture, to_pixels(step.x)[0]))
-    yield Restoring(count, count, to_pixels(step.x)[0], tuple(finished))
+            # Coding costs detail, which a picture without noise need not lose.
+            cleaned = to_pixels(model.codec.decode(step.denoised))[0] if level > SIGMA_MIN else part
+            yield Restoring(done, count, cleaned, tuple(finished))
+        finished.append(square.put_back(picture, cleaned))
+    yield Restoring(count, count, cleaned, tuple(finished))
 
 
 def remove_noise(
@@ -63,7 +67,7 @@ def remove_noise(
         steps, seed: see `walk_down`.
 
     Yields:
-        A `Step` with pictures [1, 3, R, R] after each step.
+        A `Step` of one picture, in the space of the model's codec, after each step.
     """
     with inference_autocast(model.device):
         prompted = model.given([prompt])
@@ -73,8 +77,20 @@ def remove_noise(
             return prompted(x, level).to(x.dtype)
 
     generator = torch.Generator().manual_seed(seed)
-    x = picture[None].to(model.device)
-    yield from walk_down(denoiser, x, sigma, steps, lambda: torch.randn(x.shape, generator=generator).to(x))
+    with inference_autocast(model.device):
+        x, level = _encoded(model.codec, picture[None].to(model.device), sigma)
+    yield from walk_down(denoiser, x, level, steps, lambda: torch.randn(x.shape, generator=generator).to(x))
+
+
+def _encoded(codec: Codec, picture: Tensor, sigma: float) -> tuple[Tensor, float]:
+    """A noisy picture [1, 3, R, R] in a codec's space, and how strong noise of level `sigma` is there: by how much the
+    same noise once more moves it."""
+    x = codec.encode(picture).float()
+    if codec.downsampling == 1 or not 0 < sigma <= SIGMA_MAX:
+        return x, sigma
+    noise = torch.randn(picture.shape, generator=torch.Generator().manual_seed(0)).to(picture)
+    moved = codec.encode(add_noise(picture, torch.tensor(sigma), noise)).float() - x
+    return x, float(moved.square().mean().sqrt().clamp(max=SIGMA_MAX))
 
 
 def walk_down(denoiser: D, x: Tensor, sigma: float, steps: int, draw: Callable[[], Tensor]) -> Iterator[Step]:

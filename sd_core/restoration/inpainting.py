@@ -12,6 +12,7 @@ from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import resampled
 from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.errors import UserError
+from sd_core.models.conditioning import filled, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.request import RestoreRequest, Restoring
@@ -87,10 +88,10 @@ def fill(
     generators = [torch.Generator().manual_seed(seed + i) for i in range(candidates)]
 
     def draw() -> Tensor:
-        return torch.stack([torch.randn(3, side, side, generator=g) for g in generators]).to(model.device)
+        return torch.stack([torch.randn(model.shape, generator=g) for g in generators]).to(model.device)
 
     with torch.inference_mode(), inference_autocast(model.device):
-        known, y = (~mask).to(model.device), to_float(picture).to(model.device)
+        known, y = _known(model, picture, mask)
         denoiser = Consistent(model.given([prompt] * candidates), KnownPixels(known), y)
     sigmas = karras_sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)
@@ -99,6 +100,28 @@ def fill(
             step = next(walk, None)
         if step is None:
             return
-        drawn = torch.where(mask[..., None], to_pixels(step.denoised), picture)
-        finished = tuple(drawn) if step.index == step.count else ()
-        yield Restoring(step.index, step.count, drawn[0], finished)
+        ends = step.index == step.count
+        shown = model.codec.decode(step.denoised) if ends else _enlarged(model.codec.preview(step.denoised[:1]), side)
+        drawn = torch.where(mask[..., None], to_pixels(shown), picture)
+        yield Restoring(step.index, step.count, drawn[0], tuple(drawn) if ends else ())
+
+
+def _known(model: Denoiser, picture: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Which places of the model's space are known, bool [h, w], and what is there [1, C, h, w].
+
+    A latent tells of pixels around it, too. So nothing that is missing may reach the encoder, which sees smooth
+    continuations in its place; and only latents of which all pixels, and those of their neighbours, are there count as
+    known. What they lose by that, the finished picture gets back from its own pixels.
+    """
+    lost, y = mask[None, None].to(model.device), to_float(picture)[None].to(model.device)
+    size = model.codec.downsampling
+    if size > 1:
+        afar = seen_from_afar(picture, mask)
+        y = filled(y, lost, None if afar is None else afar[None].to(model.device))
+        lost = F.max_pool2d(F.max_pool2d(lost.float(), size), 3, stride=1, padding=1) > 0
+    return ~lost[0, 0], model.codec.encode(y).float()
+
+
+def _enlarged(preview: Tensor, side: int) -> Tensor:
+    """A codec's quick look [B, 3, h, w] at a picture of `side` pixels."""
+    return preview if preview.shape[-1] == side else F.interpolate(preview, size=(side, side), mode="bicubic")

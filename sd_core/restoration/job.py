@@ -66,7 +66,7 @@ class RestoreJob:
             changed = None if request.whole else mask
             return cls(original, request, changed, different, work(original.size[::-1], request))
         inside = request.square_in(original.size).mask(original.size)
-        pixels = request.steps * request.candidates * model.resolution**2
+        pixels = request.steps * request.candidates * model.side**2
         if request.whole:
             return cls(original, request, inside, different, pixels)
         if mask is None:

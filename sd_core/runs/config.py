@@ -26,6 +26,8 @@ class RunConfig:
         styles, count: which characters and how many pictures; None for all there are.
         caption_template, fit: of a generator's pictures, see `sd_core.data.open_data`.
         size, resolution: of a fresh model.
+        codec: what a fresh generator works in, "pixels" or the latents of the "autoencoder"; None for what is usual at
+            its resolution.
         start: a checkpoint folder to fine-tune, which keeps its own size and resolution; "" for a fresh model.
         minutes: of work, after which the run ends with what it has; 0 for as long as its steps take.
 
@@ -42,6 +44,7 @@ class RunConfig:
     size: str = "small"
     resolution: int = 64
     start: str = ""
+    codec: Literal["pixels", "autoencoder"] | None = None
     minutes: NonNegativeFloat = 0.0
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
@@ -55,7 +58,7 @@ class RunConfig:
             raise ValueError("A restorer learns from large pictures, and CIFAR-10's are too small.")
         if self.training.specialist and self.kind != "restorer":
             raise ValueError("Only a restorer can be taught to be a specialist.")
-        ModelConfig(self.kind, self.size, self.resolution)
+        ModelConfig(self.kind, self.size, self.resolution, codec=self.codec or "pixels")
         return self
 
     def settled(self) -> "RunConfig":

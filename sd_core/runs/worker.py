@@ -1,18 +1,22 @@
 """The process that works on a run: trains, and does what is wished for. What comes of it, `Recorder` writes down."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from filelock import Timeout
 
 from sd_core.data import PictureSet
+from sd_core.data.latents import encoded
 from sd_core.data.pairs import CleanPictures, open_clean
 from sd_core.data.sources import open_data
 from sd_core.device import best_device
 from sd_core.errors import DataError, RunError
 from sd_core.models import checkpoint
+from sd_core.models.codec import Identity
 from sd_core.models.denoiser import Denoiser
 from sd_core.progress import OnProgress, unwatched
 from sd_core.runs import queue
@@ -21,8 +25,11 @@ from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_st
 from sd_core.runs.run import UPLOAD, Run
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Event, Progress, Sampling, Saved
-from sd_core.training.setup import model_of_state, new_generator, new_restorer
+from sd_core.training.setup import new_generator, new_restorer
+from sd_core.training.state import model_of
 from sd_core.training.trainer import Trainer
+
+T = TypeVar("T")
 
 TAKE_SECONDS = 2.0  # whoever looks at a lock holds it for a moment, which is waited out
 
@@ -105,6 +112,7 @@ class _Worker:
         pictures = self._pictures()
         saved = saved_state(self.run)
         model = self._model(pictures, saved)
+        pictures = self._as_latents(pictures, model)
         trainer = Trainer(model, pictures, self.config.training, self.device, self.peers)
         if saved:
             try:
@@ -159,12 +167,25 @@ class _Worker:
 
     def _pictures(self) -> PictureSet | CleanPictures:
         """Opens the data, telling in the status how far that is. Raises _Left when somebody wishes for an end."""
+        return self._prepared(lambda progress: _open(self.run, self.config, progress))
+
+    def _as_latents(self, pictures: PictureSet | CleanPictures, model: Denoiser) -> PictureSet | CleanPictures:
+        """The same pictures, encoded for a model that works in latents. Raises _Left like `_pictures`."""
+        if isinstance(model.codec, Identity):
+            return pictures
+        mirrored, cache = self.config.training.flips and pictures.mirrorable, _source(self.run, self.config)[1]
+        latents = self._prepared(
+            lambda progress: encoded(pictures, model.codec, mirrored, self.device, cache, progress)
+        )
+        return replace(pictures, latents=latents)
+
+    def _prepared(self, prepare: Callable[[OnProgress], T]) -> T:
         progress = self._tell_prepared if self.recorder and self.peers.count == 1 else unwatched
         progress(0, 0)
-        pictures = _open(self.run, self.config, progress)
+        made = prepare(progress)
         if self.recorder:
             self.recorder.prepared(0, 0)
-        return pictures
+        return made
 
     def _tell_prepared(self, done: int, total: int) -> None:
         if not self.recorder.is_time_to_tell():
@@ -184,7 +205,7 @@ class _Worker:
         config = self.config
         if saved:
             try:
-                model = model_of_state(saved[1])
+                model = model_of(*saved, self.run.folder)
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise unusable_state(self.run) from error
         elif config.start:
@@ -196,7 +217,7 @@ class _Worker:
         elif config.kind == "restorer":
             model = new_restorer(config.size, config.resolution, config.training.seed)
         else:
-            model = new_generator(pictures, config.size, config.training.seed)
+            model = new_generator(pictures, config.size, config.training.seed, config.codec)
         if isinstance(pictures, PictureSet):
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
@@ -211,11 +232,18 @@ class _Worker:
                 raise _Left  # what was saved is all there is
 
 
+def _source(run: Run, config: RunConfig) -> tuple[str, Path | None]:
+    """Where a run's pictures are, and the folder that keeps what is made of them: None for the usual one; uploaded ones
+    are to be deleted with the run."""
+    inside = run.folder / config.data
+    if config.data.startswith(f"{UPLOAD}/") and inside.exists():
+        return str(inside), run.folder / PREPARED
+    return config.data, None
+
+
 def _open(run: Run, config: RunConfig, progress: OnProgress) -> PictureSet | CleanPictures:
     """The pictures that a run trains on."""
-    inside = run.folder / config.data
-    is_uploaded = config.data.startswith(f"{UPLOAD}/") and inside.exists()
-    source = str(inside) if is_uploaded else config.data
+    source, cache = _source(run, config)
     chosen = {"count": config.count, "styles": config.styles, "progress": progress}
     if config.kind == "restorer":
         return open_clean(source, smallest=config.resolution, **chosen)
@@ -224,6 +252,6 @@ def _open(run: Run, config: RunConfig, progress: OnProgress) -> PictureSet | Cle
         config.resolution,
         caption_template=config.caption_template,
         fit=config.fit,
-        cache=run.folder / PREPARED if is_uploaded else None,  # to be deleted with the run
+        cache=cache,
         **chosen,
     )

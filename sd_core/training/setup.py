@@ -1,12 +1,11 @@
 """A new model and its objective, from settings."""
 
-import json
-
 import torch
 
 from sd_core.data import PictureSet
 from sd_core.data.pairs import CleanPictures
 from sd_core.diffusion.noise import SigmaDistribution
+from sd_core.models.codec import Latents
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
 from sd_core.training.config import TrainingConfig
@@ -15,18 +14,17 @@ from sd_core.training.objectives.denoising import TextToImageObjective
 from sd_core.training.objectives.restoration import RestorationObjective
 
 
-def new_generator(pictures: PictureSet, size: str, seed: int) -> Denoiser:
-    """A generator with fresh weights for these pictures, whose captions make its vocabulary."""
+def new_generator(pictures: PictureSet, size: str, seed: int, codec: str | None = None) -> Denoiser:
+    """A generator with fresh weights for these pictures, whose captions make its vocabulary. It works in pixels, or in
+    the released autoencoder's latents: as is usual for their resolution where no `codec` is named.
+
+    Raises:
+        CheckpointError: the released autoencoder is missing.
+    """
+    config = ModelConfig.generator(size, pictures.resolution, codec=codec)
+    latents = Latents.released() if config.codec == "autoencoder" else None
     torch.manual_seed(seed)
-    config = ModelConfig.generator(size, pictures.pixels.shape[1])
-    return Denoiser(config, Vocabulary.learn(pictures.captions))
-
-
-def model_of_state(texts: dict[str, str]) -> Denoiser:
-    """A model of the shape and with the words of the one whose training `Trainer.state` described in `texts`; its
-    weights come with `Trainer.load_state`."""
-    vocabulary = Vocabulary.from_json(texts["vocabulary"]) if "vocabulary" in texts else None
-    return Denoiser(ModelConfig(**json.loads(texts["model"])), vocabulary)
+    return Denoiser(config, Vocabulary.learn(pictures.captions), latents)
 
 
 def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:

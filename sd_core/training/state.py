@@ -3,11 +3,16 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sd_core.models.denoiser import Denoiser
+from sd_core.models.checkpoint import codec_of_parts, codec_parts
+from sd_core.models.codec import AutoencoderConfig, Latents
+from sd_core.models.denoiser import Denoiser, ModelConfig
+from sd_core.models.text import Vocabulary
+from sd_core.validation import from_json
 
 Optimizers = Iterable[torch.optim.Optimizer]
 
@@ -26,11 +31,25 @@ def packed(
         for parameter, slots in optimizer.state.items():
             for slot, value in slots.items():
                 tensors[f"optimizer.{slot}.{names[id(parameter)]}"] = value
-    copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     texts = {"step": str(step), "model": json.dumps(asdict(model.config))}
+    if isinstance(model.codec, Latents):
+        shape, parts = codec_parts(model.codec)
+        texts["autoencoder"] = json.dumps(shape)
+        tensors |= parts
+    copies = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     if model.vocabulary:
         texts["vocabulary"] = model.vocabulary.to_json()
     return copies, texts
+
+
+def model_of(tensors: dict[str, Tensor], texts: dict[str, str], place: Path) -> Denoiser:
+    """A model of the shape, with the words and with the codec of the one whose training was packed, from what was read
+    at `place`. Its weights come with `unpack`."""
+    vocabulary = Vocabulary.from_json(texts["vocabulary"]) if "vocabulary" in texts else None
+    codec = None
+    if "autoencoder" in texts:
+        codec = codec_of_parts(from_json(AutoencoderConfig, texts["autoencoder"]), tensors, place)
+    return Denoiser(ModelConfig(**json.loads(texts["model"])), vocabulary, codec)
 
 
 def unpack(tensors: dict[str, Tensor], model: Denoiser, ema: Denoiser, optimizers: Optimizers) -> None:

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
 from sd_core.diffusion.sampling import Step
 from sd_core.generation.infotext import save_pictures
 from sd_core.generation.pipeline import generate, interpolate, walk_noises
 from sd_core.generation.request import SAMPLERS, GenerationRequest
 from sd_core.generation.trajectory import Trajectory
+from sd_core.models.codec import Codec
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import grid
 from sd_core.pictures.pixels import to_pixels
@@ -37,6 +41,13 @@ class Shown:
     trajectory: Trajectory | None = None
 
 
+@dataclass(frozen=True)
+class Drawn(Step):
+    """A step; the last has the finished pictures [N, 3, H, W], too."""
+
+    pictures: Tensor | None = None
+
+
 def draw(
     visitor: Visitor, registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None = None
 ) -> Iterator[Shown]:
@@ -45,16 +56,18 @@ def draw(
     noises = walk_noises(request, walk.to_seed, walk.frames) if walk else request.noises()
 
     def work():
-        side = registry.describe(model).model.resolution
+        shape = registry.describe(model).model
         calls = 2 * SAMPLERS[request.sampler].calls_per_step * request.steps  # guided ones are two
-        for step in compute(registry, _steps, (model, request, walk), len(noises) * calls * side**2):
+        pixels = len(noises) * (calls * shape.side**2 + shape.resolution**2)
+        trajectory.codec = registry.load(model).codec
+        for step in compute(registry, _steps, (model, request, walk), pixels):
             trajectory.add(step)
             yield step
 
     stream = session.start(Stream(work, line(registry)))
     session.asked = request
     step = None
-    for newest, said, preview in follow(stream, session, status, lambda step: grid(to_pixels(step.denoised))):
+    for newest, said, preview in follow(stream, session, status, lambda step: _shown(step, trajectory.codec)):
         step = newest
         if trajectory.frames:
             session.trajectory = trajectory  # until then the page goes on showing the one before
@@ -63,11 +76,18 @@ def draw(
         said = status.stopped(step.index if step else 0, step.count if step else request.steps)
         yield Shown(said, trajectory=trajectory if trajectory.frames else None)
         return
-    paths = save_pictures(step.x, request, noises, model, session.new_folder())
+    paths = save_pictures(step.pictures, request, noises, model, session.new_folder())
     session.batch, session.chosen = Batch(model, request, noises, paths), 0
     yield Shown(status.done(), batch=session.batch, trajectory=trajectory)
 
 
-def _steps(registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Step]:
+def _steps(registry: ModelRegistry, model: str, request: GenerationRequest, walk: Walk | None) -> Iterator[Drawn]:
     loaded = registry.load(model)
-    yield from interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
+    steps = interpolate(loaded, request, walk.to_seed, walk.frames) if walk else generate(loaded, request)
+    for step in steps:
+        pictures = loaded.codec.decode(step.x) if step.index == step.count else None
+        yield Drawn(**vars(step), pictures=pictures)
+
+
+def _shown(step: Drawn, codec: Codec) -> Image.Image:
+    return grid(to_pixels(codec.preview(step.denoised) if step.pictures is None else step.pictures))

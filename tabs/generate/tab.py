@@ -133,7 +133,7 @@ class GenerateTab:
         batch = yield from self._draw(settings.model, alone.request(self.registry), request, walk)
         trajectory = SESSIONS.of(request).trajectory
         if batch and trajectory.frames:
-            pictures = trajectory.frames[-1].guess
+            pictures = trajectory.pictures(trajectory.frames[-1], "guess")
             target = batch.paths[0].parent / "walk.webp"
             save_animation([grid(p[None], width=ANIMATION_WIDTH) for p in pictures], target)
             some = pictures[:: max(1, -(-len(pictures) // STRIP_FRAMES))]
@@ -190,7 +190,8 @@ def on_step(index: float, view: str, request: gr.Request):
     if not trajectory.frames:
         raise UserError(say(request, "no_steps"))
     frame = trajectory.at(int(index))
-    return session.preview(grid(getattr(frame, view))), line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
+    pictures = trajectory.pictures(frame, view)
+    return session.preview(grid(pictures)), line(request, "noise_level", sigma=f"{frame.sigma:.3g}")
 
 
 def on_choose(event: gr.SelectData, request: gr.Request):
@@ -207,8 +208,10 @@ def on_choose(event: gr.SelectData, request: gr.Request):
 def on_animate(view: str, request: gr.Request):
     """Makes an animation of the steps."""
     session = SESSIONS.of(request)
-    if not session.trajectory.frames:
+    trajectory = session.trajectory
+    if not trajectory.frames:
         raise UserError(say(request, "no_steps"))
     target = session.new_folder() / "denoising.webp"
-    save_animation([grid(getattr(frame, view), width=ANIMATION_WIDTH) for frame in session.trajectory.frames], target)
+    pictures = (trajectory.pictures(frame, view) for frame in trajectory.frames)
+    save_animation([grid(each, width=ANIMATION_WIDTH) for each in pictures], target)
     return gr.Image(target, visible=True)

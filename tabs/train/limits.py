@@ -23,7 +23,7 @@ from tabs.common.budget import DECODED, address_of
 from tabs.common.hosting import allowed, is_zero_gpu
 from tabs.common.words import say
 
-RESOLUTIONS = (32, 64, 96, 128)
+RESOLUTIONS = (32, 64, 96, 128, 256)
 OWNER = "owner"  # the file, in a run's folder, that tells whose it is
 _SALT = secrets.token_bytes(16)  # of addresses' marks: a list of all addresses would else tell whose they are
 

@@ -8,9 +8,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from serving import download, told_at_once
 
+from sd_core.environment import checkpoints_folder
 from sd_core.generation.infotext import Parameters
+from sd_core.models.checkpoint import describe
 
 pytestmark = pytest.mark.browser
+SIZE = (describe(checkpoints_folder() / "characters").model.resolution,) * 2
 
 PROMPT = "adventurer with long red hair, on a blue background"
 PREVIEWS_SEEN = """() => {
@@ -54,7 +57,7 @@ def test_pictures_are_shown_if_all_that_is_told_of_them_comes_at_once(page: Page
     with told_at_once(page):
         draw(page, count=2)
     expect(page.locator("#status")).to_contain_text("Done")
-    assert Image.open(io.BytesIO(download(page, "download-one"))).size == (64, 64)
+    assert Image.open(io.BytesIO(download(page, "download-one"))).size == SIZE
     expect(page.locator("#step-slider")).to_be_visible()
 
 
@@ -70,7 +73,7 @@ def test_a_downloaded_picture_carries_its_settings_and_brings_them_back(page: Pa
     draw(page, seed=11)
     data = download(page, "download-one")
     picture = Image.open(io.BytesIO(data))
-    assert picture.format == "PNG" and picture.size == (64, 64)
+    assert picture.format == "PNG" and picture.size == SIZE
     assert np.asarray(picture.convert("RGB")).std() > 20, "it shows something"
     settings = Parameters.parse(picture.text["parameters"])
     assert (settings.prompt, settings.seed) == (PROMPT, 11)

@@ -91,6 +91,17 @@ def test_generate_starts_from_a_picture(run, model_folder, tmp_path):
     assert read_parameters(next(out.glob("*.png"))).strength == 0.5
 
 
+def test_generate_draws_with_a_model_that_works_in_latents(run, latent_generator, tmp_path):
+    checkpoint.save(latent_generator, tmp_path / "model")
+    start, out = pictures(tmp_path / "in", 1) / "0.png", tmp_path / "out"
+    for more in ((), ("--start", start, "--strength", 0.5)):
+        result = run("generate", "red", "--model", tmp_path / "model", "--out", out, "--steps", 2, *more)
+        assert result.exit_code == 0, result.output
+    written = list(out.glob("*.png"))
+    assert [Image.open(path).size for path in written] == [(32, 32)] * 2
+    assert {read_parameters(path).size for path in written} == {(32, 32)}
+
+
 def test_generate_replaces_no_picture(run, model_folder, tmp_path):
     out = tmp_path / "out"
     for prompt in ("red", "blue"):

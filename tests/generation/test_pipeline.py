@@ -154,6 +154,42 @@ def test_image_to_image_walks_the_last_part_of_the_schedule():
     assert len(GenerationRequest(steps=1, start=torch.zeros(3, 8, 8), strength=0.01).sigmas()) == 2
 
 
+# In latents
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_generator_of_latents_walks_in_them_and_its_codec_makes_the_pictures(latent_generator, sampler):
+    steps = list(generate(latent_generator, GenerationRequest("a red square", count=3, steps=4, sampler=sampler)))
+    assert all(s.x.shape == s.denoised.shape == (3, 4, 4, 4) for s in steps)
+    codec, end = latent_generator.codec, steps[-1]
+    assert codec.decode(end.x).shape == (3, 3, 32, 32) and codec.preview(end.denoised).shape == (3, 3, 4, 4)
+
+
+def test_seeds_variations_and_walks_are_the_same_in_latents(latent_generator):
+    many = drawn(latent_generator, seed=7, count=3)
+    assert close(many[2:], drawn(latent_generator, seed=9))
+    assert close(drawn(latent_generator, seed=9, variation_of=Noise(7), variation_strength=0.0), many[:1])
+    frames = last(interpolate(latent_generator, GenerationRequest("a red square", seed=7, steps=4), 9, 3)).x
+    assert close(frames[:1], many[:1]) and close(frames[2:], many[2:])
+
+
+def test_a_picture_to_start_from_is_encoded(latent_generator):
+    start = torch.linspace(-1, 1, 32).expand(3, 32, 32)
+    latents = latent_generator.codec.encode(start[None])
+    far = [float((drawn(latent_generator, start=start, strength=s) - latents).square().mean()) for s in (0.25, 1.0)]
+    assert far[0] < far[1]
+
+
+def test_a_trajectory_of_latents_is_small_and_shows_pictures(latent_generator):
+    trajectory = Trajectory(latent_generator.codec)
+    for each in generate(latent_generator, GenerationRequest("a red square", count=2, steps=3)):
+        trajectory.add(each)
+    assert trajectory.bytes == 3 * 2 * 2 * each.x.numel()
+    for view in ("noisy", "guess"):
+        shown = trajectory.pictures(trajectory.at(2), view)
+        assert shown.shape == (2, 32, 32, 3) and shown.dtype == torch.uint8
+
+
 # Requests
 
 
@@ -253,7 +289,7 @@ def test_a_film_keeps_every_step():
         trajectory.add(step(i, 5))
     assert [frame.index for frame in trajectory.frames] == [1, 2, 3, 4, 5]
     assert trajectory.at(3).index == 3 and trajectory.at(99).index == 5
-    assert trajectory.frames[0].guess.shape == (2, 8, 8, 3)
+    assert trajectory.pictures(trajectory.frames[0], "guess").shape == (2, 8, 8, 3)
 
 
 def test_a_long_film_stays_small_and_keeps_its_end():

@@ -1,7 +1,9 @@
 """A model folder: what is saved is what is loaded, and a bad folder is refused in plain words."""
 
+import copy
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from torch import nn
 
 from sd_core.errors import CheckpointError
 from sd_core.models.checkpoint import describe, load, save
+from sd_core.models.codec import Autoencoder, Latents
 from sd_core.models.conditioning import Conditioning
+from sd_core.models.denoiser import Denoiser
 
 # Round trip
 
@@ -112,6 +116,61 @@ def test_saving_replaces_the_old_model(folder):
         save(marked(value), folder)
         assert mark_of(folder) == value
     assert [p.name for p in folder.parent.iterdir()] == ["squares"]
+
+
+# Models that work in latents
+
+
+def test_a_generator_of_latents_brings_its_autoencoder_and_loads_by_itself(latent_generator, folder):
+    save(latent_generator, folder, ORIGIN)
+    for beside in ("config.json", "tokenizer.json", "README.md"):
+        (folder / beside).unlink()
+    loaded = load(folder)
+    assert loaded.config == latent_generator.config and loaded.shape == latent_generator.shape == (4, 4, 4)
+    x = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loaded.codec.decode(x), latent_generator.codec.decode(x), rtol=0, atol=0.02)
+    assert not any(name.startswith("codec.") for name in loaded.state_dict())
+    assert load(folder).codec is loaded.codec, "a process has each autoencoder once"
+
+
+def test_models_beside_the_autoencoder_share_it_and_a_copy_elsewhere_finds_the_released_one(
+    latent_generator, small_autoencoder, tmp_path, monkeypatch
+):
+    released, copied = tmp_path / "released", tmp_path / "elsewhere" / "copied"
+    small_autoencoder.save(released / "autoencoder")
+    shared = replaced_codec(latent_generator, released / "autoencoder")
+    save(shared, released / "drawings")
+    assert not any(name.startswith("codec.") for name in load_file(released / "drawings" / "model.safetensors"))
+    assert load(released / "drawings").codec is shared.codec
+    shutil.copytree(released / "drawings", copied)
+    refused(copied, "works in the latents of an autoencoder that is neither in it nor among the released models")
+    monkeypatch.setenv("SD_CORE_CHECKPOINTS", str(released))
+    assert load(copied).codec is shared.codec
+
+
+def test_another_autoencoder_is_not_taken_for_a_models_own(latent_generator, small_autoencoder, tmp_path):
+    small_autoencoder.save(tmp_path / "autoencoder")
+    model = replaced_codec(latent_generator, tmp_path / "autoencoder")
+    save(model, tmp_path / "drawings")
+    other = copy.deepcopy(small_autoencoder)
+    other.std.mul_(2)
+    other.save(tmp_path / "autoencoder")
+    refused(tmp_path / "drawings", "Download the model again")
+    save(model, tmp_path / "drawings")
+    assert load(tmp_path / "drawings").codec is model.codec
+
+
+def replaced_codec(model: Denoiser, folder: Path) -> Denoiser:
+    """The same model with the autoencoder that was saved in `folder`."""
+    return Denoiser(model.config, model.vocabulary, Latents.of(Autoencoder.load(folder)))
+
+
+def test_a_hostile_autoencoder_inside_a_model_is_refused_in_a_sentence(latent_generator, folder):
+    save(latent_generator, folder)
+    rewrite_config(strip(folder), autoencoder={"widths": [1, 1, 10**12]})
+    refused(folder, "must be at most 512")
+    rewrite_config(folder, autoencoder={"widths": [512, 512, 512]})
+    refused(folder, "does not fit its config.json")
 
 
 # Bad folders

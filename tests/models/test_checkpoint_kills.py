@@ -13,7 +13,7 @@ import pytest
 from small_checkpoints import mark_of, marked
 
 from sd_core.errors import CheckpointError
-from sd_core.models import checkpoint
+from sd_core.models import weights
 from sd_core.models.checkpoint import load, save
 from sd_core.models.denoiser import Denoiser, ModelConfig
 
@@ -32,7 +32,7 @@ class KillAt:
         for name in ("mkdir", "replace", "unlink", "fsync"):
             monkeypatch.setattr(os, name, self._deadly(getattr(os, name)))
         monkeypatch.setattr(Path, "write_text", self._deadly(Path.write_text))
-        monkeypatch.setattr(checkpoint, "save_file", self._deadly(checkpoint.save_file))
+        monkeypatch.setattr(weights, "save_file", self._deadly(weights.save_file))
 
     def _deadly(self, operation):
         @functools.wraps(operation)
@@ -157,7 +157,7 @@ def test_a_failed_save_leaves_no_rubbish(folder, monkeypatch):
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    monkeypatch.setattr(weights, "save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save(marked(0.5), folder)
     assert {p.name for p in folder.iterdir()} == FILES

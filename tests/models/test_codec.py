@@ -1,10 +1,14 @@
+import copy
 import json
 
 import pytest
 import torch
 import torch.nn.functional as F
+from small_checkpoints import strip
 
-from sd_core.models.codec import TILE, Autoencoder, Identity
+from sd_core.diffusion.noise import SIGMA_DATA
+from sd_core.errors import CheckpointError
+from sd_core.models.codec import TILE, Autoencoder, Identity, Latents
 
 
 def pictures(*shape: int) -> torch.Tensor:
@@ -76,4 +80,44 @@ def test_a_folder_that_holds_none_is_refused(autoencoder, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"format": 99}))
     with pytest.raises(ValueError, match="format is 99"):
-        Autoencoder.load(tmp_path)
+        Autoencoder.load(strip(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "shape", [{"widths": [32, 64, 10**9]}, {"widths": [32, 64]}, {"decoder_blocks": [2, 3, -1]}, {"latent_channels": 0}]
+)
+def test_a_shape_out_of_all_bounds_is_refused_in_a_sentence(autoencoder, tmp_path, shape):
+    autoencoder.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"autoencoder": config["autoencoder"] | shape}))
+    with pytest.raises(CheckpointError, match="must be|is missing") as error:
+        Autoencoder.load(strip(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_save_is_one_exchange_of_one_file(autoencoder, tmp_path):
+    autoencoder.save(tmp_path)
+    (tmp_path / "config.json").unlink()
+    assert Autoencoder.load(tmp_path).config == autoencoder.config
+
+
+# The codec of a model
+
+
+def test_models_see_latents_with_the_spread_of_pictures(autoencoder):
+    codec, x = Latents.of(autoencoder), pictures(20, 3, 64, 64)
+    latents = codec.encode(x)
+    assert latents.shape == (20, codec.channels, 8, 8)
+    assert float(latents.std()) == pytest.approx(SIGMA_DATA, rel=0.1)
+    torch.testing.assert_close(codec.decode(latents), autoencoder.decode(autoencoder.encode(x), noise=0.1))
+    torch.testing.assert_close(codec.preview(latents), autoencoder.preview(autoencoder.encode(x)))
+
+
+def test_equal_autoencoders_are_one_codec_which_copies_of_a_model_share(autoencoder, tmp_path):
+    autoencoder.save(tmp_path)
+    codec = Latents.of(Autoencoder.load(tmp_path))
+    assert Latents.of(Autoencoder.load(tmp_path)) is codec is copy.deepcopy(codec)
+    assert Latents.of(autoencoder.requires_grad_(False)).digest == codec.digest
+    with torch.no_grad():
+        autoencoder.std.mul_(2)
+    assert Latents.of(autoencoder).digest != codec.digest

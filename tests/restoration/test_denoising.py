@@ -9,8 +9,10 @@ from benchmarks.common import psnr
 from sd_core.degradation.operators import GaussianNoise
 from sd_core.diffusion.noise import to_unit
 from sd_core.diffusion.noise_estimation import estimate_sigma
-from sd_core.pictures.pixels import to_float
-from sd_core.restoration.denoising import remove_noise, walk_down
+from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration.denoising import clean_square, remove_noise, walk_down
+from sd_core.restoration.region import CropBox
+from sd_core.restoration.request import RestoreRequest
 
 PRIOR_MEAN, PRIOR_STD = 0.2, 0.5
 
@@ -146,3 +148,28 @@ def test_the_prompt_is_heard(generator, pictures):
     picture = to_float(torch.from_numpy(pictures.pixels[0]))
     (red,), (blue,) = (list(remove_noise(generator, picture, 0.5, prompt=f"a {c} square")) for c in ("red", "blue"))
     assert not torch.equal(red.x, blue.x)
+
+
+def test_a_generator_of_latents_cleans_a_square_and_leaves_the_rest(latent_generator):
+    picture = to_pixels(noisy(drawing(48), 40))
+    square = CropBox(0, 8, 40)
+    for steps, count in ((1, 1), (3, 2)):
+        request = RestoreRequest(whole=True, sigma=40, steps=steps, candidates=count, square=square)
+        *_, end = clean_square(latent_generator, picture, request)
+        assert len(end.pictures) == count and end.preview.shape == (32, 32, 3)
+        outside = ~torch.from_numpy(square.mask((48, 48)))
+        assert all(torch.equal(p[outside], picture[outside]) for p in end.pictures)
+        assert not any(torch.equal(p, picture) for p in end.pictures)
+
+
+def test_a_picture_without_noise_loses_nothing_by_being_coded(latent_generator):
+    picture = to_pixels(drawing(32))
+    *_, end = clean_square(latent_generator, picture, RestoreRequest(whole=True, sigma=0))
+    assert torch.equal(end.pictures[0], picture)
+
+
+def test_more_noise_is_taken_for_more_in_latents(latent_generator):
+    picture = drawing(32)
+    first, second = (next(remove_noise(latent_generator, noisy(picture, 60), to_unit(level))) for level in (5, 60))
+    assert first.x.shape == second.x.shape == (1, *latent_generator.shape)
+    assert not torch.equal(first.x, second.x)

@@ -57,3 +57,38 @@ def test_what_makes_no_sense_is_told_in_one_sentence(generator, restorer, pictur
     ):
         with pytest.raises(UserError, match=words):
             last(model, p, m)
+
+
+# In latents
+
+
+@pytest.fixture
+def large_picture() -> torch.Tensor:
+    return torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def corner() -> torch.Tensor:
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[3:7, 2:9] = True
+    return mask
+
+
+def test_a_generator_of_latents_changes_nothing_that_is_there(latent_generator, large_picture, corner):
+    *_, almost, end = fill(latent_generator, large_picture, corner, steps=3, candidates=2)
+    assert almost.preview.shape == (32, 32, 3) and len(end.pictures) == 2
+    for shown in (almost.preview, *end.pictures):
+        assert torch.equal(shown[~corner], large_picture[~corner])
+        assert not torch.equal(shown[corner], large_picture[corner])
+
+
+def test_nothing_in_the_hole_leaks_through_the_encoder(latent_generator, large_picture, corner):
+    scribbled = torch.where(corner[..., None], 255 - large_picture, large_picture)
+    first, second = (last(latent_generator, p, corner, steps=2).pictures[0] for p in (large_picture, scribbled))
+    assert torch.equal(first, second)
+
+
+def test_what_is_known_far_from_the_hole_is_heard_in_latents(latent_generator, large_picture, corner):
+    other = torch.where((torch.arange(32) > 24)[:, None, None], 255 - large_picture, large_picture)
+    first, second = (last(latent_generator, p, corner, steps=2).pictures[0] for p in (large_picture, other))
+    assert not torch.equal(first[corner], second[corner])

@@ -10,15 +10,18 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from PIL import Image
-from small_runs import STEPS, finish
+from small_runs import STEPS, finish, weights
 
+from sd_core.data import pack
 from sd_core.errors import CheckpointError, RunError
 from sd_core.models import checkpoint
 from sd_core.runs import queue
 from sd_core.runs.run import Run, new_name
 from sd_core.runs.worker import work
 from sd_core.training.config import TrainingConfig
+from sd_core.training.events import Saved
 from sd_core.training.setup import new_restorer
 
 
@@ -221,3 +224,38 @@ def test_a_restorer_learns_from_the_styles_that_were_chosen(make, monkeypatch):
     assert run.status().state == "finished"
     data = checkpoint.describe(run.checkpoint).origin.data
     assert "Lorelei" in data and data.count("” by ") == 1
+
+
+def test_a_run_in_latents_pauses_resumes_and_leaves_a_model_that_loads_by_itself(
+    make, squares, small_autoencoder, tmp_path, monkeypatch
+):
+    small_autoencoder.save(tmp_path / "checkpoints" / "autoencoder")
+    monkeypatch.setenv("SD_CORE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    pack(squares(12, 32), tmp_path / "large.zip")
+    large = dict(data=str(tmp_path / "large.zip"), resolution=32, codec="autoencoder")
+    whole, run = finish(make("whole", **large)), make("one", **large)
+    for event in work(run):
+        if isinstance(event, Saved) and event.step == 3:
+            run.wish("pause")
+    assert (run.status().state, run.status().step) == ("paused", 3)
+    run.wish("run")
+    finish(run)
+    assert weights(run).keys() == weights(whole).keys()
+    assert all(torch.equal(a, b) for a, b in zip(weights(run).values(), weights(whole).values(), strict=True))
+    assert Image.open(run.samples()[-1]).size == (768, 384)
+    monkeypatch.setenv("SD_CORE_CHECKPOINTS", str(tmp_path / "none"))
+    elsewhere = shutil.copytree(run.checkpoint, tmp_path / "elsewhere")
+    assert checkpoint.load(elsewhere).shape == (4, 4, 4)
+    tuned = finish(make("tuned", data=large["data"], start=str(elsewhere)))
+    assert checkpoint.load(tuned.checkpoint).codec is checkpoint.load(elsewhere).codec
+
+
+def test_latents_of_uploaded_pictures_are_deleted_with_the_run(make, squares, small_autoencoder, tmp_path, monkeypatch):
+    small_autoencoder.save(tmp_path / "checkpoints" / "autoencoder")
+    monkeypatch.setenv("SD_CORE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    pack(squares(12, 32), tmp_path / "mine.zip")
+    config = replace(make.config, data=str(tmp_path / "mine.zip"), resolution=32, codec="autoencoder")
+    run = finish(Run.create("mine", config, make.root, upload=tmp_path / "mine.zip"))
+    assert run.status().state == "finished"
+    assert len(list((run.folder / "prepared").glob("latents-*"))) == 1
+    assert not list((tmp_path / "cache").glob("latents-*"))

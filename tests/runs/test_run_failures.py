@@ -263,7 +263,7 @@ def test_a_disk_that_is_full_wherever_it_is_written_to_leaves_the_last_save_inta
     filled = {
         "metrics": full_for_metrics(run),
         "samples": full_for("PIL.Image.Image.save"),
-        "model": full_for("sd_core.models.checkpoint.save_file"),
+        "model": full_for("sd_core.models.weights.save_file"),
     }[place]
     with ExitStack() as stack, pytest.raises(OSError, match="No space left"):
         for event in work(run):

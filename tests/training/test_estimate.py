@@ -27,12 +27,13 @@ def test_a_restorers_grid_is_answered_at_once_and_a_generators_step_by_step():
     assert grid_answers("restorer", side // 2) == 4 * pairs, "counted in smaller pictures"
 
 
-@pytest.mark.parametrize("kind", ["generator", "restorer"])
-def test_a_few_steps_are_measured(kind, monkeypatch):
+@pytest.mark.parametrize(("kind", "resolution"), [("generator", 16), ("generator", 128), ("restorer", 16)])
+def test_a_few_steps_are_measured(kind, resolution, monkeypatch, tmp_path):
+    monkeypatch.setenv("SD_CORE_CACHE", str(tmp_path))
     monkeypatch.setattr(estimate, "ENOUGH_SECONDS", 0.0)
     monkeypatch.setattr(estimate, "FEW", 1)
     monkeypatch.setattr(estimate, "MORE", 2)
-    found = measure(kind, "tiny", 16, 4)
+    found = measure(kind, "tiny", resolution, 4)
     assert found.parameters > 10_000 and found.memory > 0 and found.device
     assert 0 < found.step < found.seconds(10, grids=1)
 

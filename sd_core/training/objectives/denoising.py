@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sd_core.data import PictureSet
+from sd_core.data.latents import encoded
 from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.noise import SigmaDistribution, add_noise, draw_noise, picture_generators
 from sd_core.diffusion.sampling import euler_ancestral
 from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.models.codec import Identity
 from sd_core.models.denoiser import Denoiser
 from sd_core.models.text import Vocabulary
 from sd_core.pictures.pixels import to_float
@@ -57,7 +59,7 @@ class TextToImageObjective(Objective):
 
     Args:
         model: a generator.
-        pictures: what to learn.
+        pictures: what to learn. They are encoded here if they are not yet, and the model works in latents.
         sigmas: the noise levels to learn at.
         caption_dropout: share of pictures shown without their caption, for guidance.
         flips: mirror half of the pictures, if their captions stay true then.
@@ -86,6 +88,11 @@ class TextToImageObjective(Objective):
         self.pictures, self.sigmas = pictures, sigmas
         self.caption_dropout, self.flips = caption_dropout, flips and pictures.mirrorable
         self.prompts = sample_prompts
+        self.shape = model.shape
+        self.latents = None
+        if not isinstance(model.codec, Identity):
+            made = pictures.latents
+            self.latents = encoded(pictures, model.codec, self.flips, model.device) if made is None else made
         self.captions = Captions(pictures.captions, model.vocabulary)
         self.loss = DenoisingLoss(model)
         self._orders: dict[int, Tensor] = {}
@@ -109,17 +116,23 @@ class TextToImageObjective(Objective):
         sigma = self.sigmas.sample(self.batch, draw)
         dropped = torch.rand(self.batch, generator=draw) < self.caption_dropout
         mirrored = torch.rand(self.batch, generator=draw) < 0.5 * self.flips
-        resolution = self.pictures.pixels.shape[1]
+        channels, height, width = self.shape
         noise_draw = self.generator(2, step, device)
-        noise = torch.randn((self.batch, resolution, resolution, 3), generator=noise_draw, device=device)
+        noise = torch.randn((self.batch, height, width, channels), generator=noise_draw, device=device)
         noise = noise.permute(0, 3, 1, 2)  # drawn channels-last, as the UNet wants it
         for mine in share:
             chosen = indices[mine]
-            pixels = torch.from_numpy(self.pictures.pixels[chosen.numpy()]).to(device)
-            x0 = to_float(pixels)
-            x0 = torch.where(mirrored[mine].to(device)[:, None, None, None], x0.flip(3), x0)
+            x0 = self._clean(chosen, mirrored[mine], device)
             tokens, mask = self.captions.batch(chosen, dropped[mine], device)
             yield x0, sigma[mine].to(device), noise[mine.to(device)], tokens, mask
+
+    def _clean(self, chosen: Tensor, mirrored: Tensor, device: torch.device) -> Tensor:
+        """Pictures number `chosen` [B], those mirrored that are to be, as the model sees them [B, C, h, w]."""
+        if self.latents is not None:
+            latents = torch.from_numpy(self.latents[chosen.numpy(), mirrored.int().numpy()])
+            return latents.to(device, torch.float32).contiguous(memory_format=torch.channels_last)
+        x0 = to_float(torch.from_numpy(self.pictures.pixels[chosen.numpy()]).to(device))
+        return torch.where(mirrored.to(device)[:, None, None, None], x0.flip(3), x0)
 
     def sample_prompts(self) -> tuple[str, ...]:
         """The prompts of the samples: as wished, or captions spread over the data."""
@@ -129,11 +142,11 @@ class TextToImageObjective(Objective):
         return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
 
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
-        prompts, resolution = self.sample_prompts(), model.config.resolution
+        prompts = self.sample_prompts()
         sigmas = karras_sigmas(self.sample_steps)
         generators = picture_generators(list(range(len(prompts))))
-        noise = partial(draw_noise, generators, (3, resolution, resolution), model.device)
+        noise = partial(draw_noise, generators, model.shape, model.device)
         guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
         for step in euler_ancestral(guided, noise() * sigmas[0], sigmas.to(model.device), noise):
             yield SampleProgress(step.index, step.count)
-        yield SampleProgress(step.count, step.count, step.x.float().cpu())
+        yield SampleProgress(step.count, step.count, model.codec.decode(step.x).float().cpu())

@@ -1,17 +1,21 @@
 """What the Generate tab remembers between one batch and the next."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from PIL import Image
 
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import Noise
+from sd_core.models.checkpoint import save
 from sd_core.models.registry import ModelRegistry
 from tabs.common.sessions import SESSIONS
 from tabs.common.zero_gpu import line
-from tabs.generate.job import draw
-from tabs.generate.tab import on_last_seed, on_step
+from tabs.generate.job import Walk, draw
+from tabs.generate.tab import on_animate, on_last_seed, on_step
 
 
 @pytest.fixture
@@ -73,3 +77,19 @@ def test_a_batch_stopped_before_its_first_step_leaves_the_last_one_on_the_page(r
     finally:
         device.leave(other)
     assert seen[-1].trajectory is None and SESSIONS.of(visitor).trajectory is before
+
+
+def test_a_model_that_works_in_latents_is_watched_and_drawn_with_like_any_other(latent_generator, tmp_path, visitor):
+    save(latent_generator, tmp_path / "models" / "drawings")
+    registry = ModelRegistry(tmp_path / "models", tmp_path, torch.device("cpu"))
+    *_, shown = draw(visitor, registry, "drawings", wanted(seed=3))
+    assert [Image.open(path).size for path in shown.batch.paths] == [(32, 32)] * 2
+    for view in ("guess", "noisy"):
+        preview, _ = on_step(2, view, visitor)
+        assert Image.open(preview).size == (768, 384)
+    assert Path(on_animate("guess", visitor).value["path"]).stat().st_size
+    start = torch.zeros(3, 32, 32)
+    *_, shown = draw(visitor, registry, "drawings", wanted(seed=3, start=start, strength=0.4))
+    assert len(shown.batch.paths) == 2
+    *_, shown = draw(visitor, registry, "drawings", wanted(seed=3), Walk(4, 3))
+    assert len(shown.batch.paths) == 3
