@@ -60,7 +60,7 @@ class Result:
         """What changes on the page."""
         changes: dict = {self.status: shown.status}
         if shown.preview is not None:
-            changes[self.preview] = shown.preview
+            changes[self.preview] = gr.Image(shown.preview)  # a change, which lasts: a slow page must not miss the last
         if shown.trajectory:
             end = shown.trajectory.frames[-1]
             changes[self.steps_row] = gr.Column(visible=True)

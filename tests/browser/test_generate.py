@@ -15,6 +15,7 @@ from sd_core.models.checkpoint import describe
 pytestmark = pytest.mark.browser
 SIZE = (describe(checkpoints_folder() / "characters").model.resolution,) * 2
 
+JPEG_DIFFERENCE = 2.0  # of 255, in the mean
 PROMPT = "adventurer with long red hair, on a blue background"
 PREVIEWS_SEEN = """() => {
     window.previews = new Set();
@@ -130,3 +131,19 @@ def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, address:
     expect(chinese.locator("#generate")).to_have_text("生成")
     expect(chinese.get_by_role("tab").nth(2)).to_have_text("训练")
     context.close()
+
+
+def test_what_stands_at_the_end_are_the_finished_pictures(page: Page):
+    with told_at_once(page):
+        page.locator("#model input").first.click()
+        page.get_by_role("option", name="characters-256").click()
+        draw(page, "toon head with long pink hair, on a yellow background")
+        expect(page.locator("#status")).to_contain_text("Done")
+        images = page.locator("#preview img").first, page.locator("#gallery img").first
+        grid, first = (
+            Image.open(io.BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB")
+            for image in images
+        )
+    corner = grid.crop((0, 0, grid.width // 2, grid.height // 2))
+    values = [np.asarray(image.resize(first.size), np.float32) for image in (corner, first)]
+    assert np.abs(values[0] - values[1]).mean() < JPEG_DIFFERENCE
