@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 
 from sd_core.errors import UserError
+from sd_core.threads import THREADS
 
 
 def best_device() -> torch.device:
@@ -36,7 +37,10 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, enabled: bool = True):
-    """A context for training, in which matrix work runs in bfloat16 where that is faster. Nothing changes elsewhere."""
+    """A context for a step of training, in which matrix work runs in bfloat16 where that is faster, and on a CPU in as
+    many threads as others leave room for. Nothing changes elsewhere."""
+    if device.type == "cpu":
+        THREADS.fit()
     if enabled and has_fast_bf16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

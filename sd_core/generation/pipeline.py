@@ -17,7 +17,6 @@ from sd_core.errors import UserError
 from sd_core.generation.request import SAMPLERS, GenerationRequest
 from sd_core.generation.seeds import Noise
 from sd_core.models.denoiser import Denoiser
-from sd_core.threads import THREADS
 
 GUIDANCE_INTERVAL = (0.2, 20.0)  # noise levels between which guidance acts, see `Guided`
 MAX_FRAMES = 120  # of a walk between two seeds
@@ -80,7 +79,6 @@ def _denoiser(model: Denoiser, request: GenerationRequest, count: int) -> D:
         chunks = {size: guided(size) for size in set(sizes)}
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        THREADS.fit()
         with inference_autocast(model.device):
             return torch.cat([chunks[len(part)](part, sigma).to(x.dtype) for part in x.split(CHUNK)])
 

@@ -30,7 +30,6 @@ from sd_core.pictures.decoding import MAX_PIXELS
 from sd_core.pictures.pixels import to_float, to_image, to_pixels
 from sd_core.restoration.request import RestoreRequest, Restoring, answers
 from sd_core.restoration.routing import expert, spread_crops
-from sd_core.threads import THREADS
 
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `objectives.restoration.LEAST_SIGMA`
@@ -231,7 +230,6 @@ def _asked(model: Denoiser, views: int, damaged: _Damaged) -> D:
     conditioning = damaged.conditioning(model.device)
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        THREADS.fit()
         with torch.inference_mode(), inference_autocast(model.device):
             denoised = model.given(conditioning, views)(x.to(model.device, torch.float32), sigma)
         return denoised.float().cpu()

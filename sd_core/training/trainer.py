@@ -21,7 +21,6 @@ from sd_core.data.pairs import CleanPictures
 from sd_core.device import autocast, compile_pays
 from sd_core.errors import TrainingFailed
 from sd_core.models.denoiser import Denoiser
-from sd_core.threads import THREADS
 from sd_core.training import state
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers, gradients_exchanged
@@ -129,7 +128,6 @@ class Trainer:
     def advance(self) -> tuple[Tensor, Tensor] | None:
         """One step. Returns its loss and the norm of its gradient, still on the device; None if it must be tried again,
         with the batch in smaller parts."""
-        THREADS.fit()
         loss = self._gradient()
         if loss is None:
             return None
