@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sd_core.data import PictureSet
 from sd_core.data.characters import draw as c
+from sd_core.data.characters.captions import caption_of
 from sd_core.data.sources import open_data
 
 RELEASED_STYLES = ("adventurer", "lorelei", "big-smile", "toon-head", "personas", "pixel-art")
@@ -57,7 +58,7 @@ def characters(styles: Sequence[str], first_seed: int, count: int, resolution: i
     attributes = [c.attributes_of(styles[i % len(styles)], seeds[i // len(styles)]) for i in range(count)]
     values = {key: tuple(styles) if key == "style" else _seen(key, attributes) for key in (*PROMPTED, *BESIDE)}
     rows = [[_label(key, options, found) for key, options in values.items()] for found in attributes]
-    prompts = tuple(c.caption_of(found) for found in attributes)
+    prompts = tuple(caption_of(found) for found in attributes)
     return Labelled(drawn.pixels, prompts, values, torch.tensor(rows), drawn.mirrorable)
 
 

@@ -36,6 +36,7 @@ from benchmarks.labelled import RELEASED_STYLES
 from benchmarks.peers import ATTENTION_BELOW, Shape, flops, forward_flops, matched, parameters
 from sd_core.data import PictureSet
 from sd_core.data.characters import draw as c
+from sd_core.data.characters.captions import caption_of
 from sd_core.device import autocast, compile_pays, inference_autocast
 from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.sampling import dpmpp_2m
@@ -159,9 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def subject(options, device: torch.device) -> tuple[Denoiser, list[str]]:
     """The model to measure and as many full captions as are drawn at once."""
-    captions = [
-        c.caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in RELEASED_STYLES
-    ]
+    captions = [caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in RELEASED_STYLES]
     if not options.size and (options.model / checkpoint.CONFIG).is_file():
         model = checkpoint.load(options.model, device)
     else:

@@ -20,12 +20,19 @@ START, PADDING = "<start>", "<pad>"
 TOKENIZER_SIZE = 1024  # captions of a small data set: most words get a token of their own
 MAX_TOKENS = 64
 PART = 256  # characters
-_PIECE = re.compile(r"\w+|[^\w\s]")  # a word, or a single sign such as a comma or an emoji
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff"  # Chinese characters: they are written without spaces, so each counts as a word
+_RUN = re.compile(r"\w+|[^\w\s]")  # a word, Chinese characters in a row, or a single sign such as a comma or an emoji
+_PIECE = re.compile(rf"[{_HAN}]|(?:(?![{_HAN}])\w)+|[^\w\s]")
 
 
 def pieces(text: str) -> list[str]:
-    """The words and signs of a text, in lower case and one Unicode form, so that "Blue" and "blue" are one word."""
-    return _PIECE.findall("".join(unicodedata.normalize("NFKC", part) for part in _parts(text)).lower())
+    """The words, Chinese characters and signs of a text, in lower case and one Unicode form, so that "Blue" and "blue"
+    are one word."""
+    return _PIECE.findall(_normalised(text))
+
+
+def _normalised(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", part) for part in _parts(text)).lower()
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -102,7 +109,9 @@ class Vocabulary:
 
     def read(self, prompt: str) -> ReadPrompt:
         """The prompt without the words the model does not know. Never fails."""
-        found = pieces(prompt)
+        # Vocabularies of before had Chinese words in one piece, as they stand between spaces.
+        runs = _RUN.findall(_normalised(prompt))
+        found = [piece for run in runs for piece in ([run] if run in self.words else _PIECE.findall(run))]
         unknown = dict.fromkeys(piece for piece in found if piece not in self.words and _means_something(piece))
         text = " ".join(piece for piece in found if piece in self.words)
         tokens = self.tokenizer.encode(text, add_special_tokens=False).ids

@@ -23,15 +23,13 @@ from sd_core.data.characters.draw import (
     STYLES,
     attributes_of,
     attributes_of_style,
-    caption_of,
     character,
     credits,
     draw_set,
-    random_caption,
     render,
     training_seeds,
 )
-from sd_core.data.characters.styles import BACKGROUNDS, HAIR_COLOURS, MICAH, SKIN_TONES, TRAINING_LOOKS
+from sd_core.data.characters.styles import BACKGROUNDS, MICAH, TRAINING_LOOKS
 from sd_core.data.sources import open_data
 from sd_core.errors import DataError
 
@@ -99,64 +97,6 @@ def test_styles_that_nobody_described_claim_nothing_but_style_and_background():
         assert len({render(character(style.name, seed).svg, 32).tobytes() for seed in range(4)}) > 1
 
 
-def named(phrase: str) -> str:
-    return f" {phrase} ".replace(",", " ").replace("grey", "gray").replace("blonde", "blond")
-
-
-@settings(max_examples=300, deadline=None)
-@given(styles, seeds)
-def test_a_caption_says_only_what_is_drawn(style, seed):
-    attributes = attributes_of(style, seed)
-    caption = named(random_caption(attributes, seed))
-    for value in ("bald", "bun", "sunglasses", "smiling", "sad", "angry", "surprised"):
-        assert f" {value} " not in caption or value in attributes.values()
-    for key, thing in (("glasses", "glasses"), ("earrings", "earrings"), ("hat", "hat")):
-        assert f" {thing} " not in caption or attributes[key] == thing
-    for names, key, noun in (
-        (HAIR_COLOURS, "hair colour", "hair"),
-        (SKIN_TONES, "skin tone", "skin"),
-        (BACKGROUNDS, "background", "background"),
-    ):
-        for name in names:
-            assert f" {name} {noun} " not in caption or attributes[key] == name
-
-
-@settings(max_examples=100, deadline=None)
-@given(styles, seeds)
-def test_the_full_caption_names_every_attribute(style, seed):
-    attributes = attributes_of(style, seed)
-    caption = named(caption_of(attributes))
-    for key, value in attributes.items():
-        word = value.replace("-", " ")
-        assert value.startswith("no ") or f" {word} " in caption, (key, caption)
-
-
-def test_captions_read_naturally():
-    attributes = {
-        "style": "pixel-art",
-        "hair": "long",
-        "hair colour": "red",
-        "glasses": "glasses",
-        "hat": "no hat",
-        "beard": "beard",
-        "expression": "smiling",
-        "background": "orange",
-    }
-    assert caption_of(attributes) == (
-        "pixel art with long red hair, glasses, a beard, smiling, on an orange background"
-    )
-    assert caption_of({"style": "dylan"}) == "dylan"
-    assert caption_of({"hair": "bun", "hair colour": "blue"}) == "character with blue hair in a bun"
-
-
-def test_captions_vary_and_may_leave_anything_out():
-    captions = [random_caption(attributes_of("adventurer", seed), seed) for seed in range(300)]
-    assert len(set(captions)) > 250
-    assert any("adventurer" not in caption for caption in captions)
-    assert any(len(caption.split()) <= 4 for caption in captions)
-    assert {"gray", "grey"} <= {word.strip(",") for caption in captions for word in caption.split()}
-
-
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_the_background_is_the_colour_the_attributes_say(name):
     for seed in range(2):
@@ -173,7 +113,7 @@ def test_each_value_of_an_attribute_is_drawn_often_enough_to_be_learned(name):
     drawn = [attributes_of(name, seed) for seed in range(1000)]
     for key, values in attributes_of_style(name).items():
         for value in values:
-            assert sum(attributes.get(key) == value for attributes in drawn) >= 20, (key, value)
+            assert sum(attributes.get(key) == value for attributes in drawn) >= 15, (key, value)
 
 
 def test_a_set_is_drawn_once_and_then_remembered(tmp_path):

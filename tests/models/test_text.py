@@ -71,8 +71,18 @@ def test_a_prompt_of_a_thousand_words_is_cut_at_the_end(words):
 
 def test_chinese_and_accents_are_words_like_any_other(words):
     assert words.read("红色 头发, Mädchen").unknown == ()
-    assert words.read("绿色 头发").text == "头发"
-    assert words.read("绿色 头发").unknown == ("绿色",)
+    assert words.read("绿色 头发").text == "色 头 发"
+    assert words.read("绿色 头发").unknown == ("绿",)
+
+
+def test_chinese_needs_no_spaces(words):
+    assert words.read("头发红色").unknown == ()
+    assert words.read("a红b色").text == "a 红 色"
+
+
+def test_a_vocabulary_that_has_chinese_words_in_one_piece_still_knows_them(words):
+    before = Vocabulary(words.tokenizer, {"红色", "头发"})
+    assert before.read("红色 头发").text == "红色 头发"
 
 
 def test_a_word_is_the_same_in_any_unicode_form_and_case(words):

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from sd_core.data.cache import cached
-from sd_core.data.captions import with_article
+from sd_core.data.characters.captions import MENTIONED, Attributes, random_caption
 from sd_core.data.characters.styles import (
     BACKGROUNDS,
     CLOTHES_COLOURS,
@@ -38,7 +38,7 @@ from sd_core.data.picture_set import PictureSet
 from sd_core.errors import DataError
 from sd_core.progress import OnProgress, unwatched
 
-DRAWING_VERSION = 2  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
+DRAWING_VERSION = 3  # raise whenever a (style, seed) gives another picture or caption than before: caches are redrawn
 STYLES: tuple[Look, ...] = tuple(TRAINING_LOOKS)
 RESTORER_STYLES: tuple[Look, ...] = (*TRAINING_LOOKS, *RESTORER_LOOKS)
 EVALUATION_STYLE = MICAH.name
@@ -48,24 +48,9 @@ DEFAULT_COUNT = 24_000  # pictures drawn when nobody says how many: a few minute
 
 _LOOKS = {look.name: look for look in (*TRAINING_LOOKS, MICAH, *RESTORER_LOOKS)}
 _SUPERSAMPLING = 2  # drawn so much larger, and averaged: resvg alone leaves thin outlines ragged at 64x64
-_PRESENT = {"glasses": 0.3, "earrings": 0.3, "beard": 0.2, "hat": 0.2}  # share of characters that have one
+_PRESENT = {"glasses": 0.3, "earrings": 0.3, "beard": 0.2, "hat": 0.2, "accessory": 0.3}  # share that has one
 _BALD = 0.1  # share of bald characters, where a style has them; other values are equally frequent
-_MENTIONED = {  # share of captions that name it; what is worn nearly always is, so that silence means "without"
-    "style": 0.9,
-    "hair": 0.75,
-    "hair colour": 0.8,
-    "skin tone": 0.5,
-    "glasses": 0.9,
-    "earrings": 0.9,
-    "beard": 0.9,
-    "hat": 0.9,
-    "expression": 0.55,
-    "background": 0.75,
-}
 _LEAST_CONTRAST = 60  # Euclidean distance in sRGB below which two neighbouring colours are hard to tell apart
-_SPELLINGS = {"gray": "grey", "blond": "blonde"}  # both spellings occur, so that both can be prompted
-
-Attributes = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -83,12 +68,16 @@ def attributes_of_style(style: str) -> dict[str, tuple[str, ...]]:
     """Every attribute a style has, with its possible values. Raises DataError for an unknown style."""
     look = _look(style)
     values = {"style": (style,)} | {key: tuple(options) for key, options in look.traits.items()}
+    for key, options in look.tells.items():
+        values[key] = (*values.get(key, ()), *options)
     if look.hair:
         values["hair colour"] = tuple(HAIR_COLOURS)
     if look.skin:
         values["skin tone"] = tuple(SKIN_TONES)
+    if look.clothes:
+        values["clothes colour"] = tuple(CLOTHES_COLOURS)
     values["background"] = tuple(BACKGROUNDS)
-    return {key: values[key] for key in _MENTIONED if key in values}
+    return {key: values[key] for key in MENTIONED if key in values}
 
 
 def attributes_of(style: str, seed: int) -> dict[str, str]:
@@ -115,29 +104,6 @@ def render(svg: str, size: int) -> np.ndarray:
     png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
-
-
-def caption_of(attributes: Attributes) -> str:
-    """The one caption that names every attribute, for evaluation prompts. What is absent ("no hat") goes unsaid."""
-    subject = attributes.get("style", "character").replace("-", " ")
-    return _sentence(subject, _phrases(attributes), before_last=", ")
-
-
-def random_caption(attributes: Attributes, seed: int) -> str:
-    """A natural caption that names a random part of the attributes in a random order; the same for the same seed."""
-    rng = random.Random(f"caption/{attributes['style']}/{seed}")
-    said = {key: value for key, value in attributes.items() if rng.random() < _MENTIONED[key]}
-    style = said.get("style", "character").replace("-", " ")
-    subject = f"{style} character" if "style" in said and rng.random() < 0.3 else style
-    phrases = list(_phrases(said).items())
-    phrases.sort(key=lambda _: rng.random())  # random() is the one method that Python promises never to change
-    if rng.random() < 0.5:
-        caption = ", ".join([subject, *(phrase for _, phrase in phrases)])
-    else:
-        caption = _sentence(subject, dict(phrases))
-    if rng.random() < 0.3:
-        caption = " ".join(_SPELLINGS.get(word, word) for word in caption.split(" "))
-    return caption
 
 
 def training_seeds(count: int, styles: Sequence[str]) -> range:
@@ -229,10 +195,14 @@ def _choose(style: str, seed: int) -> tuple[dict[str, str], dict[str, Any]]:
             options[f"{component}Probability"] = 100 if variants else 0
             if variants:
                 options[f"{component}Variant"] = _pick(rng, variants)
+    for key, values in look.tells.items():
+        for value, components in values.items():
+            if any(options.get(f"{component}Variant") in variants for component, variants in components.items()):
+                chosen[key] = value
     hidden = {unseen for value in chosen.values() for unseen in look.hides.get(value, ())}
     chosen = {key: value for key, value in chosen.items() if value not in hidden}
     _choose_colours(rng, look, chosen, options)
-    return {key: chosen[key] for key in _MENTIONED if key in chosen}, options
+    return {key: chosen[key] for key in MENTIONED if key in chosen}, options
 
 
 def _choose_value(rng: random.Random, key: str, values: Sequence[str]) -> str:
@@ -263,7 +233,9 @@ def _choose_colours(rng: random.Random, look: Look, chosen: dict[str, str], opti
         options[f"{component}Color"] = [LIGHT_FRAMES if light else DARK_FRAMES]
     around = (SKIN_TONES[skin], HAIR_COLOURS[hair], BACKGROUNDS[background])
     for component in look.clothes:
-        options[f"{component}Color"] = [_pick(rng, _unlike({c: c for c in CLOTHES_COLOURS}, *around))]
+        colour = _pick(rng, _unlike(CLOTHES_COLOURS, *around))
+        chosen.setdefault("clothes colour", colour)  # of the first: the others are hats and jewellery
+        options[f"{component}Color"] = [CLOTHES_COLOURS[colour]]
 
 
 def _unlike(palette: Mapping[str, str], *colours: str) -> tuple[str, ...]:
@@ -277,38 +249,3 @@ def _unlike(palette: Mapping[str, str], *colours: str) -> tuple[str, ...]:
 
 def _pick(rng: random.Random, choices: Sequence[str]) -> str:
     return choices[int(rng.random() * len(choices))]
-
-
-def _phrases(attributes: Attributes) -> dict[str, str]:
-    """What a caption says for each attribute, hair and its colour as one; nothing for what is absent."""
-    phrases = {}
-    if hair := _hair_phrase(attributes.get("hair"), attributes.get("hair colour")):
-        phrases["hair"] = hair
-    if "skin tone" in attributes:
-        phrases["skin tone"] = f"{attributes['skin tone']} skin"
-    for key in ("glasses", "earrings", "beard", "hat"):
-        value = attributes.get(key, "no ")
-        if not value.startswith("no "):
-            phrases[key] = value if value.endswith("s") else with_article(value)
-    if "expression" in attributes:
-        phrases["expression"] = attributes["expression"]
-    if "background" in attributes:
-        phrases["background"] = f"{attributes['background']} background"
-    return phrases
-
-
-def _hair_phrase(hair: str | None, colour: str | None) -> str:
-    if hair == "bald":
-        return "a bald head"
-    words = [hair if hair in ("short", "long") else None, colour, "hair"]
-    phrase = " ".join(word for word in words if word) + (" in a bun" if hair == "bun" else "")
-    return "" if phrase == "hair" else phrase
-
-
-def _sentence(subject: str, phrases: dict[str, str], before_last: str = " and ") -> str:
-    """ "adventurer with long red hair and glasses, smiling, on a blue background" from phrases in any order."""
-    background, expression = phrases.pop("background", None), phrases.pop("expression", None)
-    *others, last = phrases.values() or [""]
-    if last:
-        subject += f" with {before_last.join(filter(None, [', '.join(others), last]))}"
-    return ", ".join(filter(None, [subject, expression, background and f"on {with_article(background)}"]))

@@ -33,8 +33,16 @@ BACKGROUNDS = {
     "purple": "#8446c0",
     "pink": "#f481b8",
 }
-# Clothes, hats and earrings are of any of these colours that is unlike what they touch; captions do not name it.
-CLOTHES_COLOURS = ("#f4f4f0", "#2a2d3a", "#8c2f39", "#2f6f73", "#3b4a8f", "#63b7b0", "#7d8f69")
+# Clothes, hats and earrings are of any of these colours that is unlike what they touch.
+CLOTHES_COLOURS = {
+    "white": "#f4f4f0",
+    "black": "#2a2d3a",
+    "red": "#8c2f39",
+    "teal": "#2f6f73",
+    "blue": "#3b4a8f",
+    "turquoise": "#63b7b0",
+    "olive": "#7d8f69",
+}
 DARK_FRAMES, LIGHT_FRAMES = "#191919", "#f4f4f0"  # glasses are dark, except on skin where that would not show
 
 
@@ -45,6 +53,8 @@ class Look:
     name: of the style, as DiceBear has it.
     traits: attribute key -> value -> the components that draw it; a later trait takes over a component that an
         earlier one used (a cap that is drawn instead of hair), and the earlier attribute is then not there to see.
+    tells: attribute key -> value -> component -> variants that show it: what else can be said of a variant that a trait
+        chose.
     hair, skin, clothes, frames: the DiceBear colours that follow the one choice of that name (frames: of glasses).
     always: DiceBear options every picture has; what they leave open, DiceBear decides by the seed.
     hides: a value -> the values that cannot be seen any more because of it.
@@ -53,6 +63,7 @@ class Look:
 
     name: str
     traits: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    tells: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     hair: Sequence[str] = ("hair",)
     skin: Sequence[str] = ("skin",)
     clothes: Sequence[str] = ()
