@@ -26,8 +26,9 @@ from types import ModuleType
 
 from benchmarks import common
 from sd_core.environment import CHECKPOINTS
-from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS
+from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sd_core.models import checkpoint
+from sd_core.models.denoiser import STEPS
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "adventurer with long red hair and glasses, on a blue background"
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [f"{MANY} pictures: last picture", f"{many[1]:.2f} s", ""],
         [f"peak memory of the app after {MANY} pictures", f"{memory / 2**30:.2f} GiB", "at most 1.5 GB"],
     ]
-    settings = f"Shipped defaults: {DEFAULT_SAMPLER}, {DEFAULT_STEPS} steps, guidance {DEFAULT_GUIDANCE:g}."
+    settings = f"Shipped defaults: {DEFAULT_SAMPLER}, {STEPS} steps, guidance {DEFAULT_GUIDANCE:g}."
     watched = (
         "Times run from the press of the button to the painted picture in Chromium, on the same machine as the app."
     )

@@ -34,13 +34,12 @@ from benchmarks.frechet import frechet_distance
 from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
 from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.device import inference_autocast, synchronize
-from sd_core.diffusion.guidance import Guided
+from sd_core.diffusion.guidance import GUIDANCE_INTERVAL, Guided
 from sd_core.diffusion.noise import draw_noise, picture_generators
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.generation.pipeline import GUIDANCE_INTERVAL
-from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, SAMPLERS
+from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, SAMPLERS
 from sd_core.models import checkpoint
-from sd_core.models.denoiser import Denoiser
+from sd_core.models.denoiser import STEPS, Denoiser
 from sd_core.pictures.pixels import to_pixels
 
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
     parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER)
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
     parser.add_argument("--panels", type=Path, default=common.PANELS, help="the folder for pictures")
     options = parser.parse_args(arguments)

@@ -3,7 +3,7 @@
 from tabs.train.new_run import Values
 
 VALUES = Values(
-    data="characters", styles=["adventurer"], count=50, files=None, fit="crop", template="{}", start="", size="tiny",
-    resolution=32, steps=100, batch=16, learning_rate=1e-3, ema=0.1, dropout=0.2, bf16=True, prompts="", seed=5,
-    flips=True, name="",
+    data="characters", styles=["adventurer"], count=50, files=None, fit="crop", template="{}", start="", fast=False,
+    size="tiny", resolution=32, steps=100, batch=16, learning_rate=1e-3, ema=0.1, dropout=0.2, bf16=True, prompts="",
+    seed=5, flips=True, name="",
 )  # fmt: skip

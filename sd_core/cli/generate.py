@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sd_core.cli.common import check_there, load_model
 from sd_core.errors import UserError
-from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STEPS, DEFAULT_STRENGTH
+from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, DEFAULT_STRENGTH
 
 
 def generate(
@@ -22,7 +22,9 @@ def generate(
     ] = "characters",
     negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     sampler: Annotated[str, typer.Option(help="dpmpp_2m, euler (= DDIM), euler_ancestral or heun.")] = DEFAULT_SAMPLER,
-    steps: Annotated[int, typer.Option(help="Noise levels on the way to a clean picture.")] = DEFAULT_STEPS,
+    steps: Annotated[
+        int | None, typer.Option(help="Noise levels on the way to a clean picture; by default the model's.")
+    ] = None,
     guidance: Annotated[
         float, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")
     ] = DEFAULT_GUIDANCE,
@@ -53,14 +55,16 @@ def generate(
         negative_prompt=negative,
         count=count,
         sampler=sampler,
-        steps=steps,
+        steps=loaded.config.usual_steps if steps is None else steps,
         guidance=guidance,
         seed=random.randrange(2**32) if seed is None else seed,
         start=None if start is None else to_float(fit_picture(open_picture(start), loaded.config.resolution)),
         strength=strength,
     )
     out.mkdir(parents=True, exist_ok=True)  # before anything is drawn that could not be kept
-    for step in tqdm(generate(loaded, request), total=len(request.sigmas()) - 1, unit="step", disable=None):
+    for step in tqdm(
+        generate(loaded, request), total=len(request.sigmas(loaded.config)) - 1, unit="step", disable=None
+    ):
         last = step
     for path in save_pictures(loaded.codec.decode(last.x), request, request.noises(), _written_name(model), out):
         print(path)

@@ -33,6 +33,7 @@ def train(
     count: Annotated[int | None, Option(help="How many pictures to use.")] = None,
     caption_template: Annotated[str, Option(help='For class folders: "a photo of {a}".')] = "{}",
     start: Annotated[str, Option(help="A checkpoint folder to fine-tune.")] = "",
+    fast: Annotated[bool, Option(help="Make a version of --start that needs few steps and no guidance.")] = False,
     sigma_mean: Annotated[float | None, Option(help="Mean of ln(sigma) in training; higher teaches captions.")] = None,
     sigma_std: Annotated[float | None, Option(help="Spread of ln(sigma) in training.")] = None,
     one_step_share: Annotated[float, Option(help="Share of a restorer's batch for its one-step answer.")] = 0.75,

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sd_core.diffusion.sampling import D
 
+GUIDANCE_INTERVAL = (0.2, 20.0)  # noise levels between which guidance usually acts, see `Guided`
+
 
 class Generator(Protocol):
     """What guidance asks of a model: a `D` for prompts, one per picture."""

@@ -43,6 +43,19 @@ def linear_sigmas(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = S
     return _with_end(torch.linspace(sigma_max, sigma_min, steps, dtype=torch.float64))
 
 
+FEW_STEPS_GRID = karras_sigmas(16, sigma_min=0.02)
+"""Every noise level [17] at which a model of few steps has learnt to guess where the walk ends, then 0."""
+
+
+def few_step_sigmas(steps: int) -> Tensor:
+    """Noise levels [steps + 1] for a model of few steps: evenly spread over `FEW_STEPS_GRID`, which 16 and more walk
+    whole, then 0."""
+    levels = len(FEW_STEPS_GRID) - 1
+    _check_range(steps, SIGMA_MIN, SIGMA_MAX)
+    steps = min(steps, levels)
+    return FEW_STEPS_GRID[[i * levels // steps for i in range(steps + 1)]]
+
+
 SCHEDULES = {"karras": karras_sigmas, "exponential": exponential_sigmas, "linear": linear_sigmas}
 
 

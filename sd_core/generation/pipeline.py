@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sd_core.device import inference_autocast
-from sd_core.diffusion.guidance import Guided
+from sd_core.diffusion.guidance import GUIDANCE_INTERVAL, Guided
 from sd_core.diffusion.noise import add_noise
 from sd_core.diffusion.sampling import D, Step
 from sd_core.errors import UserError
@@ -18,7 +18,6 @@ from sd_core.generation.request import SAMPLERS, GenerationRequest
 from sd_core.generation.seeds import Noise
 from sd_core.models.denoiser import Denoiser
 
-GUIDANCE_INTERVAL = (0.2, 20.0)  # noise levels between which guidance acts, see `Guided`
 MAX_FRAMES = 120  # of a walk between two seeds
 CHUNK = 16  # pictures per call of the model: bounds memory, and on CPUs keeps activations in the cache
 
@@ -61,7 +60,7 @@ def _walk(model: Denoiser, request: GenerationRequest, noises: Sequence[Noise]) 
     def draw() -> Tensor:
         return torch.stack([source() for source in sources]).to(model.device)
 
-    sampler, sigmas = SAMPLERS[request.sampler], request.sigmas()
+    sampler, sigmas = SAMPLERS[request.sampler], request.sigmas(model.config)
     x = add_noise(start, sigmas[0], draw())
     extra = (draw,) if sampler.random else ()
     yield from sampler.walk(_denoiser(model, request, len(noises)), x, sigmas, *extra)
@@ -72,7 +71,8 @@ def _denoiser(model: Denoiser, request: GenerationRequest, count: int) -> D:
 
     def guided(size: int) -> Guided:
         prompts, negative = [request.prompt] * size, [request.negative_prompt] * size
-        return Guided(model, prompts, negative, request.guidance, GUIDANCE_INTERVAL)
+        scale = 1.0 if model.config.few_steps else request.guidance  # its teacher's guidance is part of it
+        return Guided(model, prompts, negative, scale, GUIDANCE_INTERVAL)
 
     sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
     with inference_autocast(model.device):

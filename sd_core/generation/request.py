@@ -10,13 +10,12 @@ from torch import Tensor
 from sd_core.diffusion import sampling
 from sd_core.diffusion.noise import Seed
 from sd_core.diffusion.sampling import Step
-from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.errors import UserError
 from sd_core.generation.seeds import Noise, seed_after
+from sd_core.models.denoiser import STEPS, ModelConfig
 from sd_core.validation import checked
 
 DEFAULT_SAMPLER = "euler_ancestral"  # the cleanest pictures at few steps, see benchmarks/LOG.md
-DEFAULT_STEPS = 16
 DEFAULT_GUIDANCE = 2.5
 DEFAULT_STRENGTH = 0.6  # of an image-to-image request
 DEFAULT_VARIATION = 0.3
@@ -85,7 +84,7 @@ class GenerationRequest:
     negative_prompt: Prompt = ""
     count: int = Field(1, ge=1, le=MAX_COUNT, title="The number of pictures")
     sampler: str = DEFAULT_SAMPLER
-    steps: int = Field(DEFAULT_STEPS, ge=1, le=MAX_STEPS, title="The number of steps")
+    steps: int = Field(STEPS, ge=1, le=MAX_STEPS, title="The number of steps")
     guidance: float = Field(DEFAULT_GUIDANCE, ge=0, le=MAX_GUIDANCE, title="The guidance scale")
     seed: Seed = 0
     start: Tensor | None = None
@@ -108,10 +107,10 @@ class GenerationRequest:
             return [Noise(seed) for seed in seeds]
         return [self.variation_of.varied(seed, self.variation_strength) for seed in seeds]
 
-    def sigmas(self) -> Tensor:
-        """The noise levels to walk: a Karras schedule, of which image to image keeps the last `strength`.
+    def sigmas(self, model: ModelConfig) -> Tensor:
+        """The noise levels to walk with a model: its schedule, of which image to image keeps the last `strength`.
 
         So half the strength takes half the steps, as in other tools, and starts from the schedule's middle noise level.
         """
         kept = max(1, round(self.steps * self.strength)) if self.start is not None else self.steps
-        return karras_sigmas(self.steps)[-(kept + 1) :]
+        return model.sigmas(self.steps)[-(kept + 1) :]

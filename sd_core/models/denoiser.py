@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from sd_core.diffusion.noise import SIGMA_MAX, Preconditioning, over_picture
 from sd_core.diffusion.sampling import D
+from sd_core.diffusion.schedules import few_step_sigmas, karras_sigmas
 from sd_core.models.codec import DOWNSAMPLING, Codec, Identity
 from sd_core.models.conditioning import CONDITIONING_CHANNELS, Conditioning
 from sd_core.models.text import TextEncoder, Vocabulary
 from sd_core.models.unet import WIDTHS, Context, UNet, UNetConfig
 from sd_core.validation import checked
 
+STEPS, FEW_STEPS = 16, 4  # that a generator usually draws in, and one of few steps
 RESTORER_PATCH = 2
 RESIDUAL_STD = 0.25  # sigma_data of a restorer: how far clean pictures are from damaged ones
 LATENT_FROM = 128  # pixels a side, from which on a generator works in latents unless somebody says otherwise
@@ -39,7 +41,8 @@ VIEWS: tuple[Callable[[Tensor], Tensor], ...] = (
 @checked
 class ModelConfig:
     """All that is needed to rebuild a model. It was trained at `resolution` pixels a side, in the space of its `codec`.
-    A restorer may bring a `specialist`, see `restoration/routing.py`.
+    A restorer may bring a `specialist`, see `restoration/routing.py`. A generator of `few_steps` needs few of them and
+    no guidance, see `objectives/distillation.py`.
 
     Raises:
         UserError: one of them is out of its range; the message is one sentence.
@@ -52,10 +55,13 @@ class ModelConfig:
     sigma_data: float = Field(0.5, gt=0)
     specialist: bool = False
     codec: Literal["pixels", "autoencoder"] = "pixels"
+    few_steps: bool = False
 
     def __post_init__(self):
         if self.specialist and self.kind != "restorer":
             raise ValueError("Only a restorer brings a specialist.")
+        if self.few_steps and self.kind != "generator":
+            raise ValueError("Only a generator can be one of few steps.")
         if self.codec == "autoencoder" and self.kind != "generator":
             raise ValueError("Only a generator works in latents; a restorer works in pixels.")
         if self.codec == "autoencoder" and self.resolution % DOWNSAMPLING:
@@ -77,6 +83,16 @@ class ModelConfig:
     def restorer(cls, size: str, resolution: int = 64) -> "ModelConfig":
         """A restorer trained on crops of `resolution` pixels; it works at any size."""
         return cls("restorer", size, resolution, RESTORER_PATCH, RESIDUAL_STD)
+
+    def sigmas(self, steps: int) -> Tensor:
+        """The noise levels [steps + 1] that a generator draws at, from `SIGMA_MAX` to 0: a Karras schedule, or as
+        one of few steps has learnt it."""
+        return few_step_sigmas(steps) if self.few_steps else karras_sigmas(steps)
+
+    @property
+    def usual_steps(self) -> int:
+        """How many steps a generator draws in unless somebody says otherwise."""
+        return FEW_STEPS if self.few_steps else STEPS
 
     @property
     def side(self) -> int:

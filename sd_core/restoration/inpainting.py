@@ -10,7 +10,6 @@ from torch import Tensor
 from sd_core.device import inference_autocast
 from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import resampled
-from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.errors import UserError
 from sd_core.models.conditioning import filled, seen_from_afar
 from sd_core.models.denoiser import Denoiser
@@ -93,7 +92,7 @@ def fill(
     with torch.inference_mode(), inference_autocast(model.device):
         known, y = _known(model, picture, mask)
         denoiser = Consistent(model.given([prompt] * candidates), KnownPixels(known), y)
-    sigmas = karras_sigmas(steps)
+    sigmas = model.config.sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)
     while True:
         with torch.inference_mode(), inference_autocast(model.device):

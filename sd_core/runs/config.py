@@ -29,6 +29,7 @@ class RunConfig:
         codec: what a fresh generator works in, "pixels" or the latents of the "autoencoder"; None for what is usual at
             its resolution.
         start: a checkpoint folder to fine-tune, which keeps its own size and resolution; "" for a fresh model.
+        fast: make a fast version of `start`, which needs few steps and no guidance.
         minutes: of work, after which the run ends with what it has; 0 for as long as its steps take.
 
     Raises:
@@ -45,6 +46,7 @@ class RunConfig:
     resolution: int = 64
     start: str = ""
     codec: Literal["pixels", "autoencoder"] | None = None
+    fast: bool = False
     minutes: NonNegativeFloat = 0.0
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
@@ -58,6 +60,8 @@ class RunConfig:
             raise ValueError("A restorer learns from large pictures, and CIFAR-10's are too small.")
         if self.training.specialist and self.kind != "restorer":
             raise ValueError("Only a restorer can be taught to be a specialist.")
+        if self.fast and not self.start:
+            raise ValueError("Choose the model that a fast version is to be made of.")
         ModelConfig(self.kind, self.size, self.resolution, codec=self.codec or "pixels")
         return self
 
@@ -66,6 +70,7 @@ class RunConfig:
 
         Raises:
             CheckpointError: the model to start from is missing or unusable.
+            RunError: it cannot be trained so.
         """
         config = self
         if config.data not in BUILT_IN and Path(config.data).exists():
@@ -73,5 +78,9 @@ class RunConfig:
         if not config.start:
             return config
         model = checkpoint.describe(Path(config.start)).model
+        if model.few_steps:
+            raise RunError("A fast model learns no further; train the one that it was made of, and make it fast again.")
+        if config.fast and model.kind != "generator":
+            raise RunError("A fast version can be made of a model that draws; a restorer takes one step as it is.")
         start = str(Path(config.start).resolve())
         return replace(config, kind=model.kind, start=start, size=model.size, resolution=model.resolution)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOOK_SECONDS = 0.02  # how long a lock is tried for before it counts as held: another's look holds it for a moment
 SURE_SECONDS = 0.5  # the same where something is decided by it
+TEACHER = "teacher"  # the folder, inside a run's, with the model that a fast version is made of
 UPLOAD = "upload"  # the folder, inside a run's, that keeps the pictures it was given
 _NAME = re.compile(r"\w([\w .-]{0,62}\w)?")
 
@@ -137,6 +138,10 @@ class Run:
             kept.parent.mkdir()
             (shutil.copytree if Path(upload).is_dir() else shutil.copyfile)(upload, kept)
             config = replace(config, data=f"{UPLOAD}/{kept.name}")
+        if config.fast:
+            from sd_core.models import checkpoint  # here, since it brings torch
+
+            checkpoint.save(checkpoint.load(config.start), self.folder / TEACHER)
         _write_json(self.folder / "control.json", Control("run", config.training.steps))
         self.write_status(Status("queued", steps=config.training.steps))
         _write_json(self.folder / "config.json", config)  # last: it makes the folder a run

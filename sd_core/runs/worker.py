@@ -22,7 +22,7 @@ from sd_core.progress import OnProgress, unwatched
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_state
-from sd_core.runs.run import UPLOAD, Run
+from sd_core.runs.run import TEACHER, UPLOAD, Run
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Event, Progress, Sampling, Saved
 from sd_core.training.setup import new_generator, new_restorer
@@ -113,7 +113,8 @@ class _Worker:
         saved = saved_state(self.run)
         model = self._model(pictures, saved)
         pictures = self._as_latents(pictures, model)
-        trainer = Trainer(model, pictures, self.config.training, self.device, self.peers)
+        teacher = checkpoint.load(self.run.folder / TEACHER) if self.config.fast else None
+        trainer = Trainer(model, pictures, self.config.training, self.device, self.peers, teacher)
         if saved:
             try:
                 trainer.load_state(*saved)
@@ -208,6 +209,9 @@ class _Worker:
                 model = model_of(*saved, self.run.folder)
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise unusable_state(self.run) from error
+        elif config.fast:
+            model = checkpoint.load(self.run.folder / TEACHER)
+            model.config = replace(model.config, few_steps=True)
         elif config.start:
             model = checkpoint.load(config.start)
             if model.specialist and config.training.specialist:

@@ -11,6 +11,7 @@ from sd_core.models.text import Vocabulary
 from sd_core.training.config import TrainingConfig
 from sd_core.training.objectives.base import Objective
 from sd_core.training.objectives.denoising import TextToImageObjective
+from sd_core.training.objectives.distillation import DistillationObjective
 from sd_core.training.objectives.restoration import RestorationObjective
 
 
@@ -33,8 +34,14 @@ def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
     return Denoiser(ModelConfig.restorer(size, resolution))
 
 
-def new_objective(model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig) -> Objective:
-    """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from."""
+def new_objective(
+    model: Denoiser, pictures: PictureSet | CleanPictures, config: TrainingConfig, teacher: Denoiser | None = None
+) -> Objective:
+    """What teaches `model` its kind of work from the pictures, which must be of the kind it learns from. One of few
+    steps learns from a `teacher`, too."""
+    if model.config.few_steps:
+        shown = config.caption_dropout, config.flips, config.sample_prompts
+        return DistillationObjective(model, teacher, pictures, config.seed, config.batch, *shown)
     common = model, pictures, config.seed, config.batch, SigmaDistribution(config.sigma_mean, config.sigma_std)
     if isinstance(pictures, CleanPictures):
         return RestorationObjective(*common, config.one_step_share, config.noisy_share, config.specialist)

@@ -43,6 +43,7 @@ class Trainer:
         config: how.
         device: where.
         peers: this process among several.
+        teacher: of a model of few steps: the one that it is to become a fast version of.
 
     Attributes:
         log_seconds, log_steps: a point on the loss curve comes about so often, and at least after so many steps.
@@ -58,6 +59,7 @@ class Trainer:
         config: TrainingConfig,
         device: torch.device,
         peers: Peers | None = None,
+        teacher: Denoiser | None = None,
     ):
         self.peers = peers or Peers()
         if config.batch % (config.accumulate * self.peers.count):
@@ -68,7 +70,7 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.config, self.device = config, device
         self.step = 0
-        self.objective = new_objective(self.model, pictures, config)
+        self.objective = new_objective(self.model, pictures, config, teacher and teacher.to(device))
         edges = self.objective.edges(self.model)
         self.optimizers = make_optimizers(
             self.model, config.optimizer, config.learning_rate, config.weight_decay, edges

@@ -9,7 +9,6 @@ from sd_core.errors import UserError
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
-    DEFAULT_STEPS,
     DEFAULT_STRENGTH,
     DEFAULT_VARIATION,
     SAMPLERS,
@@ -37,7 +36,7 @@ SAMPLER = Parameter(
     DEFAULT_SAMPLER,
     partial(gr.Dropdown, list(SAMPLERS)),
 )
-STEPS = Parameter("steps", "How many denoising steps, 1 to 100.", DEFAULT_STEPS)
+STEPS = Parameter("steps", "How many denoising steps, 1 to 100; 0 for as many as the model usually takes.", 0)
 GUIDANCE = Parameter("guidance", "How closely to follow the prompt, 0 to 15; 1 is no guidance.", DEFAULT_GUIDANCE)
 SEED = Parameter("seed", "Of the first picture; the same seed and settings give the same picture.", 0)
 MODEL = Parameter("model", 'A name that the endpoint "models" lists; empty for the first one.', "", gr.Textbox)
@@ -75,7 +74,8 @@ class GenerateAPI:
         Returns:
             The pictures, as PNG files at the model's own resolution.
         """
-        return (yield from self._drawn(caller, self._chosen(model), GenerationRequest(**settings)))
+        name = self._chosen(model)
+        return (yield from self._drawn(caller, name, self._request(name, **settings)))
 
     def image_to_image(self, caller: Caller, model: str, picture: dict | None, **settings) -> Job[list[str]]:
         """Draws new pictures that start from a given one.
@@ -85,7 +85,7 @@ class GenerateAPI:
         """
         name, path = self._chosen(model), kept(picture, caller)["path"]
         start = start_picture(path, self.registry.describe(name).model.resolution)
-        return (yield from self._drawn(caller, name, GenerationRequest(start=start, **settings)))
+        return (yield from self._drawn(caller, name, self._request(name, start=start, **settings)))
 
     def variations(self, caller: Caller, model: str, variation_of: str, strength: float, **settings) -> Job[list[str]]:
         """Draws pictures that resemble one drawn before: its noise, with some of another seed's blended in.
@@ -93,8 +93,8 @@ class GenerateAPI:
         Returns:
             The pictures, as PNG files at the model's own resolution.
         """
-        varied = dict(variation_of=Noise.parse(variation_of), variation_strength=strength)
-        return (yield from self._drawn(caller, self._chosen(model), GenerationRequest(**varied, **settings)))
+        name, varied = self._chosen(model), dict(variation_of=Noise.parse(variation_of), variation_strength=strength)
+        return (yield from self._drawn(caller, name, self._request(name, **varied, **settings)))
 
     def walk(self, caller: Caller, model: str, from_seed: int, to_seed: int, frames: int, **settings) -> Job[list[str]]:
         """Walks from the picture of one seed to that of another, by spherical interpolation of their noise.
@@ -102,8 +102,9 @@ class GenerateAPI:
         Returns:
             The frames, as PNG files.
         """
-        wanted = GenerationRequest(seed=from_seed, **settings)
-        return (yield from self._drawn(caller, self._chosen(model), wanted, Walk(to_seed, frames)))
+        name = self._chosen(model)
+        wanted = self._request(name, seed=from_seed, **settings)
+        return (yield from self._drawn(caller, name, wanted, Walk(to_seed, frames)))
 
     def models(self) -> list[str]:
         """The names of the models that can draw.
@@ -128,6 +129,9 @@ class GenerateAPI:
         shown = yield from last(draw(caller, self.registry, model, wanted, walk))
         return [str(path) for path in finished(shown.batch, caller).paths]
 
+    def _request(self, model: str, steps: int, **settings) -> GenerationRequest:
+        return GenerationRequest(steps=steps or self.registry.describe(model).model.usual_steps, **settings)
+
     def _chosen(self, model: str) -> str:
         names = self.registry.names()
         if not names:
@@ -141,7 +145,7 @@ def build_api(registry: ModelRegistry) -> None:
     settings = [NEGATIVE, SAMPLER, STEPS, GUIDANCE]
     like_it = replace(PROMPT, said="What to draw; that picture's own prompt and settings make the likeness closest.")
     blended = replace(SEED, said="The seed blended into the first picture; picture i has `seed + i`.")
-    from_noise = "How many denoising steps there would be from pure noise, 1 to 100; `strength` of them are done."
+    from_noise = "How many denoising steps there would be from pure noise, 0 to 100 as above; `strength` are done."
     partly = [NEGATIVE, SAMPLER, replace(STEPS, said=from_noise), GUIDANCE]
     with gr.Group(visible=False):
         pictures = gr.Gallery(label="Pictures", type="filepath")

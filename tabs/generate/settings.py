@@ -11,7 +11,6 @@ from sd_core.errors import UserError
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
-    DEFAULT_STEPS,
     DEFAULT_STRENGTH,
     DEFAULT_VARIATION,
     MAX_COUNT,
@@ -21,6 +20,7 @@ from sd_core.generation.request import (
     GenerationRequest,
 )
 from sd_core.generation.seeds import Noise
+from sd_core.models.denoiser import STEPS
 from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
@@ -86,7 +86,7 @@ class Controls(Form):
 
     def __init__(self, registry: ModelRegistry, prompt: gr.Textbox):
         names = registry.names()
-        self.prompt = prompt
+        self._registry, self.prompt = registry, prompt
         self.model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
         self.count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
         with gr.Group():
@@ -94,7 +94,7 @@ class Controls(Form):
             self.new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
         self.reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
         with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
-            self._draw_advanced()
+            self._draw_advanced(names[0] if names else None)
         with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as self.start_box:
             self.start = gr.Image(
                 label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
@@ -106,19 +106,33 @@ class Controls(Form):
         checked = self.start.upload(_check_start, self.start, self.start, **QUIET)
         checked.failure(_bad_start, None, self.start, **QUIET)
 
-    def _draw_advanced(self) -> None:
-        self.negative = gr.Textbox(label=T("negative"), info=T("negative_info"), elem_id="negative")
+    def _draw_advanced(self, model: str | None) -> None:
+        guided = self._is_guided(model)
+        self.negative = gr.Textbox(label=T("negative"), info=T("negative_info"), visible=guided, elem_id="negative")
         samplers = [(sampler.label, name) for name, sampler in SAMPLERS.items()]
         self.sampler = gr.Dropdown(samplers, value=DEFAULT_SAMPLER, label=T("sampler"), elem_id="sampler")
-        self.steps = gr.Slider(1, MAX_STEPS, DEFAULT_STEPS, step=1, label=T("steps"), elem_id="steps")
+        self.steps = gr.Slider(1, MAX_STEPS, self._usual_steps(model), step=1, label=T("steps"), elem_id="steps")
         self.guidance = gr.Slider(
             0, MAX_GUIDANCE, DEFAULT_GUIDANCE, step=0.1, label=T("guidance"), info=T("guidance_info"),
-            elem_id="guidance",
+            visible=guided, elem_id="guidance",
         )  # fmt: skip
         self.variation_of = gr.Textbox(label=T("variation_of"), info=T("variation_of_info"), elem_id="variation-of")
         self.variation_strength = gr.Slider(
             0, 1, DEFAULT_VARIATION, step=0.01, label=T("variation_strength"), elem_id="variation-strength"
         )
+        self.model.input(self._usual_steps, self.model, self.steps, **QUIET)
+        self.model.change(self._on_model, self.model, [self.negative, self.guidance], **QUIET)
+
+    def _on_model(self, model: str | None) -> tuple[gr.Textbox, gr.Slider]:
+        guided = self._is_guided(model)
+        return gr.Textbox(visible=guided), gr.Slider(visible=guided)
+
+    def _is_guided(self, model: str | None) -> bool:
+        """Whether guidance and what it keeps away from do something: a model of few steps has them built in."""
+        return model is None or not self._registry.describe(model).model.few_steps
+
+    def _usual_steps(self, model: str | None) -> int:
+        return self._registry.describe(model).model.usual_steps if model else STEPS
 
 
 def _check_start(path: str | None, request: gr.Request):

@@ -28,6 +28,7 @@ class Values:
     fit: str
     template: str
     start: str
+    fast: bool
     size: str
     resolution: int | None
     steps: float | None
@@ -63,6 +64,7 @@ class Values:
             size=self.size,
             resolution=self.resolution or RESOLUTION,  # none is chosen where a trained model decides
             start=str(registry.folder(self.start)) if self.start not in FRESH else "",
+            fast=self.fast,
             minutes=limits.minutes,
             training=TrainingConfig(
                 steps=steps,

@@ -51,6 +51,9 @@ class Settings(Form):
         self.start = gr.Dropdown(
             starts(registry), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
         )
+        self.fast = gr.Checkbox(
+            False, label=T("train_fast"), info=T("train_fast_info"), visible=False, elem_id="train-fast"
+        )
         self.size = gr.Radio(list(limits.sizes), value=taste.size, label=T("size"), elem_id="train-size")
         self.resolution = gr.Radio(
             list(limits.resolutions), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution"
@@ -87,7 +90,7 @@ class Settings(Form):
         preset.input(self.on_preset, [preset, start], [self.steps, self.batch, data.count, size], **QUIET)
         start.input(self.on_start, start, [size, resolution, self.learning_rate], **QUIET)
         of_captions = [self.fit, self.template, self.dropout, self.prompts, self.flips]
-        changed = [*of_captions, data.count, data.kind, data.characters, resolution]
+        changed = [self.fast, *of_captions, data.count, data.kind, data.characters, resolution]
         start.change(self.on_kind, [start, data.count, data.kind], changed, **QUIET)
 
     def on_data(self, kind: str, model: str):
@@ -120,7 +123,8 @@ class Settings(Form):
         pictures = pictures if kept else "characters"
         shown = gr.Radio(offered, value=pictures), gr.Group(visible=pictures == "characters")
         native = gr.skip() if kept or model not in FRESH else RESOLUTION
-        return *captioned, gr.Slider(maximum=most, value=min(count, most)), *shown, native
+        fast = gr.Checkbox(value=False, visible=kind == "generator" and model not in FRESH)
+        return fast, *captioned, gr.Slider(maximum=most, value=min(count, most)), *shown, native
 
     def _most_characters(self, kind: str) -> int:
         """How many different ones may be asked for: a restorer's are large."""

@@ -22,6 +22,7 @@ from sd_core.generation.request import MAX_COUNT, SAMPLERS, GenerationRequest
 from sd_core.generation.seeds import Noise, slerp
 from sd_core.generation.trajectory import MAX_BYTES, Trajectory
 from sd_core.models import checkpoint
+from sd_core.models.denoiser import ModelConfig
 from sd_core.models.registry import ModelRegistry
 
 
@@ -150,8 +151,8 @@ def test_image_to_image_keeps_more_of_the_picture_the_lower_its_strength(generat
 
 def test_image_to_image_walks_the_last_part_of_the_schedule():
     request = GenerationRequest(steps=16, start=torch.zeros(3, 8, 8), strength=0.5)
-    assert torch.equal(request.sigmas(), karras_sigmas(16)[-9:])
-    assert len(GenerationRequest(steps=1, start=torch.zeros(3, 8, 8), strength=0.01).sigmas()) == 2
+    assert torch.equal(request.sigmas(ModelConfig()), karras_sigmas(16)[-9:])
+    assert len(GenerationRequest(steps=1, start=torch.zeros(3, 8, 8), strength=0.01).sigmas(ModelConfig())) == 2
 
 
 # In latents

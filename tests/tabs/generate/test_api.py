@@ -114,7 +114,7 @@ def test_an_assistant_finds_the_endpoints_as_tools(served):
     ("bad", "said"),
     [
         ({"count": 1000}, "from 1 to 64"),
-        ({"steps": 0}, "steps"),
+        ({"steps": 101}, "steps"),
         ({"model": "../x"}, "no model"),
         ({"seed": -3}, "seed"),
     ],

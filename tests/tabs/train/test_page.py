@@ -164,7 +164,7 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
 def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
     events = page.tab.settings
     *hidden, count, _, _, _ = events.on_kind("fresh restorer", 6000, "characters")
-    assert len(hidden) == 5 and not any(each.visible for each in hidden)
+    assert len(hidden) == 6 and not any(each.visible for each in hidden)
     assert (count.maximum, count.value) == (500, 500)
     *shown, count, _, _, _ = events.on_kind("", 400, "characters")
     assert all(each.visible for each in shown)
