@@ -1,6 +1,7 @@
 """The Train tab's page: what its handlers send to it, and that nothing stays of what is gone."""
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -10,11 +11,14 @@ from chosen_values import VALUES
 from PIL import Image
 
 from sd_core.errors import UserError
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser
 from sd_core.models.registry import ModelRegistry
 from sd_core.runs import queue
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
+from tabs.train.base_model import FRESH_RESTORER, starts
 from tabs.train.data import DataControls
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits, own
@@ -166,9 +170,19 @@ def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
     *hidden, count, _, _, _ = events.on_kind("fresh restorer", 6000, "characters")
     assert len(hidden) == 6 and not any(each.visible for each in hidden)
     assert (count.maximum, count.value) == (500, 500)
-    *shown, count, _, _, _ = events.on_kind("", 400, "characters")
-    assert all(each.visible for each in shown)
+    fast, *shown, count, _, _, _ = events.on_kind("", 400, "characters")
+    assert not fast.visible and all(each.visible for each in shown)
     assert (count.maximum, count.value) == (Limits().count, 400)
+
+
+def test_a_fast_version_is_offered_of_a_trained_generator_alone(generator, tmp_path):
+    registry = ModelRegistry(tmp_path / "models", tmp_path / "runs", torch.device("cpu"))
+    checkpoint.save(generator, registry.checkpoints / "mine")
+    fast = Denoiser(replace(generator.config, few_steps=True), generator.vocabulary)
+    checkpoint.save(fast, registry.checkpoints / "fast")
+    offered, *_ = Page(registry).tab.settings.on_kind("mine", 400, "characters")
+    assert offered.visible
+    assert [name for _, name in starts(registry)] == ["", FRESH_RESTORER, "mine"]
 
 
 def test_cifar_10_is_offered_to_generators_only(page):
