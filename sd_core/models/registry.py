@@ -72,6 +72,13 @@ class ModelRegistry:
         """What a model's `config.json` says. Raises CheckpointError like `checkpoint.describe`."""
         return checkpoint.describe(self.folder(name))
 
+    def card(self, name: str) -> str:
+        """What the model's card says, in Markdown; nothing where it has none. Raises CheckpointError like `folder`."""
+        try:
+            return (self.folder(name) / checkpoint.CARD).read_text("utf-8", "replace")
+        except OSError:
+            return ""
+
     def load(self, name: str) -> Denoiser:
         """A model, frozen. One that changed on disk since (a run goes on) is loaded again.
 

@@ -12,6 +12,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.pictures.output import enlarged, grid, save_animation
 from tabs.common.forms import QUIET, picked, whole
 from tabs.common.jobs import lasting
+from tabs.common.model_card import build_model_card
 from tabs.common.progress import Status
 from tabs.common.sessions import SESSIONS, Batch, stop_job
 from tabs.common.words import T, say
@@ -52,6 +53,7 @@ class GenerateTab:
             with gr.Column(scale=1, min_width=300):
                 self.controls = Controls(registry, prompt)
                 build_word_browser(registry, self.controls)
+                build_model_card(registry, self.controls.model)
                 self.walk = WalkBox()
                 InfotextDrop(registry, self.controls)
         self._wire_drawing()

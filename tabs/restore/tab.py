@@ -20,6 +20,7 @@ from sd_core.pictures.previews import proxy
 from tabs.common.errors import plain_error
 from tabs.common.forms import QUIET, kept, picked
 from tabs.common.jobs import lasting
+from tabs.common.model_card import build_model_card
 from tabs.common.progress import Status, note
 from tabs.common.sessions import SESSIONS, stop_job
 from tabs.common.words import T, in_their_language, say
@@ -67,6 +68,7 @@ class RestoreTab:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self.choices = Choices(registry)
+                build_model_card(registry, self.choices.model)
             with gr.Column(scale=3, min_width=300):
                 self.go = gr.Button(T("restore"), variant="primary", size="lg", interactive=False, elem_id="restore-go")
                 self.stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="restore-stop")
