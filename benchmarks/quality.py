@@ -8,16 +8,17 @@ A small classifier, trained on real pictures and checked on held-out ones, reads
 full captions of held-out ones with the shipped defaults. Prints
 
 - prompt accuracy: the share of prompted attributes that the classifier finds, beside its accuracy on real pictures;
-- the Fréchet distance, on the classifier's features, between generated and held-out real pictures, beside that between
-  two disjoint sets of real ones;
-- how far generated pictures are from their closest training pictures, beside how far held-out real ones are;
+- the Fréchet distance between generated and held-out real pictures, beside that between two disjoint sets of real ones,
+  on the classifier's features and, for characters, on a published network's;
+- how far generated pictures are from their closest training pictures, beside how far held-out real ones are.
 
-and writes a panel of generated pictures beside their closest training pictures, and a grid of samples, to
-benchmarks/panels. Without --data, the built-in characters are drawn: minutes, once. Everything prepared is kept in the
-cache folder.
+It writes a panel of generated pictures beside their closest training pictures, and a grid of samples, to
+benchmarks/panels. Pictures of more than 64 pixels are reduced to that for all but the published network. Without --data,
+the built-in characters are drawn: minutes, once. Everything prepared is kept in the cache folder.
 """
 
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.classifier import Classifier, correct, trained
+from benchmarks.features import published_features
 from benchmarks.frechet import frechet_distance
 from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
 from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
@@ -39,9 +41,11 @@ from sd_core.diffusion.noise import draw_noise, picture_generators
 from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, SAMPLERS
 from sd_core.models import checkpoint
-from sd_core.models.denoiser import STEPS, Denoiser
+from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_pixels
 
+JUDGED_AT = 64  # pixels a side that larger pictures are reduced to for the classifier and the search for copies
+SHOWN_AT = 128  # and for the grid of samples
 ENOUGH = 0.98  # of the classifier's answers on held-out characters must be right, or it is no judge
 CHUNK = {"cpu": 16}  # pictures drawn at a time; elsewhere, where memory and caches are large, ACCELERATOR_CHUNK
 ACCELERATOR_CHUNK = 256
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
     parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, help="as the model usually takes")
     parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
     parser.add_argument("--panels", type=Path, default=common.PANELS, help="the folder for pictures")
     options = parser.parse_args(arguments)
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--data and --held-out go together.")
 
     model = checkpoint.load(options.model, options.device)
-    name, resolution = options.model.resolve().name, model.config.resolution
+    name, resolution = options.model.resolve().name, min(model.config.resolution, JUDGED_AT)
     if options.data:
         training, held_out = classes(options.data, resolution), classes(options.held_out, resolution)
         if held_out.values != training.values:
@@ -91,8 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     classifier = trained(training, options.epochs or (12 if options.data else 4), options.device)
     started = time.perf_counter()
-    generated = drawn(model, prompted.prompts, options.sampler, options.steps, options.guidance)
+    steps = options.steps or model.config.usual_steps
+    guidance = 1.0 if model.config.few_steps else options.guidance
+    large = drawn(model, prompted.prompts, options.sampler, steps, guidance)
     speed = options.count / (time.perf_counter() - started)
+    generated = reduced(large, resolution)
 
     found, features = classifier.read(generated)
     real_found, real_features = classifier.read(prompted.pixels)
@@ -100,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     all_real = torch.cat([real_found, other_found]), torch.cat([prompted.labels, other.labels])
     floor = frechet_distance(real_features, other_features)
     distance = frechet_distance(features, other_features)
-    sampled = f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g}"
+    sampled = f"{options.sampler}, {steps} steps, " + ("no guidance" if guidance == 1 else f"guidance {guidance:g}")
 
     near_generated, nearest = closest(generated[:COMPARED], training.pixels)
     near_real, _ = closest(other.pixels[:COMPARED], training.pixels)
@@ -111,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for i in range(min(shown, len(generated)))
     ]
     save_panel(neighbour_panel(rows), options.panels / f"{name}-neighbours.png")
-    save_panel(sheet(generated[: SAMPLE_ROWS * SAMPLE_COLUMNS], SAMPLE_COLUMNS), options.panels / f"{name}-samples.png")
+    few = reduced(large[: SAMPLE_ROWS * SAMPLE_COLUMNS], SHOWN_AT)
+    save_panel(sheet(few, SAMPLE_COLUMNS), options.panels / f"{name}-samples.png")
     lines = [f"{i + 1}. {prompt}" for i, prompt in enumerate(prompted.prompts[: SAMPLE_ROWS * SAMPLE_COLUMNS])]
     captions = [f"The pictures of {name}-samples.png, row by row from the left.", "", *lines]
     (options.panels / f"{name}-samples.md").write_text("\n".join(captions) + "\n", "utf-8")
@@ -126,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 ["real to held-out real, disjoint", f"{floor:.3g}"],
             ],
         ),
+        *published(options, model.config.resolution, shuffled, large),
         common.table(
             ["distance to the closest training picture (RMS, of 255)", "median", "smallest"],
             [
@@ -162,6 +171,30 @@ def drawn(model: Denoiser, prompts: Sequence[str], sampler: str, steps: int, gui
         made[start : start + chunk] = to_pixels(model.codec.decode(last.x.float())).numpy()
     synchronize(model.device)
     return made
+
+
+def reduced(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Pictures uint8 [N, R, R, 3] at `side` pixels, by the mean of each square; those no larger as they are."""
+    if pixels.shape[1] <= side:
+        return pixels
+    block = pixels.shape[1] // side
+    squares = pixels.reshape(len(pixels), side, block, side, block, 3)
+    return squares.mean((2, 4), dtype=np.float32).round().astype(np.uint8)
+
+
+def published(options: Namespace, resolution: int, shuffled: Tensor, generated: np.ndarray) -> list[str]:
+    """The Fréchet distances on a published network's features, of characters at their full size."""
+    if options.data:
+        return []
+    held_out = characters(options.styles, HELD_OUT_SEEDS.start, 2 * options.count, resolution)
+    parts = shuffled[: options.count], shuffled[options.count : 2 * options.count]
+    real, other = (published_features(held_out.pixels[part.numpy()], options.device) for part in parts)
+    drawn = published_features(generated, options.device)
+    rows = [
+        ["generated to held-out real", f"{frechet_distance(drawn, other):.3g}"],
+        ["real to held-out real, disjoint", f"{frechet_distance(real, other):.3g}"],
+    ]
+    return [common.table([f"the same on EfficientNet-Lite0's features, at {resolution} pixels", ""], rows)]
 
 
 def accuracy_table(
