@@ -13,7 +13,7 @@ full captions of held-out ones with the shipped defaults. Prints
 - how far generated pictures are from their closest training pictures, beside how far held-out real ones are.
 
 It writes a panel of generated pictures beside their closest training pictures, and a grid of samples, to
-benchmarks/panels. Pictures of more than 64 pixels are reduced to that for all but the published network. Without --data,
+benchmarks/panels. Pictures of more than 64 pixels are reduced for all but the published network. Without --data,
 the built-in characters are drawn: minutes, once. Everything prepared is kept in the cache folder.
 """
 
