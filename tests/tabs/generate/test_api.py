@@ -6,16 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from served_client import connected
 
 from sd_core.generation.infotext import read_parameters
 
 
 @pytest.fixture
 def client(served):
-    return Client(served, verbose=False, analytics_enabled=False)
+    return connected(served)
 
 
 def pixels(path):
@@ -128,7 +129,7 @@ def test_two_visitors_at_once_both_get_their_own_pictures(served):
     results = {}
 
     def visit(seed):
-        client = Client(served, verbose=False, analytics_enabled=False)
+        client = connected(served)
         results[seed] = files(client.predict(prompt="hair", count=3, steps=5, seed=seed, api_name="/generate"))
 
     threads = [threading.Thread(target=visit, args=(seed,)) for seed in (10, 20, 30)]

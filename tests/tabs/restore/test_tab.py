@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from served_client import connected
 
 from sd_core.degradation.presets import DIALS
 from sd_core.pictures.masks import save_mask
@@ -16,7 +17,7 @@ from tabs.restore import examples
 
 @pytest.fixture
 def client(served):
-    return Client(served, verbose=False, analytics_enabled=False)
+    return connected(served)
 
 
 @pytest.fixture
