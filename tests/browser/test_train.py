@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import downloaded
+from serving import PATIENCE_MS, downloaded, visit
 
 from sd_core.data import pack
 from sd_core.runs.queue import ask
@@ -18,7 +18,6 @@ from sd_core.runs.run import Run
 
 pytestmark = pytest.mark.browser
 
-PATIENCE_MS = 120_000
 MANY_STEPS = 5000  # more than a test waits for
 COLOURS = """() => {
     const image = document.querySelector('#samples img');
@@ -51,16 +50,13 @@ def archive(folder, squares) -> Path:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The Train tab in English, in a window of its own."""
-    opened = visit(browser, address)
+    opened = visit_tab(browser, address)
     yield opened
     opened.context.close()
 
 
-def visit(browser: Browser, address: str) -> Page:
-    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 2400}, accept_downloads=True)
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE_MS)
-    opened.goto(address)
+def visit_tab(browser: Browser, address: str, locale: str = "en-US") -> Page:
+    opened = visit(browser, address, locale, height=2400)
     open_tab(opened)
     return opened
 
@@ -165,10 +161,7 @@ def test_runs_wait_in_a_queue_and_one_is_deleted_only_when_one_is_sure(page: Pag
     start(page, archive, "waiting", steps=8)
     status(page, "In the queue, 1 before it")
 
-    other = browser.new_context(locale="zh-CN").new_page()
-    other.set_default_timeout(PATIENCE_MS)
-    other.goto(address)
-    open_tab(other)
+    other = visit_tab(browser, address, "zh-CN")
     expect(other.locator("#runs [data-run=waiting]")).to_contain_text("前面还有 1 个训练")
     other.context.close()
 
@@ -237,7 +230,7 @@ def test_a_run_survives_the_app_and_the_next_app_finds_it(start_app, browser: Br
     before, run = children(), Run(tmp_path / "runs" / "lasting")
     apps = [start_app(tmp_path)]
     try:
-        page = visit(browser, next(apps[0]))
+        page = visit_tab(browser, next(apps[0]))
         [app] = children() - before
         start(page, archive, "lasting")
         status(page, "loss")
@@ -249,7 +242,7 @@ def test_a_run_survives_the_app_and_the_next_app_finds_it(start_app, browser: Br
             time.sleep(0.1)
 
         apps.append(start_app(tmp_path))
-        page = visit(browser, next(apps[1]))
+        page = visit_tab(browser, next(apps[1]))
         expect(page.locator("#runs [data-run=lasting]")).to_have_attribute("aria-selected", "true")
         status(page, "Training")
         assert step(page) > killed_at
