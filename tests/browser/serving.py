@@ -65,8 +65,14 @@ def visit(browser: Browser, address: str, locale: str = "en-US", height: int = 1
     context.add_init_script(path=PLAIN_WEBGL)
     page = context.new_page()
     page.goto(address)
-    page.locator("#generate").wait_for()
+    loaded(page)
     return page
+
+
+def loaded(page: Page) -> None:
+    """Waits until all is drawn and nothing lies over it: what is dropped onto the words "Loading…" is lost."""
+    page.locator("#generate").wait_for()
+    expect(page.locator(".wrap.full.translucent:not(.hide)")).to_have_count(0)
 
 
 def set_number(page: Page, element: str, value: int) -> None:
@@ -108,6 +114,6 @@ def told_at_once(page: Page) -> Iterator[None]:
     that collects an answer before it hands it on, and, by and by, on a machine that is busy."""
     page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch(timeout=0)))
     page.reload()
-    page.locator("#generate").wait_for()
+    loaded(page)
     yield
     page.unroute_all(behavior="ignoreErrors")

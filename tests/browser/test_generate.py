@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import download, set_number, told_at_once, visit
+from serving import download, loaded, set_number, told_at_once, visit
 
 from sd_core.environment import checkpoints_folder
 from sd_core.generation.infotext import Parameters
@@ -75,7 +75,7 @@ def test_a_downloaded_picture_carries_its_settings_and_brings_them_back(page: Pa
 
     (tmp_path / "mine.png").write_bytes(data)
     page.reload()
-    page.locator("#generate").wait_for()
+    loaded(page)
     page.locator("#png-settings button").first.click()
     page.locator("#png-drop input[type=file]").set_input_files(tmp_path / "mine.png")
     expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
