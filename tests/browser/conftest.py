@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from find_chromium import OPTIONS, chromium
 from playwright.sync_api import Browser, Page, sync_playwright
-from serving import PATIENCE_MS, serve
+from serving import serve, visit
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The app's page in English, in a window of its own."""
-    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1600}, accept_downloads=True)
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE_MS)
-    opened.goto(address)
-    opened.locator("#generate").wait_for()
+    opened = visit(browser, address)
     yield opened
-    context.close()
+    opened.context.close()

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Download, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Download, Page, TimeoutError, expect
 
 ROOT = Path(__file__).parent.parent.parent
+PLAIN_WEBGL = Path(__file__).with_name("plain_webgl.js")
 START_SECONDS = 120
 PATIENCE_MS = 120_000  # a slow machine is no failure
 POLL_MS = 200
-NOTHING_MS = 1_000  # in which what must not come would have come
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -57,6 +57,31 @@ def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"The app did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
 
 
+def visit(browser: Browser, address: str, locale: str = "en-US", height: int = 1600) -> Page:
+    """The app's page in a window of its own, 1280 pixels wide."""
+    viewport = {"width": 1280, "height": height}
+    context = browser.new_context(locale=locale, viewport=viewport, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(path=PLAIN_WEBGL)
+    page = context.new_page()
+    page.goto(address)
+    loaded(page)
+    return page
+
+
+def loaded(page: Page) -> None:
+    """Waits until all is drawn and nothing lies over it: what is dropped onto the words "Loading…" is lost."""
+    page.locator("#generate").wait_for()
+    expect(page.locator(".wrap.full.translucent:not(.hide)")).to_have_count(0)
+
+
+def set_number(page: Page, element: str, value: int) -> None:
+    """Types a number into a field or beside a slider."""
+    field = page.locator(f"#{element} input[type=number]").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
 def until(page: Page, condition: Callable[[], bool]) -> None:
     """Waits for what `expect` has no word for."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
@@ -89,6 +114,6 @@ def told_at_once(page: Page) -> Iterator[None]:
     that collects an answer before it hands it on, and, by and by, on a machine that is busy."""
     page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch(timeout=0)))
     page.reload()
-    page.locator("#generate").wait_for()
+    loaded(page)
     yield
     page.unroute_all(behavior="ignoreErrors")

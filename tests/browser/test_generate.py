@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from serving import download, told_at_once
+from serving import download, loaded, set_number, told_at_once, visit
 
 from sd_core.environment import checkpoints_folder
 from sd_core.generation.infotext import Parameters
@@ -23,12 +23,6 @@ PREVIEWS_SEEN = """() => {
         for (const image of document.querySelectorAll('#preview img')) window.previews.add(image.src);
     }).observe(document.body, {subtree: true, childList: true, attributes: true, attributeFilter: ['src']});
 }"""
-
-
-def set_number(page: Page, element: str, value: int) -> None:
-    field = page.locator(f"#{element} input[type=number]").first
-    field.fill(str(value))
-    field.press("Tab")
 
 
 def draw(page: Page, prompt: str = PROMPT, count: int = 4, seed: int = 11) -> None:
@@ -81,7 +75,7 @@ def test_a_downloaded_picture_carries_its_settings_and_brings_them_back(page: Pa
 
     (tmp_path / "mine.png").write_bytes(data)
     page.reload()
-    page.locator("#generate").wait_for()
+    loaded(page)
     page.locator("#png-settings button").first.click()
     page.locator("#png-drop input[type=file]").set_input_files(tmp_path / "mine.png")
     expect(page.locator("#prompt textarea")).to_have_value(PROMPT)
@@ -111,9 +105,7 @@ def test_stop_ends_the_work_and_leaves_the_page_ready(page: Page):
 
 
 def test_two_visitors_each_get_their_own_pictures(page: Page, browser: Browser, address: str):
-    other = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1600}).new_page()
-    other.goto(address)
-    other.locator("#generate").wait_for()
+    other = visit(browser, address)
     for visitor, count in ((page, 3), (other, 2)):
         visitor.locator("#prompt textarea").fill(PROMPT)
         set_number(visitor, "count", count)
@@ -125,12 +117,10 @@ def test_two_visitors_each_get_their_own_pictures(page: Page, browser: Browser, 
 
 
 def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, address: str):
-    context = browser.new_context(locale="zh-CN")
-    chinese = context.new_page()
-    chinese.goto(address)
+    chinese = visit(browser, address, "zh-CN")
     expect(chinese.locator("#generate")).to_have_text("生成")
     expect(chinese.get_by_role("tab").nth(2)).to_have_text("训练")
-    context.close()
+    chinese.context.close()
 
 
 def test_what_stands_at_the_end_are_the_finished_pictures(page: Page):
