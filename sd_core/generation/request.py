@@ -112,5 +112,7 @@ class GenerationRequest:
 
         So half the strength takes half the steps, as in other tools, and starts from the schedule's middle noise level.
         """
-        kept = max(1, round(self.steps * self.strength)) if self.start is not None else self.steps
-        return model.sigmas(self.steps)[-(kept + 1) :]
+        sigmas = model.sigmas(self.steps)
+        steps = len(sigmas) - 1  # a model of few steps may walk fewer than it is asked for
+        kept = max(1, round(steps * self.strength)) if self.start is not None else steps
+        return sigmas[-(kept + 1) :]

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 MOST_BYTES = 64 * 2**20  # assistants send pictures inside of them
 Message = MutableMapping[str, Any]
 TOO_LARGE = 413  # of HTTP
+UPLOADS = "/gradio_api/upload"  # the address to which files are sent
 
 
 class LimitedBodies:
@@ -27,5 +28,6 @@ class LimitedBodies:
                 raise HTTPException(TOO_LARGE, "This request is too large.")
             return message
 
-        free = scope["type"] != "http" or scope["path"].rstrip("/").endswith("/upload")
+        # That address alone: what ends like it may be one of those that are read whole, such as "run/upload".
+        free = scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) == UPLOADS
         await self._app(scope, receive if free else limited, send)

@@ -196,11 +196,20 @@ def test_whoever_never_opened_the_page_is_answered_in_a_sentence_whatever_is_sen
     assert one.web.get("").status_code == 200
 
 
-@pytest.mark.parametrize("where", ["queue/join", "run/generate", "call/generate", "mcp/", "component_server"])
+@pytest.mark.parametrize(
+    "where",
+    ["queue/join", "run/generate", "run/upload", "call/generate", "call/v2/upload/", "mcp/", "component_server"],
+)
 def test_a_request_that_is_too_long_is_refused(served, where):
     answer = httpx.post(f"{served}gradio_api/{where}", content=(bytes(2**20) for _ in range(65)), timeout=60)
     assert answer.status_code in (400, 413)
     assert Stranger(served).web.get("").status_code == 200
+
+
+def test_a_file_may_be_longer_than_a_request(served):
+    with httpx.Client(timeout=60) as client:
+        answer = client.post(f"{served}gradio_api/upload", files={"files": ("large.bin", bytes(65 * 2**20))})
+    assert answer.status_code == 200
 
 
 def test_no_component_takes_anything_besides_events(served):

@@ -12,7 +12,7 @@ from sd_core.errors import RunError
 from sd_core.generation.pipeline import generate
 from sd_core.generation.request import GenerationRequest
 from sd_core.models import checkpoint
-from sd_core.models.denoiser import Denoiser
+from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run
 from sd_core.runs.worker import work
@@ -26,6 +26,13 @@ def test_a_few_steps_walk_down_the_levels_that_were_learnt(steps):
     assert len(sigmas) == min(steps, 16) + 1
     assert set(sigmas.tolist()) <= set(FEW_STEPS_GRID.tolist())
     assert sigmas[0] == FEW_STEPS_GRID[0] and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
+
+
+@pytest.mark.parametrize("steps", [4, 16, 32, 100])
+def test_half_the_strength_walks_half_the_levels_however_many_steps_are_asked_for(steps):
+    request = GenerationRequest(steps=steps, start=torch.zeros(3, 8, 8), strength=0.5)
+    whole = few_step_sigmas(steps)
+    assert torch.equal(request.sigmas(ModelConfig(few_steps=True)), whole[len(whole) // 2 :])
 
 
 def small_training(teacher: Denoiser, pictures, **options) -> Trainer:
