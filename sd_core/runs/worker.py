@@ -222,7 +222,8 @@ class _Worker:
             model = new_restorer(config.size, config.resolution, config.training.seed)
         else:
             model = new_generator(pictures, config.size, config.training.seed, config.codec)
-        if isinstance(pictures, PictureSet):
+        # A fast version can learn of its teacher only, which must have known a word.
+        if isinstance(pictures, PictureSet) and not config.fast:
             model.vocabulary = model.vocabulary.with_words_of(pictures.captions)
         return model
 

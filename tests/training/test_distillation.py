@@ -87,6 +87,7 @@ def test_a_run_makes_a_fast_version_from_its_own_copy_of_the_teacher(teacher, tm
     list(work(run))
     fast = checkpoint.load(run.checkpoint)
     assert fast.config.few_steps
+    assert fast.vocabulary.words == teacher.vocabulary.words  # not those of captions that the teacher never learnt
     assert len(list(generate(fast, GenerationRequest(steps=fast.config.usual_steps)))) == 4
     run.wish("run", steps=4)
     list(work(run))
