@@ -10,8 +10,7 @@ from sd_core.data import PictureSet
 from sd_core.data.latents import encoded
 from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.noise import SigmaDistribution, add_noise, draw_noise, picture_generators
-from sd_core.diffusion.sampling import euler_ancestral
-from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.diffusion.sampling import D, euler_ancestral
 from sd_core.models.codec import Identity
 from sd_core.models.denoiser import Denoiser
 from sd_core.models.text import Vocabulary
@@ -141,12 +140,15 @@ class TextToImageObjective(Objective):
         unique = sorted(set(self.pictures.captions))
         return tuple(unique[i * len(unique) // 16] for i in range(16)) if len(unique) > 16 else tuple(unique)
 
+    def denoiser_of_samples(self, model: Denoiser, prompts: tuple[str, ...]) -> D:
+        """How the samples are denoised."""
+        return Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
+
     def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
         prompts = self.sample_prompts()
-        sigmas = karras_sigmas(self.sample_steps)
-        generators = picture_generators(list(range(len(prompts))))
-        noise = partial(draw_noise, generators, model.shape, model.device)
-        guided = Guided(model, prompts, [""] * len(prompts), SAMPLE_GUIDANCE)
-        for step in euler_ancestral(guided, noise() * sigmas[0], sigmas.to(model.device), noise):
+        sigmas = model.config.sigmas(self.sample_steps).to(model.device)
+        noise = partial(draw_noise, picture_generators(list(range(len(prompts)))), model.shape, model.device)
+        denoiser = self.denoiser_of_samples(model, prompts)
+        for step in euler_ancestral(denoiser, noise() * sigmas[0], sigmas, noise):
             yield SampleProgress(step.index, step.count)
         yield SampleProgress(step.count, step.count, model.codec.decode(step.x).float().cpu())

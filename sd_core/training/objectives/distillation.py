@@ -6,19 +6,15 @@ one noise level is taught to be its own guess one step of the teacher further do
 guess.
 """
 
-from collections.abc import Iterator
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from sd_core.data import PictureSet
 from sd_core.diffusion.guidance import GUIDANCE_INTERVAL
-from sd_core.diffusion.noise import add_noise, draw_noise, over_picture, picture_generators
-from sd_core.diffusion.sampling import euler_ancestral
-from sd_core.diffusion.schedules import FEW_STEPS_GRID, few_step_sigmas
+from sd_core.diffusion.noise import add_noise, over_picture
+from sd_core.diffusion.sampling import D
+from sd_core.diffusion.schedules import FEW_STEPS_GRID
 from sd_core.models.denoiser import Denoiser
-from sd_core.training.objectives.base import SampleProgress
 from sd_core.training.objectives.denoising import TextToImageObjective
 
 GUIDANCE = 2.5  # of the teacher
@@ -93,10 +89,5 @@ class DistillationObjective(TextToImageObjective):
         super().__init__(model, pictures, seed, batch, GridSigmas(), caption_dropout, flips, sample_prompts)
         self.loss = DistillationLoss(model, teacher)
 
-    def drawing(self, model: Denoiser) -> Iterator[SampleProgress]:
-        prompts = self.sample_prompts()
-        sigmas = few_step_sigmas(self.sample_steps).to(model.device)
-        noise = partial(draw_noise, picture_generators(list(range(len(prompts)))), model.shape, model.device)
-        for step in euler_ancestral(model.given(prompts), noise() * sigmas[0], sigmas, noise):
-            yield SampleProgress(step.index, step.count)
-        yield SampleProgress(step.count, step.count, model.codec.decode(step.x).float().cpu())
+    def denoiser_of_samples(self, model: Denoiser, prompts: tuple[str, ...]) -> D:
+        return model.given(prompts)
