@@ -19,6 +19,7 @@ STATISTICS = Path("/proc/stat")  # Linux; elsewhere the threads stay as they are
 
 class FittingThreads:
     """The threads of this process's work on the CPU: as many as torch has at first, fewer while others need processors.
+    torch counts them for each thread that calls it, so each has to `fit`, and all share one look at the machine.
 
     Their number changes how sums are rounded. Who wants a training to be repeatable to the last bit sets
     OMP_NUM_THREADS, which is obeyed.
@@ -27,18 +28,21 @@ class FittingThreads:
     def __init__(self, statistics: Path = STATISTICS):
         self.statistics = statistics
         self._most: int | None = None  # None before the first look
+        self._fitting = 1  # how many were found to fit
         self._looked = self._busy = self._own = 0.0  # when, and which processor times were read then
 
     def fit(self) -> None:
-        """Sets torch's threads. Cheap enough to be called before each step of any work."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
-            return
+        """Sets the threads that torch takes for this one. Cheap enough to be called before each step of any work."""
         if self._most is None:
-            self._most = 1 if "OMP_NUM_THREADS" in os.environ else torch.get_num_threads()
-        if self._most > 1 and self.statistics.exists():
-            free = int(self._look(now) + ROOM)
-            torch.set_num_threads(max(1, min(self._most, free)))
+            found = "OMP_NUM_THREADS" not in os.environ and self.statistics.exists()
+            self._most = self._fitting = torch.get_num_threads() if found else 1
+        if self._most == 1:  # set by whoever started this, or nothing is known: they stay as they are
+            return
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._fitting = max(1, min(self._most, int(self._look(now) + ROOM)))
+        if torch.get_num_threads() != self._fitting:
+            torch.set_num_threads(self._fitting)
 
     def _look(self, now: float) -> float:
         """The processors that others leave free."""

@@ -15,6 +15,7 @@ def open_data(
     *,
     count: int | None = None,
     styles: Sequence[str] | None = None,
+    chinese: bool = True,
     fit: Literal["crop", "pad", "squash"] = "crop",
     caption_template: str = "{}",
     cache: Path | None = None,
@@ -25,6 +26,7 @@ def open_data(
     source: "characters", "cifar10", or the path of a folder or .zip of pictures (see folder.py for captions).
     count: how many characters to draw; for other sources, at most this many pictures, spread evenly over the set.
     styles: the character styles to draw, the released ones when None.
+    chinese: caption some of the characters in Chinese.
     fit: how pictures of another shape become square: "crop" the middle, "pad" with white, or "squash".
     caption_template: what a class folder's name becomes; "{}" is the name, "{a}" the name with its article.
     cache: where prepared pictures are kept, $SD_CORE_CACHE or ~/.cache/sd_core when None.
@@ -44,7 +46,7 @@ def open_data(
 
         names = [style.name for style in STYLES] if styles is None else list(styles)
         wanted = DEFAULT_COUNT if count is None else count
-        return draw_set(names, training_seeds(wanted, names), resolution, count=wanted, **how)
+        return draw_set(names, training_seeds(wanted, names), resolution, count=wanted, chinese=chinese, **how)
     if source == "cifar10":
         from sd_core.data.cifar10 import open_cifar10
 

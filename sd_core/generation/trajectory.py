@@ -1,6 +1,7 @@
 """The denoising of a batch, kept step by step, so that one can go back and watch noise turn into a picture."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +10,14 @@ from torch import Tensor
 
 from sd_core.diffusion.noise import SIGMA_DATA
 from sd_core.diffusion.sampling import Step
-from sd_core.models.codec import Codec, Identity
+from sd_core.models.codec import Codec, Identity, enlarged_preview
 from sd_core.pictures.pixels import to_pixels
 
+MOST_DECODED = 16  # pictures of a frame that are decoded to be looked at: a second's work on two CPU cores
+MOST_IN_FILM = 256  # and of all frames of a film together
 MAX_BYTES = 64_000_000  # of one trajectory; a longer one keeps every second step, or every third
+
+View = Literal["noisy", "guess"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Trajectory:
         """The frame of step `index`, or the nearest one kept."""
         return min(self.frames, key=lambda frame: abs(frame.index - index))
 
-    def pictures(self, frame: Frame, view: Literal["noisy", "guess"]) -> Tensor:
-        """What a frame shows, uint8 [N, H, W, 3]."""
-        return to_pixels(self.codec.decode(getattr(frame, view).float()))
+    def pictures(self, frame: Frame, view: View, most: int = MOST_DECODED) -> Tensor:
+        """What a frame shows, uint8 [N, H, W, 3]: decoded, or, of more than `most` pictures, as `enlarged_preview`."""
+        latents = getattr(frame, view).float()
+        if len(latents) <= most:
+            return to_pixels(self.codec.decode(latents))
+        return to_pixels(enlarged_preview(self.codec, latents))
+
+    def film(self, view: View) -> Iterator[Tensor]:
+        """What each frame shows, the last one decoded, and the others if that does not take too long."""
+        each = MOST_IN_FILM // len(self.frames)
+        for frame in self.frames[:-1]:
+            yield self.pictures(frame, view, each)
+        yield self.pictures(self.frames[-1], view, MOST_IN_FILM)

@@ -310,6 +310,13 @@ class Latents:
         return self._elsewhere[x.device]
 
 
+def enlarged_preview(codec: Codec, latents: Tensor) -> Tensor:
+    """`codec.preview` of latents [B, C, h, w] at the size of the pictures, [B, 3, H, W] in about [-1, 1]: soft, and
+    almost free."""
+    preview, factor = codec.preview(latents), codec.downsampling
+    return preview if factor == 1 else F.interpolate(preview, scale_factor=factor, mode="bicubic")
+
+
 def _reach(blocks: tuple[int, int, int]) -> int:
     """How many latents to each side a result depends on: with so many around it, a tile comes out as in the whole."""
     fine, middle, coarse = blocks

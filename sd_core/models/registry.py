@@ -12,7 +12,7 @@ from sd_core.environment import checkpoints_folder, runs_folder
 from sd_core.errors import CheckpointError
 from sd_core.models import checkpoint
 from sd_core.models.checkpoint import Description
-from sd_core.models.denoiser import Denoiser
+from sd_core.models.denoiser import Denoiser, ModelConfig
 
 KEPT = 3  # models in memory at a time
 FIRST = "characters"  # the model a newcomer meets
@@ -39,17 +39,19 @@ class ModelRegistry:
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def names(self, kind: str = "generator") -> list[str]:
-        """The usable models of a kind, the newcomer's first, one's own last and newest first."""
+    def names(self, kind: str = "generator", few_steps: bool = True) -> list[str]:
+        """The usable models of a kind, the newcomer's first, one's own last and newest first; perhaps without those of
+        few steps, which draw and do nothing else."""
         released = sorted(p.name for p in _folders(self.checkpoints))
         released.sort(key=lambda name: name != FIRST)
         own = [p for p in _folders(self.runs) if (p / "checkpoint").is_dir()]
         own.sort(key=lambda p: -p.stat().st_mtime)
-        return [name for name in [*released, *(f"runs/{p.name}" for p in own)] if self._kind(name) == kind]
+        every = [(name, self._model(name)) for name in [*released, *(f"runs/{p.name}" for p in own)]]
+        return [name for name, model in every if model and model.kind == kind and (few_steps or not model.few_steps)]
 
-    def _kind(self, name: str) -> str | None:
+    def _model(self, name: str) -> ModelConfig | None:
         try:
-            return self.describe(name).model.kind
+            return self.describe(name).model
         except CheckpointError:
             return None
 

@@ -22,6 +22,7 @@ MAX_TOKENS = 64
 PART = 256  # characters
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"  # Chinese characters: they are written without spaces, so each counts as a word
 _RUN = re.compile(r"\w+|[^\w\s]")  # a word, Chinese characters in a row, or a single sign such as a comma or an emoji
+_CHINESE = re.compile(f"[{_HAN}]")
 _PIECE = re.compile(rf"[{_HAN}]|(?:(?![{_HAN}])\w)+|[^\w\s]")
 
 
@@ -29,6 +30,11 @@ def pieces(text: str) -> list[str]:
     """The words, Chinese characters and signs of a text, in lower case and one Unicode form, so that "Blue" and "blue"
     are one word."""
     return _PIECE.findall(_normalised(text))
+
+
+def reads_chinese(words: Iterable[str]) -> bool:
+    """Whether any of these words is Chinese."""
+    return any(_CHINESE.search(word) for word in words)
 
 
 def _normalised(text: str) -> str:

@@ -11,6 +11,7 @@ from sd_core.device import inference_autocast
 from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.sampling import resampled
 from sd_core.errors import UserError
+from sd_core.models.codec import enlarged_preview
 from sd_core.models.conditioning import filled, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
@@ -100,7 +101,7 @@ def fill(
         if step is None:
             return
         ends = step.index == step.count
-        shown = model.codec.decode(step.denoised) if ends else _enlarged(model.codec.preview(step.denoised[:1]), side)
+        shown = model.codec.decode(step.denoised) if ends else enlarged_preview(model.codec, step.denoised[:1])
         drawn = torch.where(mask[..., None], to_pixels(shown), picture)
         yield Restoring(step.index, step.count, drawn[0], tuple(drawn) if ends else ())
 
@@ -119,8 +120,3 @@ def _known(model: Denoiser, picture: Tensor, mask: Tensor) -> tuple[Tensor, Tens
         y = filled(y, lost, None if afar is None else afar[None].to(model.device))
         lost = F.max_pool2d(F.max_pool2d(lost.float(), size), 3, stride=1, padding=1) > 0
     return ~lost[0, 0], model.codec.encode(y).float()
-
-
-def _enlarged(preview: Tensor, side: int) -> Tensor:
-    """A codec's quick look [B, 3, h, w] at a picture of `side` pixels."""
-    return preview if preview.shape[-1] == side else F.interpolate(preview, size=(side, side), mode="bicubic")

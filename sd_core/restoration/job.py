@@ -29,7 +29,10 @@ def usual_steps(model: ModelConfig, whole: bool) -> int:
 
 
 def repairing(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
-    """Repairs uint8 [H, W, 3] with a model of any kind, in pieces: see `restore`, `clean_square`, `fill_square`."""
+    """Repairs uint8 [H, W, 3] with a model of any kind, in pieces: see `restore`, `clean_square`, `fill_square`. Raises
+    UserError like them, and for a model of few steps, which has learnt where walks end and nothing of noise."""
+    if model.config.few_steps:
+        raise UserError("A fast model draws and does nothing else; choose the one that it was made of.")
     if model.config.kind == "restorer":
         return restore(model, picture, request)
     return (clean_square if request.whole else fill_square)(model, picture, request)

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from sd_core.errors import RunError
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import ModelConfig
+from sd_core.models.text import reads_chinese
 from sd_core.training.config import TrainingConfig
 from sd_core.validation import checked
 
@@ -24,6 +25,7 @@ class RunConfig:
         data: "characters", "cifar10", or the path of a folder or .zip (perhaps one inside the run's folder); see
             `sd_core.data.open_data`.
         styles, count: which characters and how many pictures; None for all there are.
+        chinese: caption some of the characters in Chinese; not for a model to start from that reads none.
         caption_template, fit: of a generator's pictures, see `sd_core.data.open_data`.
         size, resolution: of a fresh model.
         codec: what a fresh generator works in, "pixels" or the latents of the "autoencoder"; None for what is usual at
@@ -40,6 +42,7 @@ class RunConfig:
     kind: Literal["generator", "restorer"] = "generator"
     styles: tuple[str, ...] | None = None
     count: PositiveInt | None = Field(None, title="The number of pictures")
+    chinese: bool = True
     caption_template: str = "{}"
     fit: Literal["crop", "pad", "squash"] = "crop"
     size: str = "small"
@@ -77,10 +80,13 @@ class RunConfig:
             config = replace(config, data=str(Path(config.data).resolve()))
         if not config.start:
             return config
-        model = checkpoint.describe(Path(config.start)).model
+        description = checkpoint.describe(Path(config.start))
+        model = description.model
         if model.few_steps:
             raise RunError("A fast model learns no further; train the one that it was made of, and make it fast again.")
         if config.fast and model.kind != "generator":
             raise RunError("A fast version can be made of a model that draws; a restorer takes one step as it is.")
         start = str(Path(config.start).resolve())
-        return replace(config, kind=model.kind, start=start, size=model.size, resolution=model.resolution)
+        chinese = config.chinese and reads_chinese(description.words)
+        shape = dict(kind=model.kind, size=model.size, resolution=model.resolution)
+        return replace(config, start=start, chinese=chinese, **shape)

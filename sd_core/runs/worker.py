@@ -255,6 +255,7 @@ def _open(run: Run, config: RunConfig, progress: OnProgress) -> PictureSet | Cle
     return open_data(
         source,
         config.resolution,
+        chinese=config.chinese,
         caption_template=config.caption_template,
         fit=config.fit,
         cache=cache,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import gradio as gr
 
 from sd_core.errors import UserError
+from sd_core.generation.pipeline import MAX_FRAMES
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import seed_after
 from sd_core.models.registry import ModelRegistry
@@ -24,6 +25,7 @@ from tabs.generate.settings import Controls, Values, build_examples, build_word_
 from tabs.generate.walk import WalkBox
 
 ANIMATION_WIDTH = 384
+LOOKING = 4  # visitors whose steps are decoded at a time; the others' wait a moment
 STRIP_FRAMES = 12
 Drawing = Generator[dict, None, Batch | None]
 
@@ -92,7 +94,7 @@ class GenerateTab:
         result = self.result
         gr.on(
             [result.step.input, result.view.input], on_step, [result.step, result.view],
-            [result.preview, result.level], trigger_mode="always_last", concurrency_limit=None, **QUIET,
+            [result.preview, result.level], trigger_mode="always_last", concurrency_limit=LOOKING, **QUIET,
         )  # fmt: skip
         result.gallery.select(on_choose, None, [result.preview, result.one, result.chosen_path, result.chosen], **QUIET)
         result.animate.click(
@@ -135,7 +137,7 @@ class GenerateTab:
         batch = yield from self._draw(settings.model, alone.request(self.registry), request, walk)
         trajectory = SESSIONS.of(request).trajectory
         if batch and trajectory.frames:
-            pictures = trajectory.pictures(trajectory.frames[-1], "guess")
+            pictures = trajectory.pictures(trajectory.frames[-1], "guess", MAX_FRAMES)
             target = batch.paths[0].parent / "walk.webp"
             save_animation([grid(p[None], width=ANIMATION_WIDTH) for p in pictures], target)
             some = pictures[:: max(1, -(-len(pictures) // STRIP_FRAMES))]
@@ -214,6 +216,5 @@ def on_animate(view: str, request: gr.Request):
     if not trajectory.frames:
         raise UserError(say(request, "no_steps"))
     target = session.new_folder() / "denoising.webp"
-    pictures = (trajectory.pictures(frame, view) for frame in trajectory.frames)
-    save_animation([grid(each, width=ANIMATION_WIDTH) for each in pictures], target)
+    save_animation([grid(each, width=ANIMATION_WIDTH) for each in trajectory.film(view)], target)
     return gr.Image(target, visible=True)

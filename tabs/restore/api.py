@@ -117,7 +117,7 @@ class RestoreAPI:
         return str(finished((yield from last(clean_small(caller, self.registry, wanted))), caller))
 
     def _chosen(self, model: str, kind: str, caller: Caller) -> str:
-        names = self.registry.names(kind)
+        names = self.registry.names(kind, few_steps=False)
         if not (model or names):
             raise UserError(say(caller, "no_restorer" if kind == "restorer" else "no_model"))
         name = model or names[0]

@@ -132,7 +132,7 @@ class Choices(Form):
 def model_choices(registry: ModelRegistry, request: gr.Request | None = None) -> list[tuple[str, str]]:
     """The choices of the model picker: restorers, and generators with the size they work at."""
     found = [(say(request, "restorer_choice", name=name), name) for name in registry.names("restorer")]
-    for name in registry.names("generator"):
+    for name in registry.names("generator", few_steps=False):
         try:
             size = registry.describe(name).model.resolution
         except CheckpointError:  # it went away in the meantime

@@ -13,8 +13,7 @@ FRESH = ("", FRESH_RESTORER)  # what the picker calls models that are not there 
 
 def starts(registry: ModelRegistry) -> list[tuple[str, str]]:
     """The choices of the picker."""
-    names = [name for name in registry.names() if not registry.describe(name).model.few_steps]
-    names += registry.names("restorer")
+    names = [*registry.names(few_steps=False), *registry.names("restorer")]
     return [(T("train_fresh"), ""), (T("train_fresh_restorer"), FRESH_RESTORER), *((name, name) for name in names)]
 
 

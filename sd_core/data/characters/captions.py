@@ -53,13 +53,14 @@ def caption_of(attributes: Attributes, language: Language = "en") -> str:
     return _SENTENCE[language](attributes.get("style"), "anyone", _PHRASES[language](attributes, say), say)
 
 
-def random_caption(attributes: Attributes, seed: int) -> str:
+def random_caption(attributes: Attributes, seed: int, chinese: bool = True) -> str:
     """A natural caption that names a random part of the attributes in a random order and in random words of either
-    language, or of both; the same for the same seed."""
+    language, or of both; the same for the same seed. Without `chinese`, all are English."""
     rng = random.Random(f"caption/{attributes['style']}/{seed}")
     said = {key: value for key, value in attributes.items() if rng.random() < MENTIONED[key]}
     subject = _someone(attributes, rng) if rng.random() < _GIRL_OR_BOY else "anyone"
     languages = [("zh" if rng.random() < _CHINESE else "en")] * 2 if rng.random() >= _MIXED else ["en", "zh"]
+    languages = languages if chinese else ["en", "en"]
     phrases, says = {}, {}
     for language in dict.fromkeys(languages):
 

@@ -117,12 +117,14 @@ def draw_set(
     resolution: int,
     *,
     count: int | None = None,
+    chinese: bool = True,
     cache: Path | None = None,
     progress: OnProgress = unwatched,
 ) -> PictureSet:
     """Draw every seed in every style, the styles taking turns, on all cores, and remember the result on disk.
 
     seeds: consecutive seeds, shared by the styles. count: keep only the first so many pictures.
+    chinese: caption some of them in Chinese.
     Safe to call from any thread: the drawing is done by processes of its own (see workers.py).
     Raises DataError for unknown styles or when nothing can be drawn.
     """
@@ -132,12 +134,13 @@ def draw_set(
     if total < 1 or resolution < 1:
         raise DataError("Ask for at least one style, one character and one pixel.")
     job = {"styles": list(styles), "first_seed": seeds.start, "resolution": resolution, "count": total}
+    job |= {} if chinese else {"chinese": False}
     versions = {name: version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")}
 
     def make(path: Path) -> dict[str, Any]:
         from sd_core.data.characters.workers import draw_in_processes  # loky, which others should not wait for
 
-        draw = functools.partial(_draw, tuple(styles), seeds.start, resolution)
+        draw = functools.partial(_draw, tuple(styles), seeds.start, resolution, chinese)
         return {"captions": draw_in_processes(path, draw, total, resolution, progress)}
 
     pixels, info = cached(cache, "characters", {**job, **versions, "drawing": DRAWING_VERSION}, make)
@@ -146,10 +149,12 @@ def draw_set(
     return PictureSet("characters", pixels, tuple(info["captions"]), mirrorable=False, credits=credits(styles))
 
 
-def _draw(styles: tuple[str, ...], first_seed: int, resolution: int, index: int) -> tuple[np.ndarray, str]:
+def _draw(
+    styles: tuple[str, ...], first_seed: int, resolution: int, chinese: bool, index: int
+) -> tuple[np.ndarray, str]:
     """The picture of an index, and its caption, when the styles take turns."""
     drawn = character(styles[index % len(styles)], first_seed + index // len(styles))
-    return render(drawn.svg, resolution), drawn.caption
+    return render(drawn.svg, resolution), random_caption(drawn.attributes, drawn.seed, chinese)
 
 
 def credits(styles: Iterable[str]) -> str:

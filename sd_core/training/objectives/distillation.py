@@ -14,10 +14,10 @@ from sd_core.diffusion.guidance import GUIDANCE_INTERVAL
 from sd_core.diffusion.noise import add_noise, over_picture
 from sd_core.diffusion.sampling import D
 from sd_core.diffusion.schedules import FEW_STEPS_GRID
+from sd_core.generation.request import DEFAULT_GUIDANCE
 from sd_core.models.denoiser import Denoiser
 from sd_core.training.objectives.denoising import TextToImageObjective
 
-GUIDANCE = 2.5  # of the teacher
 SAMPLE_STEPS = 4  # of the samples' denoising
 
 
@@ -60,7 +60,7 @@ class DistillationLoss(nn.Module):
         nothing = teacher.text(self.no_tokens, self.no_mask)[torch.zeros(len(x), dtype=torch.long, device=x.device)]
         untold = teacher(x, sigma, nothing)
         low, high = GUIDANCE_INTERVAL
-        scale = torch.where((sigma >= low) & (sigma <= high), GUIDANCE, 1.0)
+        scale = torch.where((sigma >= low) & (sigma <= high), DEFAULT_GUIDANCE, 1.0)
         return torch.lerp(untold, told, over_picture(scale, x))
 
 
