@@ -87,8 +87,8 @@ class Shown:
 
 def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest) -> Iterator[Shown]:
     """Repairs a picture in the visitor's session. The last item has what was `repaired`: nothing, if it was stopped
-    before the first candidate was finished. Once abandoned it says nothing more. Raises UserError if it is more work
-    than is allowed here."""
+    before the first candidate was finished. Once abandoned it says no more than that all is ready. Raises UserError if
+    it is more work than is allowed here."""
     session, status = SESSIONS.of(visitor), Status(visitor)
     job = _planned(registry, wanted)
     if job.pixels > MOST_PIXELS and allowed("SD_CORE_RESTORE", ("limited", "free")) == "limited":
@@ -99,15 +99,15 @@ def repair(visitor: Visitor, registry: ModelRegistry, wanted: RestoreJobRequest)
     for item, said, preview in follow(stream, session, status, lambda item: _preview(item.preview, outline)):
         newest = item
         if stream.abandoned:
-            return
+            break
         yield Shown(said, preview)
-    finished = newest.pictures if newest else ()
+    finished = newest.pictures if newest and not stream.abandoned else ()
     if finished:
         yield Shown(status.keeping())
     repaired = _keep(session.new_folder(), job, finished, wanted) if finished else None
-    if stream.abandoned:
-        return
-    if len(finished) == job.answers:
+    if stream.abandoned:  # a step that was told of on the way may reach the page after what took its place
+        yield Shown(status.ready())
+    elif len(finished) == job.answers:
         yield Shown(status.done(), repaired=repaired)
     else:
         yield Shown(status.stopped(newest.index if newest else 0, newest.count if newest else 1), repaired=repaired)

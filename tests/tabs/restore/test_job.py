@@ -157,11 +157,12 @@ def test_stopping_keeps_the_candidates_that_are_finished(registry, picture):
     assert "Stopped" in end.status and (end.repaired is None or len(end.repaired.paths) < 8)
 
 
-def test_an_abandoned_repair_says_nothing_more(registry, picture):
+def test_an_abandoned_repair_ends_with_what_stands_on_a_page_where_nothing_is_under_way(registry, picture):
     shown = repair(VISITOR, registry, asked(picture, "restorer", a_mask(), steps=50, candidates=8))
     next(item for item in shown if item.preview)
     SESSIONS.of(VISITOR).abandon()
-    assert not list(shown)
+    (end,) = shown
+    assert "Ready." in end.status and end.preview is None and end.repaired is None
 
 
 def test_an_abandoned_search_says_nothing_more(checkpoints, tmp_path, picture):
