@@ -4,6 +4,7 @@
 import random
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -46,11 +47,12 @@ _WORDINGS: Mapping[Language, Mapping[str, Mapping[str, list[str]]]] = tomllib.lo
 
 def caption_of(attributes: Attributes, language: Language = "en") -> str:
     """The one caption that names every attribute, for evaluation prompts. What is absent ("no hat") goes unsaid."""
+    grammar = _GRAMMARS[language]
 
     def say(key: str, value: str) -> str:
         return _words(language, key, value)[0]
 
-    return _SENTENCE[language](attributes.get("style"), "anyone", _PHRASES[language](attributes, say), say)
+    return grammar.sentence(attributes.get("style"), "anyone", _phrases(grammar, attributes, say), say)
 
 
 def random_caption(attributes: Attributes, seed: int, chinese: bool = True) -> str:
@@ -58,27 +60,29 @@ def random_caption(attributes: Attributes, seed: int, chinese: bool = True) -> s
     language, or of both; the same for the same seed. Without `chinese`, all are English."""
     rng = random.Random(f"caption/{attributes['style']}/{seed}")
     said = {key: value for key, value in attributes.items() if rng.random() < MENTIONED[key]}
-    subject = _someone(attributes, rng) if rng.random() < _GIRL_OR_BOY else "anyone"
-    languages = [("zh" if rng.random() < _CHINESE else "en")] * 2 if rng.random() >= _MIXED else ["en", "zh"]
-    languages = languages if chinese else ["en", "en"]
-    phrases, says = {}, {}
-    for language in dict.fromkeys(languages):
+    style, subject = said.get("style"), _someone(attributes, rng) if rng.random() < _GIRL_OR_BOY else "anyone"
+    mixed = rng.random() < _MIXED
+    language: Language = "zh" if not mixed and rng.random() < _CHINESE else "en"
 
-        def say(key: str, value: str, language: Language = language) -> str:
+    def sayer(language: Language) -> _Say:
+        def say(key: str, value: str) -> str:
             words = _words(language, key, value)
             return words[0] if rng.random() < _USUAL else words[int(rng.random() * len(words))]
 
-        says[language], phrases[language] = say, _PHRASES[language](said, say)
-    if languages[0] != languages[1]:
-        both = {key: phrases[languages[rng.random() < 0.5]][key] for key in phrases["en"]}
-        return ", ".join([_named(said.get("style"), subject, says["en"]), *_shuffled(both, rng).values()])
-    language = languages[0]
-    shuffled = _shuffled(phrases[language], rng)
+        return say
+
+    if not chinese:
+        mixed, language = False, "en"
+    grammar, say = _GRAMMARS[language], sayer(language)
+    phrases = _phrases(grammar, said, say)
+    if mixed:
+        translated = _phrases(_GRAMMARS["zh"], said, sayer("zh"))
+        both = {key: (phrases, translated)[rng.random() < 0.5][key] for key in phrases}
+        return grammar.comma.join([grammar.named(style, subject, say), *_shuffled(both, rng).values()])
+    shuffled = _shuffled(phrases, rng)
     if rng.random() < 0.5:
-        comma = {"en": ", ", "zh": "、"}[language]
-        name = {"en": _named, "zh": _named_in_chinese}[language](said.get("style"), subject, says[language])
-        return comma.join([name, *shuffled.values()])
-    return _SENTENCE[language](said.get("style"), subject, shuffled, says[language])
+        return grammar.comma.join([grammar.named(style, subject, say), *shuffled.values()])
+    return grammar.sentence(style, subject, shuffled, say)
 
 
 def _words(language: Language, key: str, value: str) -> list[str]:
@@ -102,7 +106,7 @@ def _someone(attributes: Attributes, rng: random.Random) -> str:
     return "she" if rng.random() < 0.3 and attributes["hair"] != "bald" else "he"
 
 
-def _named(style: str | None, subject: str, say: _Say) -> str:
+def _named_in_english(style: str | None, subject: str, say: _Say) -> str:
     """ "pixel art", "pixel art girl", "girl"."""
     if style and subject == "anyone":
         return say("style", style)
@@ -114,21 +118,29 @@ def _named_in_chinese(style: str | None, subject: str, say: _Say) -> str:
     return (f"{say('style', style)}风格的" if style else "") + say("subject", subject)
 
 
-def _english_phrases(attributes: Attributes, say: _Say) -> dict[str, str]:
+def _phrases(grammar: "_Grammar", attributes: Attributes, say: _Say) -> dict[str, str]:
     """What a caption says for each attribute, hair as one, and clothes; nothing for what is absent."""
-    phrases = {key: say(key, attributes[key]) for key in _present(attributes)}
-    if hair := _english_hair(attributes, say):
+    phrases = {key: say(key, attributes[key]) for key in _WORN if not attributes.get(key, "no ").startswith("no ")}
+    if hair := grammar.hair(attributes, say):
         phrases = {"hair": hair, **phrases}
     if "skin tone" in attributes:
-        phrases["skin tone"] = f"{say('skin tone', attributes['skin tone'])} skin"
+        phrases["skin tone"] = grammar.skin.format(say("skin tone", attributes["skin tone"]))
     if clothes := _said(attributes, say, "clothes colour", "clothes"):
-        worn = " ".join(clothes)
-        phrases["clothes"] = with_article(worn) if "clothes" in attributes else f"{worn} clothes"
+        phrases["clothes"] = grammar.clothes(clothes, "clothes" in attributes)
     if "expression" in attributes:
         phrases["expression"] = say("expression", attributes["expression"])
     if "background" in attributes:
-        phrases["background"] = f"{say('background', attributes['background'])} background"
+        phrases["background"] = grammar.background.format(say("background", attributes["background"]))
     return phrases
+
+
+def _english_clothes(words: list[str], kind_is_said: bool) -> str:
+    worn = " ".join(words)
+    return with_article(worn) if kind_is_said else f"{worn} clothes"
+
+
+def _chinese_clothes(words: list[str], kind_is_said: bool) -> str:
+    return "穿" + "".join(words) + ("" if kind_is_said else "衣服")
 
 
 def _english_hair(attributes: Attributes, say: _Say) -> str:
@@ -139,21 +151,6 @@ def _english_hair(attributes: Attributes, say: _Say) -> str:
     tied = say("hair", hair) if hair == "bun" else say("hair style", style) if style in _TIED else ""
     phrase = " ".join(filter(None, [*_said(attributes, say, *before), "hair", tied]))
     return "" if phrase == "hair" else phrase
-
-
-def _chinese_phrases(attributes: Attributes, say: _Say) -> dict[str, str]:
-    phrases = {key: say(key, attributes[key]) for key in _present(attributes)}
-    if hair := _chinese_hair(attributes, say):
-        phrases = {"hair": hair, **phrases}
-    if "skin tone" in attributes:
-        phrases["skin tone"] = f"{say('skin tone', attributes['skin tone'])}皮肤"
-    if clothes := _said(attributes, say, "clothes colour", "clothes"):
-        phrases["clothes"] = "穿" + "".join(clothes) + ("" if "clothes" in attributes else "衣服")
-    if "expression" in attributes:
-        phrases["expression"] = say("expression", attributes["expression"])
-    if "background" in attributes:
-        phrases["background"] = f"{say('background', attributes['background'])}背景"
-    return phrases
 
 
 def _chinese_hair(attributes: Attributes, say: _Say) -> str:
@@ -171,11 +168,6 @@ def _chinese_hair(attributes: Attributes, say: _Say) -> str:
     return phrase + ("发" if length or shape or len(phrase) == 1 else "头发")
 
 
-def _present(attributes: Attributes) -> list[str]:
-    """What is worn, of what can be."""
-    return [key for key in _WORN if not attributes.get(key, "no ").startswith("no ")]
-
-
 def _said(attributes: Attributes, say: _Say, *keys: str) -> list[str]:
     return [say(key, attributes[key]) for key in keys if key in attributes]
 
@@ -184,7 +176,7 @@ def _english_sentence(style: str | None, subject: str, phrases: Mapping[str, str
     """ "adventurer with long red hair and glasses, smiling, on a blue background" from phrases in any order."""
     expression, background, others = _apart(phrases)
     *others, last = others or [""]
-    name = _named(style, subject, say)
+    name = _named_in_english(style, subject, say)
     if last:
         name += " with " + " and ".join(filter(None, [", ".join(others), last]))
     return ", ".join(filter(None, [name, expression, background and f"on {with_article(background)}"]))
@@ -206,5 +198,23 @@ def _apart(phrases: Mapping[str, str]) -> tuple[str | None, str | None, list[str
     return phrases.get("expression"), phrases.get("background"), list(rest)
 
 
-_PHRASES = {"en": _english_phrases, "zh": _chinese_phrases}
-_SENTENCE = {"en": _english_sentence, "zh": _chinese_sentence}
+@dataclass(frozen=True)
+class _Grammar:
+    """How a language puts words together: what stands between phrases, two phrases with a place for their word, and
+    the functions that make the others."""
+
+    comma: str
+    skin: str
+    background: str
+    hair: Callable[[Attributes, _Say], str]
+    clothes: Callable[[list[str], bool], str]
+    named: Callable[[str | None, str, _Say], str]
+    sentence: Callable[[str | None, str, Mapping[str, str], _Say], str]
+
+
+_GRAMMARS: Mapping[Language, _Grammar] = {
+    "en": _Grammar(
+        ", ", "{} skin", "{} background", _english_hair, _english_clothes, _named_in_english, _english_sentence
+    ),
+    "zh": _Grammar("、", "{}皮肤", "{}背景", _chinese_hair, _chinese_clothes, _named_in_chinese, _chinese_sentence),
+}
