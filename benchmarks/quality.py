@@ -36,9 +36,8 @@ from benchmarks.frechet import frechet_distance
 from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
 from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.device import inference_autocast, synchronize
-from sd_core.diffusion.guidance import GUIDANCE_INTERVAL, Guided
 from sd_core.diffusion.noise import draw_noise, picture_generators
-from sd_core.diffusion.schedules import karras_sigmas
+from sd_core.generation.pipeline import guided
 from sd_core.generation.request import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, SAMPLERS
 from sd_core.models import checkpoint
 from sd_core.models.denoiser import Denoiser
@@ -96,8 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     classifier = trained(training, options.epochs or (12 if options.data else 4), options.device)
     started = time.perf_counter()
     steps = options.steps or model.config.usual_steps
-    guidance = 1.0 if model.config.few_steps else options.guidance
-    large = drawn(model, prompted.prompts, options.sampler, steps, guidance)
+    large = drawn(model, prompted.prompts, options.sampler, steps, options.guidance)
     speed = options.count / (time.perf_counter() - started)
     generated = reduced(large, resolution)
 
@@ -107,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     all_real = torch.cat([real_found, other_found]), torch.cat([prompted.labels, other.labels])
     floor = frechet_distance(real_features, other_features)
     distance = frechet_distance(features, other_features)
-    sampled = f"{options.sampler}, {steps} steps, " + ("no guidance" if guidance == 1 else f"guidance {guidance:g}")
+    guidance = "no guidance" if model.config.few_steps else f"guidance {options.guidance:g}"
+    sampled = f"{options.sampler}, {steps} steps, {guidance}"
 
     near_generated, nearest = closest(generated[:COMPARED], training.pixels)
     near_real, _ = closest(other.pixels[:COMPARED], training.pixels)
@@ -158,7 +157,7 @@ def drawn(model: Denoiser, prompts: Sequence[str], sampler: str, steps: int, gui
     walk = SAMPLERS[sampler]
     side = model.config.resolution
     chunk = CHUNK.get(model.device.type, ACCELERATOR_CHUNK)
-    sigmas = karras_sigmas(steps)
+    sigmas = model.config.sigmas(steps)
     made = np.empty((len(prompts), side, side, 3), np.uint8)
     for start in tqdm(range(0, len(prompts), chunk), desc="generate", unit="batch"):
         some = prompts[start : start + chunk]
@@ -166,8 +165,8 @@ def drawn(model: Denoiser, prompts: Sequence[str], sampler: str, steps: int, gui
         noise = partial(draw_noise, picture_generators(seeds), model.shape, model.device)
         x = noise() * sigmas[0].float()
         with inference_autocast(model.device):
-            guided = Guided(model, some, [""] * len(some), guidance, GUIDANCE_INTERVAL)
-            *_, last = walk.walk(guided, x, sigmas, *([noise] if walk.random else []))
+            denoiser = guided(model, some, [""] * len(some), guidance)
+            *_, last = walk.walk(denoiser, x, sigmas, *([noise] if walk.random else []))
         made[start : start + chunk] = to_pixels(model.codec.decode(last.x.float())).numpy()
     synchronize(model.device)
     return made
@@ -189,9 +188,9 @@ def published(options: Namespace, resolution: int, shuffled: Tensor, generated: 
     held_out = characters(options.styles, HELD_OUT_SEEDS.start, 2 * options.count, resolution)
     parts = shuffled[: options.count], shuffled[options.count : 2 * options.count]
     real, other = (published_features(held_out.pixels[part.numpy()], options.device) for part in parts)
-    drawn = published_features(generated, options.device)
+    made = published_features(generated, options.device)
     rows = [
-        ["generated to held-out real", f"{frechet_distance(drawn, other):.3g}"],
+        ["generated to held-out real", f"{frechet_distance(made, other):.3g}"],
         ["real to held-out real, disjoint", f"{frechet_distance(real, other):.3g}"],
     ]
     return [common.table([f"the same on EfficientNet-Lite0's features, at {resolution} pixels", ""], rows)]

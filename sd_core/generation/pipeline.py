@@ -66,17 +66,21 @@ def _walk(model: Denoiser, request: GenerationRequest, noises: Sequence[Noise]) 
     yield from sampler.walk(_denoiser(model, request, len(noises)), x, sigmas, *extra)
 
 
+def guided(model: Denoiser, prompts: Sequence[str], negative_prompts: Sequence[str], scale: float) -> Guided:
+    """The model's `D` for prompts, one per picture, guided where guidance helps; one of few steps has that of its
+    teacher in it."""
+    return Guided(model, prompts, negative_prompts, 1.0 if model.config.few_steps else scale, GUIDANCE_INTERVAL)
+
+
 def _denoiser(model: Denoiser, request: GenerationRequest, count: int) -> D:
     """A `D` for `count` pictures that asks the model for `CHUNK` of them at a time."""
 
-    def guided(size: int) -> Guided:
-        prompts, negative = [request.prompt] * size, [request.negative_prompt] * size
-        scale = 1.0 if model.config.few_steps else request.guidance  # its teacher's guidance is part of it
-        return Guided(model, prompts, negative, scale, GUIDANCE_INTERVAL)
+    def alike(size: int) -> D:
+        return guided(model, [request.prompt] * size, [request.negative_prompt] * size, request.guidance)
 
     sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
     with inference_autocast(model.device):
-        chunks = {size: guided(size) for size in set(sizes)}
+        chunks = {size: alike(size) for size in set(sizes)}
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
         with inference_autocast(model.device):
