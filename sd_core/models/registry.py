@@ -74,10 +74,12 @@ class ModelRegistry:
         """What a model's `config.json` says. Raises CheckpointError like `checkpoint.describe`."""
         return checkpoint.describe(self.folder(name))
 
-    def card(self, name: str) -> str:
-        """What the model's card says, in Markdown; nothing where it has none. Raises CheckpointError like `folder`."""
+    def card(self, name: str, most: int) -> str:
+        """What the model's card says, in Markdown, up to so many characters; nothing where it has none. Raises
+        CheckpointError like `folder`."""
         try:
-            return (self.folder(name) / checkpoint.CARD).read_text("utf-8", "replace")
+            with open(self.folder(name) / checkpoint.CARD, encoding="utf-8", errors="replace") as file:
+                return file.read(most)
         except OSError:
             return ""
 

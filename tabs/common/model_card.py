@@ -18,7 +18,7 @@ def build_model_card(registry: ModelRegistry, picker: gr.Dropdown) -> None:
 
     def card(name: str | None) -> str:
         try:
-            text = registry.card(name)[:MOST] if name else ""
+            text = registry.card(name, MOST) if name else ""
         except CheckpointError:  # the page says so when the model is used
             return ""
         return _FRONT_MATTER.sub("", text)

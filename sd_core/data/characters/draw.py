@@ -85,15 +85,16 @@ def attributes_of(style: str, seed: int) -> dict[str, str]:
     return _choose(style, seed)[0]
 
 
-def character(style: str, seed: int) -> Character:
-    """Draw the character that belongs to (style, seed). Raises DataError for an unknown style."""
+def character(style: str, seed: int, chinese: bool = True) -> Character:
+    """Draw the character that belongs to (style, seed); without `chinese`, its caption is English. Raises DataError for
+    an unknown style."""
     from dicebear import Avatar  # 0.3 s, which programs that draw nothing should not wait for
 
     attributes, options = _choose(style, seed)
     svg = Avatar(_definition(style), options).to_string()
     for drawn, instead in _look(style).edits:
         svg = svg.replace(drawn, instead)
-    return Character(style, seed, attributes, random_caption(attributes, seed), svg)
+    return Character(style, seed, attributes, random_caption(attributes, seed, chinese), svg)
 
 
 def render(svg: str, size: int) -> np.ndarray:
@@ -153,8 +154,8 @@ def _draw(
     styles: tuple[str, ...], first_seed: int, resolution: int, chinese: bool, index: int
 ) -> tuple[np.ndarray, str]:
     """The picture of an index, and its caption, when the styles take turns."""
-    drawn = character(styles[index % len(styles)], first_seed + index // len(styles))
-    return render(drawn.svg, resolution), random_caption(drawn.attributes, drawn.seed, chinese)
+    drawn = character(styles[index % len(styles)], first_seed + index // len(styles), chinese)
+    return render(drawn.svg, resolution), drawn.caption
 
 
 def credits(styles: Iterable[str]) -> str:

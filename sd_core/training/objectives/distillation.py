@@ -15,10 +15,8 @@ from sd_core.diffusion.noise import add_noise, over_picture
 from sd_core.diffusion.sampling import D
 from sd_core.diffusion.schedules import FEW_STEPS_GRID
 from sd_core.generation.request import DEFAULT_GUIDANCE
-from sd_core.models.denoiser import Denoiser
+from sd_core.models.denoiser import FEW_STEPS, Denoiser
 from sd_core.training.objectives.denoising import TextToImageObjective
-
-SAMPLE_STEPS = 4  # of the samples' denoising
 
 
 class GridSigmas:
@@ -73,7 +71,7 @@ class DistillationObjective(TextToImageObjective):
         pictures, seed, batch, caption_dropout, flips, sample_prompts: see `TextToImageObjective`.
     """
 
-    sample_steps = SAMPLE_STEPS
+    sample_steps = FEW_STEPS
 
     def __init__(
         self,
