@@ -29,7 +29,7 @@ ENTRIES = {
     "drawing": ["-m", "sd_core", "generate", "a cat"],
     "restoring": ["-m", "sd_core", "restore", "README.md", "--out", "none.png"],
     "training": ["-m", "sd_core", "train", "--run", "."],
-    "an estimate": ["-m", "sd_core.training.estimate", "generator", "tiny", "64", "8"],
+    "an estimate": ["-m", "sd_core.training.estimate", "{}"],
     "a benchmark": ["-m", "benchmarks.speed"],
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "-m", "--", "sd_core", "train", "--run", "."],
 }

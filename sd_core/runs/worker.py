@@ -25,7 +25,7 @@ from sd_core.runs.recorder import Recorder, SavedState, saved_state, unusable_st
 from sd_core.runs.run import TEACHER, UPLOAD, Run
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Event, Progress, Sampling, Saved
-from sd_core.training.setup import new_generator, new_restorer
+from sd_core.training.setup import new_generator, new_restorer, started
 from sd_core.training.state import model_of
 from sd_core.training.trainer import Trainer
 
@@ -210,10 +210,9 @@ class _Worker:
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise unusable_state(self.run) from error
         elif config.fast:
-            model = checkpoint.load(self.run.folder / TEACHER)
-            model.config = replace(model.config, few_steps=True)
+            model = started(self.run.folder / TEACHER, fast=True)
         elif config.start:
-            model = checkpoint.load(config.start)
+            model = started(config.start)
             if model.specialist and config.training.specialist:
                 model = model.specialist
             elif model.specialist and self.recorder:

@@ -1,16 +1,16 @@
 """What a training will take on this machine: parameters, memory and time, measured by a few steps of it.
 
-    python -m sd_core.training.estimate KIND SIZE RESOLUTION BATCH
+    python -m sd_core.training.estimate '{"kind": "generator", "size": "tiny", "resolution": 64, "batch": 32}'
 
-measures in this process and prints JSON; `probe` has that done by a process of its own, whose memory can be told from
-the caller's and whose end gives it back.
+measures the `Work` in this process and prints JSON; `probe` has that done by a process of its own, whose memory can be
+told from the caller's and whose end gives it back.
 """
 
 import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,15 @@ from sd_core.data import PictureSet
 from sd_core.data.pairs import CleanPictures
 from sd_core.device import best_device, describe, memory_taken
 from sd_core.errors import ProbeFailed
+from sd_core.models import checkpoint
+from sd_core.models.codec import Identity
+from sd_core.models.denoiser import FEW_STEPS
 from sd_core.training.config import TrainingConfig
 from sd_core.training.distributed import Peers
 from sd_core.training.events import Progress
 from sd_core.training.objectives.denoising import TextToImageObjective
 from sd_core.training.objectives.restoration import RestorationObjective
-from sd_core.training.setup import new_generator, new_restorer
+from sd_core.training.setup import new_generator, new_restorer, started
 from sd_core.training.trainer import Trainer
 
 FEW, MORE = 4, 12  # pictures a step that are measured on a CPU; from both follows what a whole batch takes
@@ -33,7 +36,20 @@ ENOUGH_SECONDS = 1.5  # of steps, for one measurement
 MOST_SECONDS = 8.0  # after which one measurement must do
 PATIENCE = 180.0  # seconds, with an accelerator's start
 GRID = 16  # pictures of a generator's sample grid
-FORWARD = 1 / 3  # of a training step's work is the network's answer, the rest its gradient
+FORWARD, FORWARD_FAST = 1 / 3, 1 / 6  # share of the network's answer in a training step: the rest is its gradient, and,
+# for a fast version, two answers of the teacher and another of its own
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training that can be asked about. See `RunConfig`: with a `start`, `size` does not matter."""
+
+    kind: str
+    size: str
+    resolution: int
+    batch: int
+    start: str = ""
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,13 +67,13 @@ class Estimate:
         return steps * self.step + grids * self.grid
 
 
-def probe(kind: str, size: str, resolution: int, batch: int) -> Estimate:
+def probe(work: Work) -> Estimate:
     """Measures in a process of its own, for some seconds.
 
     Raises:
         ProbeFailed: it cannot be done, or not in time.
     """
-    command = [sys.executable, "-m", "sd_core.training.estimate", kind, size, str(resolution), str(batch)]
+    command = [sys.executable, "-m", "sd_core.training.estimate", json.dumps(asdict(work))]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
@@ -69,14 +85,14 @@ def probe(kind: str, size: str, resolution: int, batch: int) -> Estimate:
     return Estimate(**json.loads(done.stdout))
 
 
-def measure(kind: str, size: str, resolution: int, batch: int) -> Estimate:
+def measure(work: Work) -> Estimate:
     """The same in this process."""
-    device = best_device()
+    device, batch = best_device(), work.batch
     parts = (batch,) if device.type != "cpu" or batch <= MORE else (FEW, MORE)
     points = []
     began = time.monotonic()
     for part in parts:
-        trainer = _trainer(kind, size, resolution, part, device)
+        trainer = _trainer(replace(work, batch=part), device)
         points.append((part, _step_seconds(trainer), memory_taken(device)))
         if time.monotonic() - began > MOST_SECONDS:
             break
@@ -92,28 +108,34 @@ def measure(kind: str, size: str, resolution: int, batch: int) -> Estimate:
         parameters=parameters,
         memory=round(high_memory + left * more_memory),
         step=high_seconds + left * per_picture,
-        grid=grid_answers(kind, resolution) * FORWARD * per_picture,
+        grid=grid_answers(work) * (FORWARD_FAST if work.fast else FORWARD) * per_picture,
         device=describe(device),
     )
 
 
-def grid_answers(kind: str, resolution: int) -> float:
-    """The network's answers that a sample grid takes, in pictures of `resolution` pixels a side."""
-    if kind == "restorer":  # answers at once, for crops of a size of their own
-        return RestorationObjective.sample_pairs * (RestorationObjective.sample_side / resolution) ** 2
-    return GRID * TextToImageObjective.sample_steps * 2  # guidance asks twice
+def grid_answers(work: Work) -> float:
+    """The network's answers that a sample grid takes, in pictures of the training's resolution."""
+    if work.kind == "restorer":  # answers at once, for crops of a size of their own
+        return RestorationObjective.sample_pairs * (RestorationObjective.sample_side / work.resolution) ** 2
+    return GRID * (FEW_STEPS if work.fast else TextToImageObjective.sample_steps * 2)  # guidance asks twice
 
 
-def _trainer(kind: str, size: str, resolution: int, batch: int, device: torch.device) -> Trainer:
-    never = 1_000_000
+def _trainer(work: Work, device: torch.device) -> Trainer:
+    never, batch, resolution = 1_000_000, work.batch, work.resolution
     config = TrainingConfig(steps=never, batch=batch, save_every=never, sample_every=never)
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, resolution, resolution, 3), dtype=np.uint8)
-    if kind == "restorer":
-        return Trainer(
-            new_restorer(size, resolution, 0), CleanPictures("noise", tuple(pixels)), config, device, Peers()
-        )
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (batch, resolution, resolution, 3), dtype=np.uint8)
+    model = started(work.start, work.fast) if work.start else None
+    if work.kind == "restorer":
+        model = model or new_restorer(work.size, resolution, 0)
+        return Trainer(model, CleanPictures("noise", tuple(pixels)), config, device, Peers())
     pictures = PictureSet("noise", pixels, ("a picture of a few words",) * batch, mirrorable=True)
-    return Trainer(new_generator(pictures, size, 0), pictures, config, device, Peers())
+    model = model or new_generator(pictures, work.size, 0)
+    if not isinstance(model.codec, Identity):  # made up, for nothing of these is worth being encoded and kept
+        side = resolution // model.codec.downsampling
+        latents = rng.standard_normal((batch, 2, model.codec.channels, side, side)).astype(np.float16)
+        pictures = replace(pictures, latents=latents)
+    return Trainer(model, pictures, config, device, Peers(), checkpoint.load(work.start) if work.fast else None)
 
 
 def _step_seconds(trainer: Trainer) -> float:
@@ -132,4 +154,4 @@ def _step_seconds(trainer: Trainer) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))))
+    print(json.dumps(asdict(measure(Work(**json.loads(sys.argv[1]))))))

@@ -1,10 +1,14 @@
-"""A new model and its objective, from settings."""
+"""A model to train and its objective, from settings."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from sd_core.data import PictureSet
 from sd_core.data.pairs import CleanPictures
 from sd_core.diffusion.noise import SigmaDistribution
+from sd_core.models import checkpoint
 from sd_core.models.codec import Latents
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
@@ -32,6 +36,18 @@ def new_restorer(size: str, resolution: int, seed: int) -> Denoiser:
     """A restorer with fresh weights, to be trained on crops of `resolution` pixels."""
     torch.manual_seed(seed)
     return Denoiser(ModelConfig.restorer(size, resolution))
+
+
+def started(start: str | Path, fast: bool = False) -> Denoiser:
+    """The model of the checkpoint folder `start`, to be trained on, or to become its own `fast` version.
+
+    Raises:
+        CheckpointError: it is missing or unusable.
+    """
+    model = checkpoint.load(start)
+    if fast:
+        model.config = replace(model.config, few_steps=True)
+    return model
 
 
 def new_objective(

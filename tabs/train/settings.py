@@ -68,7 +68,7 @@ class Settings(Form):
             self._draw_advanced(taste)
         data.follow(self.start, self.resolution)
         self._follow(data, preset)
-        Estimate(registry, limits, [self.start, self.size, self.resolution, self.steps, self.batch])
+        Estimate(registry, limits, [self.start, self.fast, self.size, self.resolution, self.steps, self.batch])
 
     def _draw_advanced(self, taste: Preset) -> None:
         self.batch = gr.Slider(8, self._limits.batch, taste.batch, step=8, label=T("batch"), elem_id="train-batch")

@@ -206,6 +206,7 @@ def test_a_trained_model_is_downloaded(page: Page, finished: Run):
 def test_what_a_training_takes_is_measured(page: Page):
     page.locator("#train-resolution label").first.click()
     page.locator("#train-estimate").click()
+    expect(page.locator("#train-estimated")).to_contain_text("tiny, 32×32 pixels, 32 pictures a step")
     expect(page.locator("#train-estimated")).to_contain_text("million parameters")
     expect(page.locator("#train-estimated")).to_contain_text("for 200 steps")
     fill(page, "train-steps", 300)

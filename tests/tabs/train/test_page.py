@@ -162,7 +162,7 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
     with pytest.raises(UserError, match="switched off"):
         data.on_files([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
     with pytest.raises(UserError, match="switched off"):
-        estimate.on_measure("", "tiny", 32, 10, 8, VISITOR)
+        estimate.on_measure("", False, "tiny", 32, 10, 8, VISITOR)
 
 
 def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
