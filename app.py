@@ -30,14 +30,16 @@ def build():
     from tabs.common.sessions import SESSIONS
     from tabs.common.words import T
     from tabs.common.zero_gpu import new_registry
+    from tabs.generate.settings import model_choices
     from tabs.generate.tab import GenerateTab
     from tabs.restore.tab import RestoreTab
     from tabs.train.tab import TrainTab
 
     registry = new_registry()
     with Page(title="Small Stable Diffusion", delete_cache=(CLEAN_EVERY, KEEP_FOR)) as page:
-        gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
-        gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")  # an HTML text can hold one translation
+        with gr.Row(elem_id="header"):  # an HTML text can hold one translation
+            gr.HTML(f"<h1>{T('title')}</h1>", elem_id="heading")
+            gr.HTML(f"<p>{T('subtitle')}</p>", elem_id="subheading")
         with gr.Tabs() as tabs:
             with gr.Tab(T("tab_generate"), id="generate") as generate_tab:
                 drawn = GenerateTab(registry)
@@ -47,10 +49,11 @@ def build():
                 TrainTab(registry, train_tab)
         quiet = dict(show_progress="hidden", api_visibility="private")
 
-        def models(chosen: str | None):
+        def models(chosen: str | None, visitor: gr.Request):
             """Those of today: a run may have made one since the page was drawn."""
-            names = registry.names()
-            return gr.Dropdown(choices=names, value=chosen if chosen in names else (names[0] if names else None))
+            choices = model_choices(registry, visitor)
+            names = [name for _, name in choices]
+            return gr.Dropdown(choices=choices, value=chosen if chosen in names else (names[0] if names else None))
 
         gr.on([page.load, generate_tab.select], models, drawn.controls.model, drawn.controls.model, **quiet)
         drawn.result.send_to_restore.click(

@@ -15,8 +15,7 @@ from sd_core.restoration.pipeline import restore
 from sd_core.restoration.request import RestoreRequest
 
 MOST_BYTES = {
-    "characters": 15_000_000,
-    "characters-256": 10_000_000,
+    "characters": 10_000_000,
     "characters-fast": 10_000_000,
     "cifar10": 10_000_000,
     "restorer": 10_000_000,
@@ -31,7 +30,7 @@ def size(folder) -> int:
 
 
 def test_there_are_a_character_model_a_cifar10_model_and_a_restorer():
-    assert {"characters", "cifar10", "restorer"} <= set(RELEASED)
+    assert {"characters", "characters-fast", "cifar10", "restorer"} <= set(RELEASED)
 
 
 @pytest.mark.parametrize("name", RELEASED)

@@ -14,7 +14,7 @@ from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.forms import QUIET
 from tabs.common.words import T, say
-from tabs.generate.settings import Controls
+from tabs.generate.settings import Controls, model_choices
 
 SHOWN = 80  # characters of a name that a file gives
 
@@ -51,7 +51,7 @@ class InfotextDrop:
         controls, varied = self._controls, again.variation_of
         chosen = next((name for name in (settings.model, model, *names) if name in names), None)
         return emptied | {
-            controls.model: gr.Dropdown(choices=names, value=chosen),
+            controls.model: gr.Dropdown(choices=model_choices(self._registry, request), value=chosen),
             controls.prompt: again.prompt,
             controls.negative: again.negative_prompt,
             controls.count: again.count,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 from torch import Tensor
 
-from sd_core.errors import UserError
+from sd_core.errors import CheckpointError, UserError
 from sd_core.generation.request import (
     DEFAULT_GUIDANCE,
     DEFAULT_SAMPLER,
@@ -22,13 +22,15 @@ from sd_core.generation.request import (
 from sd_core.generation.seeds import Noise
 from sd_core.models.denoiser import STEPS
 from sd_core.models.registry import ModelRegistry
+from sd_core.models.text import reads_chinese
 from sd_core.pictures.decoding import NO_PICTURE, fit_picture, open_picture
 from sd_core.pictures.pixels import to_float
 from tabs.common.errors import plain_error
 from tabs.common.forms import QUIET, Form, seed_box, whole
-from tabs.common.words import T, in_their_language, say
+from tabs.common.words import T, in_their_language, language_of, say
 
-PICTURES = 4  # at first
+PICTURES = 16  # at first
+EXAMPLES = 6  # that are offered at a time
 WORDS_PER_PAGE = 80
 
 
@@ -69,6 +71,20 @@ class Values:
         )
 
 
+def model_choices(registry: ModelRegistry, visitor: gr.Request | None = None) -> list[tuple[str, str]]:
+    """The choices of the model picker: all that draw, with what tells them apart."""
+    return [(_shown(registry, name, visitor), name) for name in registry.names()]
+
+
+def _shown(registry: ModelRegistry, name: str, visitor: gr.Request | None) -> str:
+    try:
+        model = registry.describe(name).model
+    except CheckpointError:  # it went away in the meantime
+        return name
+    key = "fast_model_choice" if model.few_steps else "model_choice"
+    return say(visitor, key, name=name, side=model.resolution, steps=model.usual_steps)
+
+
 def start_picture(path: str, resolution: int) -> Tensor:
     """The picture to start from, [3, resolution, resolution] in [-1, 1]: its middle. Raises PictureError."""
     return to_float(fit_picture(open_picture(path), resolution))
@@ -85,16 +101,17 @@ class Controls(Form):
     made = Values
 
     def __init__(self, registry: ModelRegistry, prompt: gr.Textbox):
-        names = registry.names()
         self._registry, self.prompt = registry, prompt
-        self.model = gr.Dropdown(names, value=names[0] if names else None, label=T("model"), elem_id="model")
+        models = model_choices(registry)
+        first = models[0][1] if models else None
+        self.model = gr.Dropdown(models, value=first, label=T("model"), elem_id="model")
         self.count = gr.Slider(1, MAX_COUNT, PICTURES, step=1, label=T("count"), elem_id="count")
         with gr.Group():
             self.seed = seed_box(0, label=T("seed"), elem_id="seed")
             self.new_seed = gr.Checkbox(True, label=T("new_seed"), container=True, elem_id="new-seed")
         self.reuse = gr.Button(T("reuse_seed"), size="sm", elem_id="reuse-seed")
         with gr.Accordion(T("advanced"), open=False, elem_id="advanced"):
-            self._draw_advanced(names[0] if names else None)
+            self._draw_advanced(first)
         with gr.Accordion(T("image_to_image"), open=False, elem_id="image-to-image") as self.start_box:
             self.start = gr.Image(
                 label=T("start"), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=220,
@@ -194,12 +211,18 @@ def known_words(registry: ModelRegistry, model: str | None, part: str | None = N
 
 
 def build_examples(registry: ModelRegistry, controls: Controls, examples: gr.Dataset) -> None:
-    """Wires the example prompts, which a click takes over, to the model they belong to."""
+    """Wires the example prompts, which a click takes over, to the model they belong to and to who looks at them."""
+
+    def of_model(model: str | None, visitor: gr.Request):
+        return gr.Dataset(**example_rows(registry, model, visitor))
+
     examples.click(lambda row: row[0], examples, controls.prompt, **QUIET)
-    controls.model.change(lambda name: gr.Dataset(**example_rows(registry, name)), controls.model, examples, **QUIET)
+    gr.on(None, of_model, controls.model, examples, **QUIET)  # when the page opens, and whenever the model changes
 
 
-def example_rows(registry: ModelRegistry, model: str | None) -> dict:
-    """The example prompts of a model as settings of a table, which is hidden if there are none."""
-    rows = [[text] for text in registry.describe(model).origin.examples] if model else []
-    return {"samples": rows, "visible": bool(rows)}
+def example_rows(registry: ModelRegistry, model: str | None, visitor: gr.Request | None = None) -> dict:
+    """Some example prompts of a model, first those in the visitor's language, as settings of a table, which is hidden
+    if there are none."""
+    texts = registry.describe(model).origin.examples if model else ()
+    in_order = sorted(texts, key=lambda text: reads_chinese([text]) != (language_of(visitor) == "zh"))
+    return {"samples": [[text] for text in in_order[:EXAMPLES]], "visible": bool(texts)}

@@ -44,10 +44,10 @@ class GenerateTab:
                 self.go = gr.Button(T("generate"), variant="primary", size="lg", elem_id="generate")
                 self.stop = gr.Button(T("stop"), variant="stop", size="lg", visible=False, elem_id="stop")
         note = gr.HTML(elem_id="left-out")
-        names = registry.names()
+        first = next(iter(registry.names()), None)
         examples = gr.Dataset(
-            label=T("examples"), components=["textbox"], **example_rows(registry, names[0] if names else None),
-            samples_per_page=6, elem_id="examples",
+            label=T("examples"), show_label=False, components=["textbox"], **example_rows(registry, first),
+            elem_id="examples",
         )  # fmt: skip
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

@@ -126,7 +126,7 @@ def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, address:
 def test_what_stands_at_the_end_are_the_finished_pictures(page: Page):
     with told_at_once(page):
         page.locator("#model input").first.click()
-        page.get_by_role("option", name="characters-256").click()
+        page.get_by_role("option", name="characters ·").click()
         draw(page, "toon head with long pink hair, on a yellow background")
         expect(page.locator("#status")).to_contain_text("Done")
         images = page.locator("#preview img").first, page.locator("#gallery img").first

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -6,12 +7,16 @@ from PIL import Image
 
 from sd_core.generation.request import GenerationRequest
 from sd_core.generation.seeds import Noise
+from sd_core.models import checkpoint
+from sd_core.models.denoiser import Denoiser
 from sd_core.models.registry import ModelRegistry
 from tabs.common.errors import plain_error
 from tabs.common.forms import seed_box
 from tabs.common.sessions import SESSIONS
 from tabs.generate.job import Walk, draw
-from tabs.generate.settings import Values, example_rows, known_words, left_out
+from tabs.generate.settings import EXAMPLES, Values, example_rows, known_words, left_out, model_choices
+
+CHINESE = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
 
 
 @pytest.fixture
@@ -34,11 +39,10 @@ def test_controls_make_a_request(registry):
 
 
 def test_a_seed_out_of_range_is_told_of_in_the_visitors_language(registry):
-    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
     typed = seed_box(0).preprocess(-3)  # Gradio would refuse it in English
     with pytest.raises(ValueError) as caught:
         values(seed=typed).request(registry)
-    assert plain_error(caught.value, chinese).message.startswith("随机种子")
+    assert plain_error(caught.value, CHINESE).message.startswith("随机种子")
 
 
 def test_a_new_seed_each_time(registry):
@@ -68,14 +72,13 @@ def test_the_page_names_the_words_it_leaves_out_and_shows_them_as_text(registry)
 
 
 def test_the_page_says_that_a_prompt_is_cut_also_when_a_word_is_unknown(registry):
-    chinese = gr.Request(SimpleNamespace(headers={"accept-language": "zh-CN"}))
     cut, both = "The prompt is longer", "red hair " * 100
     assert cut in left_out(registry, "characters", both, "") and "<mark>" not in left_out(
         registry, "characters", both, ""
     )
     note = left_out(registry, "characters", "dragon " + both, "castle " + both)
     assert all(part in note for part in (cut, "The negative prompt is longer", "<mark>dragon<", "<mark>castle<"))
-    note = left_out(registry, "characters", "dragon", both, chinese)
+    note = left_out(registry, "characters", "dragon", both, CHINESE)
     assert "反向提示词超出" in note and "没有学过" in note and "提示词超出" not in note.replace("反向提示词", "")
 
 
@@ -88,6 +91,22 @@ def test_known_words_can_be_filtered(registry):
 
 def test_examples_are_hidden_where_there_are_none(registry):
     assert example_rows(registry, "characters")["visible"] and not example_rows(registry, None)["visible"]
+
+
+def test_examples_are_first_those_in_the_visitors_language(registry, generator):
+    said = ("a red fox", "红色的狐狸", "a blue fox", *(f"fox {i}" for i in range(EXAMPLES)))
+    checkpoint.save(generator, registry.runs / "foxes" / "checkpoint", checkpoint.Origin(examples=said))
+    english, chinese = (example_rows(registry, "runs/foxes", each)["samples"] for each in (None, CHINESE))
+    assert english[:2] == [["a red fox"], ["a blue fox"]] and ["红色的狐狸"] not in english
+    assert chinese[:2] == [["红色的狐狸"], ["a red fox"]] and len(chinese) == EXAMPLES
+
+
+def test_the_picker_tells_models_apart(registry, generator):
+    fast = replace(generator.config, few_steps=True)
+    checkpoint.save(Denoiser(fast, generator.vocabulary), registry.runs / "fast" / "checkpoint")
+    side = generator.config.resolution
+    assert (f"runs/fast · {side}×{side}, {fast.usual_steps} steps", "runs/fast") in model_choices(registry)
+    assert [name for _, name in model_choices(registry)] == registry.names()
 
 
 def test_drawing_shows_steps_and_ends_with_files(registry):
