@@ -53,7 +53,7 @@ EXAMPLES: tuple[tuple[Callable[[], np.ndarray], str, float], ...] = (
     (lambda: np.array(open_picture(PHOTOGRAPH)), "tears", 0.5),
     (partial(_drawn, "personas", 4, 384, 1), "holes", 0.3),
     (partial(_drawn, "micah", 9, 384, 1), "low_resolution", 0.6),
-    (partial(_drawn, "adventurer", 5, 64), "gaussian_noise", 0.7),
+    (partial(_drawn, "adventurer", 5, 256), "gaussian_noise", 0.7),
 )
 
 _lock = threading.Lock()

@@ -53,7 +53,8 @@ def address(tmp_path_factory):
         for parameter in list(restorer.parameters())[-2:]:  # the last layer, which is 0 before training
             parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
     checkpoint.save(restorer, folder / "models" / "restorer")
-    shutil.copytree(ROOT / "checkpoints" / "characters", folder / "models" / "characters")
+    for name in ("characters", "autoencoder"):
+        shutil.copytree(ROOT / "checkpoints" / name, folder / "models" / name)
     yield from serve(folder, {"SD_CORE_CHECKPOINTS": str(folder / "models")})
 
 
@@ -315,11 +316,11 @@ def test_damage_is_found_on_request(tab: Page, damaged: Path):
 
 def test_a_generator_cleans_a_square(tab: Page):
     tab.locator("#restore-examples img").nth(7).click()
-    expect(tab.locator("#picture-facts")).to_contain_text("64×64")
+    expect(tab.locator("#picture-facts")).to_contain_text("256×256")
     tab.locator("#restorer input").click()
     tab.get_by_role("option", name="characters").click()
     expect(tab.locator("#square-shown img")).to_be_visible()
-    assert restored(tab).size == (64, 64)
+    assert restored(tab).size == (256, 256)
     expect(tab.locator("#closeness")).to_contain_text("PSNR")
 
 
@@ -327,7 +328,7 @@ def test_a_generated_picture_is_sent_here(page: Page):
     set_number(page, "count", 1)
     page.locator("#generate").click()
     page.locator("#send-to-restore").click()
-    expect(page.locator("#picture-facts")).to_contain_text("64×64")
+    expect(page.locator("#picture-facts")).to_contain_text("256×256")
     expect(page.locator("#mask-editor canvas").first).to_be_visible()
     expect(page.locator("#restore-go")).to_be_enabled()
 
