@@ -3,7 +3,7 @@
 import gradio as gr
 
 from sd_core.errors import CheckpointError
-from sd_core.models.registry import ModelRegistry
+from sd_core.models.registry import FIRST, ModelRegistry
 from tabs.common.words import T
 
 RESOLUTION = 64  # pixels a side, where nobody chooses
@@ -15,6 +15,11 @@ def starts(registry: ModelRegistry) -> list[tuple[str, str]]:
     """The choices of the picker."""
     names = [*registry.names(few_steps=False), *registry.names("restorer")]
     return [(T("train_fresh"), ""), (T("train_fresh_restorer"), FRESH_RESTORER), *((name, name) for name in names)]
+
+
+def first_start(registry: ModelRegistry) -> str:
+    """What the picker stands at first: a released model learns in a minute what a fresh one needs an evening for."""
+    return FIRST if FIRST in registry.names(few_steps=False) else ""
 
 
 def starts_of_today(registry: ModelRegistry, chosen: str) -> gr.Dropdown:

@@ -1,5 +1,6 @@
 """What to train on: built-in characters, CIFAR-10, or one's own pictures, looked at before they are used."""
 
+import functools
 import html
 import os
 import shutil
@@ -9,11 +10,12 @@ import gradio as gr
 from PIL import Image
 
 from sd_core.data.captions import side_by_side
-from sd_core.data.characters.draw import STYLES
+from sd_core.data.characters.draw import EVALUATION_STYLE, FIRST_TRAINING_SEED, STYLES, character, render
 from sd_core.data.folder import FITS
 from sd_core.data.preview import LOOKED_AT, Preview, preview, preview_pairs
 from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
+from tabs.common.forms import QUIET
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, say
 from tabs.train.base_model import kind_of, resolution_of
@@ -23,18 +25,26 @@ KINDS = ("characters", "cifar10", "own")
 SHOWN = 96  # pixels, the height of a picture in the preview
 NAMED = 8  # files left out that are named
 CAPTION_FILES = (".txt", ".jsonl")
+ALL_STYLES = [style.name for style in STYLES]  # for a fresh model
+UNSEEN_STYLES = [EVALUATION_STYLE]  # for a trained one: what it can be taught
 
 
 class DataControls:
     """Draws the components whose values say what to train on, and those that depend on them; looks at what was
-    dropped."""
+    dropped. At first it is so many characters in these styles."""
 
-    def __init__(self, registry: ModelRegistry, limits: Limits, count: int):
+    def __init__(self, registry: ModelRegistry, limits: Limits, count: int, styles: list[str]):
         self._registry, self._limits = registry, limits
-        names = [style.name for style in STYLES]
         self.kind = gr.Radio(kinds_for("generator"), value="characters", label=T("train_data"), elem_id="train-data")
         with gr.Group() as self.characters:
-            self.styles = gr.CheckboxGroup(names, value=names, label=T("styles"), elem_id="train-styles")
+            self.styles = gr.CheckboxGroup(
+                [*ALL_STYLES, *UNSEEN_STYLES], value=styles, label=T("styles"),
+                info=T("styles_info"), elem_id="train-styles",
+            )  # fmt: skip
+            self.drawn = gr.Gallery(
+                show_label=False, columns=6, height="auto", interactive=False, buttons=[], allow_preview=False,
+                elem_id="train-drawn",
+            )  # fmt: skip
             self.count = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
         with gr.Column(visible=False) as self.own:
             self.files = gr.File(
@@ -52,14 +62,18 @@ class DataControls:
                 allow_preview=False, elem_id="train-examples",
             )  # fmt: skip
 
-    def follow(self, start: gr.Dropdown, resolution: gr.Radio) -> None:
-        """Shows what was dropped, as training from `start` will see it, whenever that changes."""
+    def follow(self, start: gr.Dropdown, resolution: gr.Radio, tab: gr.Tab, started: gr.events.Dependency) -> None:
+        """Shows the styles that are chosen, and what was dropped, as training from `start` will see it, whenever that
+        changes. After another start is chosen, that is when what belongs to it is there: it has `started`."""
+        gr.on([self.styles.change, tab.select], on_styles, self.styles, self.drawn, **QUIET)
         looked_at = [self.files, self.fit, self.template, start, resolution]
         changes = [self.files.change, self.fit.input, self.template.submit, self.template.blur]
+        shown = dict(show_progress="minimal", show_progress_on=self.look, api_visibility="private")
         gr.on(
-            [*changes, start.input, resolution.change], self.on_files, looked_at, [self.look, self.examples],
-            trigger_mode="always_last", show_progress="minimal", show_progress_on=self.look, api_visibility="private",
+            [*changes, resolution.change], self.on_files, looked_at, [self.look, self.examples],
+            trigger_mode="always_last", **shown,
         )  # fmt: skip
+        started.then(self.on_files, looked_at, [self.look, self.examples], **shown)
 
     def on_files(
         self, paths: list[str] | None, fit: str, template: str, start: str, resolution: int | None, visitor: gr.Request
@@ -76,6 +90,16 @@ class DataControls:
             found = preview(source, pixels, fit=fit, caption_template=template or "{}")
         label = T("preview_pairs" if pairs else "preview_label")
         return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
+
+
+def on_styles(styles: list[str]) -> list[tuple[Image.Image, str]]:
+    """A character of each."""
+    return [(_example_of(style), style) for style in styles]
+
+
+@functools.cache
+def _example_of(style: str) -> Image.Image:
+    return Image.fromarray(render(character(style, FIRST_TRAINING_SEED).svg, SHOWN))
 
 
 def kinds_for(model_kind: str) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ class Limits:
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
         """Those of this machine. Raises UserError where SD_CORE_TRAIN says something else than it may."""
         said = allowed("SD_CORE_TRAIN", ("off", "limited", "free"), environment)
-        limited = cls("", 10.0, ("tiny", "small"), (32, 64), 64, 2000, 64, True)
+        limited = cls("", 10.0, ("tiny", "small"), (32, 64, 256), 64, 2000, 64, True)
         if said == "off":
             return replace(limited, refusal="train_off")
         if is_zero_gpu(environment):

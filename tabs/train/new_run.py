@@ -15,6 +15,7 @@ from tabs.train.limits import Limits
 
 MAX_STEPS = 1_000_000
 MOST_PROMPTS = 16
+COOLDOWN = 5  # of how many steps one is of those over which the learning rate falls at the end
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Values:
                 ema_share=self.ema,
                 caption_dropout=self.dropout,
                 bf16=self.bf16,
+                cooldown=steps // COOLDOWN,
                 sample_prompts=prompts,
                 flips=self.flips,
                 seed=whole(self.seed or 0),

@@ -10,8 +10,8 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.training.config import TrainingConfig
 from tabs.common.forms import QUIET, Form
 from tabs.common.words import T
-from tabs.train.base_model import FRESH, RESOLUTION, kind_shown, starts
-from tabs.train.data import DataControls, kinds_for
+from tabs.train.base_model import FRESH, RESOLUTION, first_start, kind_shown, starts
+from tabs.train.data import ALL_STYLES, UNSEEN_STYLES, DataControls, kinds_for
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits
 from tabs.train.new_run import MAX_STEPS, Values
@@ -21,18 +21,34 @@ FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already s
 
 @dataclass(frozen=True)
 class Preset:
-    """How long to train, and with how much: `steps` of `batch` pictures, `count` different characters."""
+    """How long to train, and with what: `steps` of `batch` pictures, `count` different characters in `styles`. A fresh
+    model is of a `size`, for `resolution` pixels a side; a trained one keeps its own."""
 
     steps: int
     batch: int
     count: int
-    size: str
+    styles: list[str]
+    size: str = "tiny"
+    resolution: int = RESOLUTION
 
 
-PRESETS = {  # times are for two CPU cores and 64×64 pixels
-    "taste": Preset(200, 32, 500, "tiny"),
-    "half_hour": Preset(2000, 64, 6000, "small"),
-    "overnight": Preset(30_000, 64, 24_000, "small"),
+# Times are for two CPU cores. A fresh generator needs small pictures of one style to show faces within two minutes.
+PRESETS = {
+    "fresh": {
+        "taste": Preset(1000, 32, 500, UNSEEN_STYLES, resolution=32),
+        "half_hour": Preset(2000, 64, 6000, ALL_STYLES, "small"),
+        "overnight": Preset(30_000, 64, 24_000, ALL_STYLES, "small", 256),
+    },
+    "fresh restorer": {
+        "taste": Preset(200, 32, 500, ALL_STYLES),
+        "half_hour": Preset(2000, 64, 500, ALL_STYLES, "small"),
+        "overnight": Preset(30_000, 64, 500, ALL_STYLES, "small"),
+    },
+    "trained": {
+        "taste": Preset(200, 32, 100, UNSEEN_STYLES),
+        "half_hour": Preset(2000, 64, 2000, UNSEEN_STYLES),
+        "overnight": Preset(30_000, 64, 24_000, UNSEEN_STYLES),
+    },
 }
 LONGEST_ON_A_SPACE = "taste"  # of the presets, where a run's time is limited
 
@@ -42,37 +58,38 @@ class Settings(Form):
 
     made = Values
 
-    def __init__(self, registry: ModelRegistry, limits: Limits):
+    def __init__(self, registry: ModelRegistry, limits: Limits, tab: gr.Tab):
         self._registry, self._limits = registry, limits
-        taste = PRESETS["taste"]
-        data = DataControls(registry, limits, taste.count)
-        self.data, self.styles, self.count = data.kind, data.styles, data.count
+        start = first_start(registry)
+        taste = preset_of("taste", start)
+        data = DataControls(registry, limits, taste.count, taste.styles)
+        self.data, self.styles, self.count, self.characters = data.kind, data.styles, data.count, data.characters
         self.files, self.fit, self.template = data.files, data.fit, data.template
         self.start = gr.Dropdown(
-            starts(registry), value="", label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
+            starts(registry), value=start, label=T("train_start"), info=T("train_start_info"), elem_id="train-start"
         )
         self.fast = gr.Checkbox(
-            False, label=T("train_fast"), info=T("train_fast_info"), visible=False, elem_id="train-fast"
+            False, label=T("train_fast"), info=T("train_fast_info"), visible=start not in FRESH, elem_id="train-fast"
         )
-        self.size = gr.Radio(list(limits.sizes), value=taste.size, label=T("size"), elem_id="train-size")
+        size, resolution = self._shape(start, taste)
+        self.size = gr.Radio(list(limits.sizes), label=T("size"), elem_id="train-size", **size)
         self.resolution = gr.Radio(
-            list(limits.resolutions), value=RESOLUTION, label=T("resolution"), elem_id="train-resolution"
+            list(limits.resolutions), label=T("resolution"), elem_id="train-resolution", **resolution
         )
-        offered = [LONGEST_ON_A_SPACE] if limits.minutes else list(PRESETS)
-        presets = [(T(f"preset_{preset}"), preset) for preset in offered]
+        offered = [LONGEST_ON_A_SPACE] if limits.minutes else list(PRESETS["fresh"])
+        presets = [(T(f"preset_{name}"), name) for name in offered]
         preset = gr.Radio(presets, value="taste", label=T("preset"), info=T("preset_info"), elem_id="train-preset")
         self.steps = gr.Number(
             taste.steps, label=T("train_steps"), precision=0, minimum=1, maximum=MAX_STEPS, elem_id="train-steps"
         )
         with gr.Accordion(T("advanced"), open=False, elem_id="train-advanced"):
-            self._draw_advanced(taste)
-        data.follow(self.start, self.resolution)
-        self._follow(data, preset)
+            self._draw_advanced(taste, FRESH_RATE if start in FRESH else TUNED_RATE)
+        self._follow(data, preset, tab)
         Estimate(registry, limits, [self.start, self.fast, self.size, self.resolution, self.steps, self.batch])
 
-    def _draw_advanced(self, taste: Preset) -> None:
+    def _draw_advanced(self, taste: Preset, learning_rate: float) -> None:
         self.batch = gr.Slider(8, self._limits.batch, taste.batch, step=8, label=T("batch"), elem_id="train-batch")
-        self.learning_rate = gr.Number(FRESH_RATE, label=T("learning_rate"), minimum=1e-6, maximum=0.1)
+        self.learning_rate = gr.Number(learning_rate, label=T("learning_rate"), minimum=1e-6, maximum=0.1)
         self.ema = gr.Slider(0, 0.5, TrainingConfig.ema_share, step=0.01, label=T("ema"))
         self.dropout = gr.Slider(0, 0.5, TrainingConfig.caption_dropout, step=0.05, label=T("dropout"))
         self.bf16 = gr.Checkbox(True, label=T("precision"), container=True)
@@ -83,49 +100,69 @@ class Settings(Form):
         self.flips = gr.Checkbox(True, label=T("flips"), container=True)
         self.name = gr.Textbox(label=T("run_name"), info=T("run_name_info"), max_lines=1, elem_id="run-name")
 
-    def _follow(self, data: DataControls, preset: gr.Radio) -> None:
+    def _follow(self, data: DataControls, preset: gr.Radio, tab: gr.Tab) -> None:
         """Lets a choice bring what belongs to it."""
-        start, size, resolution = self.start, self.size, self.resolution
-        data.kind.input(self.on_data, [data.kind, start], [data.characters, data.own, resolution], **QUIET)
-        preset.input(self.on_preset, [preset, start], [self.steps, self.batch, data.count, size], **QUIET)
-        start.input(self.on_start, start, [size, resolution, self.learning_rate], **QUIET)
-        of_captions = [self.fit, self.template, self.dropout, self.prompts, self.flips]
-        changed = [self.fast, *of_captions, data.count, data.kind, data.characters, resolution]
-        start.change(self.on_kind, [start, data.count, data.kind], changed, **QUIET)
+        shown = [data.characters, data.own, self.resolution]
+        data.kind.input(self.on_data, [data.kind, self.start, preset], shown, **QUIET)
+        asked = [preset, self.start, data.kind, data.styles]
+        brought = [self.steps, self.batch, self.count, self.styles, self.size, self.resolution, self.learning_rate]
+        preset.input(self.on_preset, asked, brought, **QUIET)
+        of_kind = [self.fast, self.fit, self.template, self.dropout, self.prompts, self.flips, self.data]
+        started = self.start.change(self.on_start, asked, [*brought, *of_kind, self.characters], **QUIET)
+        data.follow(self.start, self.resolution, tab, started)
 
-    def on_data(self, kind: str, model: str):
+    def on_data(self, kind: str, start: str, preset: str):
         """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
         visible = gr.Group(visible=kind == "characters"), gr.Column(visible=kind == "own")
-        native = CIFAR_RESOLUTION if kind == "cifar10" else RESOLUTION
-        return *visible, gr.skip() if model not in FRESH else native
+        return *visible, _resolution(preset_of(preset, start), kind) if start in FRESH else gr.skip()
 
-    def on_preset(self, key: str, model: str):
-        chosen = PRESETS[key]
-        count = min(chosen.count, self._most_characters(kind_shown(self._registry, model)))
-        return chosen.steps, chosen.batch, count, gr.skip() if model not in FRESH else chosen.size
+    def on_preset(self, preset: str, start: str, pictures: str, styles: list[str]) -> dict:
+        """What a preset brings. Styles that somebody chose stay."""
+        chosen, kind = preset_of(preset, start), kind_shown(self._registry, start)
+        size, resolution = self._shape(start, chosen, pictures)
+        most = min(self._limits.count, MOST_DRAWN) if kind == "restorer" else self._limits.count  # of large ones
+        return {
+            self.steps: chosen.steps,
+            self.batch: chosen.batch,
+            self.count: gr.Slider(maximum=most, value=min(chosen.count, most)),
+            self.styles: chosen.styles if styles in (ALL_STYLES, UNSEEN_STYLES) else gr.skip(),
+            self.size: gr.Radio(**size),
+            self.resolution: gr.Radio(**resolution),
+            self.learning_rate: FRESH_RATE if start in FRESH else TUNED_RATE,
+        }
 
-    def on_start(self, model: str):
-        """A trained model has its own size and resolution."""
-        if model in FRESH:
-            return gr.Radio(interactive=True), gr.Radio(interactive=True), FRESH_RATE
-        shape = self._registry.describe(model).model
-        offered = shape.resolution if shape.resolution in self._limits.resolutions else None
-        return gr.Radio(value=shape.size, interactive=False), gr.Radio(value=offered, interactive=False), TUNED_RATE
-
-    def on_kind(self, model: str, count: float, pictures: str):
-        """A restorer is shown crops of large pictures, damaged and mirrored at random, and no captions."""
-        kind = kind_shown(self._registry, model)
-        most = self._most_characters(kind)
-        of_captions = gr.Radio, gr.Textbox, gr.Slider, gr.Textbox, gr.Checkbox
-        captioned = [part(visible=kind == "generator") for part in of_captions]
-        offered = kinds_for(kind)
+    def on_start(self, preset: str, start: str, pictures: str, styles: list[str]) -> dict:
+        """What belongs to a model of this kind. A restorer is shown crops of large pictures, damaged and mirrored at
+        random, and no captions."""
+        kind = kind_shown(self._registry, start)
+        draws, offered = kind == "generator", kinds_for(kind)
         kept = pictures in [value for _, value in offered]
         pictures = pictures if kept else "characters"
-        shown = gr.Radio(offered, value=pictures), gr.Group(visible=pictures == "characters")
-        native = gr.skip() if kept or model not in FRESH else RESOLUTION
-        fast = gr.Checkbox(value=False, visible=kind == "generator" and model not in FRESH)
-        return fast, *captioned, gr.Slider(maximum=most, value=min(count, most)), *shown, native
+        return self.on_preset(preset, start, pictures, styles) | {
+            self.fast: gr.Checkbox(value=False, visible=draws and start not in FRESH),
+            self.fit: gr.Radio(visible=draws),
+            self.template: gr.Textbox(visible=draws),
+            self.dropout: gr.Slider(visible=draws),
+            self.prompts: gr.Textbox(visible=draws),
+            self.flips: gr.Checkbox(visible=draws),
+            self.data: gr.Radio(offered) if kept else gr.Radio(offered, value=pictures),
+            self.characters: gr.Group(visible=pictures == "characters"),
+        }
 
-    def _most_characters(self, kind: str) -> int:
-        """How many different ones may be asked for: a restorer's are large."""
-        return min(self._limits.count, MOST_DRAWN) if kind == "restorer" else self._limits.count
+    def _shape(self, start: str, preset: Preset, pictures: str = "characters") -> tuple[dict, dict]:
+        """What the choices of size and of resolution stand at, and whether they can be changed."""
+        if start in FRESH:
+            resolution = _resolution(preset, pictures)
+            return dict(value=preset.size, interactive=True), dict(value=resolution, interactive=True)
+        shape = self._registry.describe(start).model
+        offered = shape.resolution if shape.resolution in self._limits.resolutions else None
+        return dict(value=shape.size, interactive=False), dict(value=offered, interactive=False)
+
+
+def preset_of(name: str, start: str) -> Preset:
+    """The preset of this name for a training from `start`."""
+    return PRESETS[(start or "fresh") if start in FRESH else "trained"][name]
+
+
+def _resolution(preset: Preset, pictures: str) -> int:
+    return CIFAR_RESOLUTION if pictures == "cifar10" else preset.resolution

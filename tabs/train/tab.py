@@ -47,7 +47,7 @@ class TrainTab(Form):
         note = gr.HTML(self.limits.note(None), elem_id="train-limits")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                self.settings = Settings(registry, self.limits)
+                self.settings = Settings(registry, self.limits, tab)
                 usable = not self.limits.refusal
                 go = gr.Button(
                     T("start_training"), variant="primary", size="lg", interactive=usable, elem_id="train-go"

@@ -85,7 +85,8 @@ def fill(page: Page, element: str, value: object) -> None:
 
 
 def start(page: Page, archive: Path, name: str, steps: int = MANY_STEPS) -> None:
-    """Uploads the pictures, looks at them, and starts a run as small as the page offers."""
+    """Uploads the pictures, looks at them, and starts a run of a fresh model as small as the page offers."""
+    choose_a_fresh_generator(page)
     page.locator("#train-data label").nth(2).click()
     if not page.locator("#train-examples").is_visible():
         page.locator("#train-archive input[type=file]").set_input_files(archive)
@@ -101,6 +102,12 @@ def start(page: Page, archive: Path, name: str, steps: int = MANY_STEPS) -> None
     fill(page, "run-name", name)
     page.locator("#train-go").click()
     expect(page.locator(f"#runs [data-run={name}]")).to_be_visible()
+
+
+def choose_a_fresh_generator(page: Page) -> None:
+    page.locator("#train-start input").click()
+    page.get_by_role("option", name="A fresh generator").click()
+    expect(page.locator("#train-fast")).to_be_hidden()
 
 
 def step(page: Page) -> int:
@@ -204,11 +211,12 @@ def test_a_trained_model_is_downloaded(page: Page, finished: Run):
 
 
 def test_what_a_training_takes_is_measured(page: Page):
+    choose_a_fresh_generator(page)
     page.locator("#train-resolution label").first.click()
     page.locator("#train-estimate").click()
     expect(page.locator("#train-estimated")).to_contain_text("tiny, 32×32 pixels, 32 pictures a step")
     expect(page.locator("#train-estimated")).to_contain_text("million parameters")
-    expect(page.locator("#train-estimated")).to_contain_text("for 200 steps")
+    expect(page.locator("#train-estimated")).to_contain_text("for 1,000 steps")
     fill(page, "train-steps", 300)
     expect(page.locator("#train-estimated")).not_to_contain_text("steps")
 

@@ -77,7 +77,7 @@ def test_the_environment_sets_the_limits(environment, refusal, minutes):
 LIMITED = Limits.of_environment({"SD_CORE_TRAIN": "limited"})
 
 
-@pytest.mark.parametrize("wrong", [{"size": "large"}, {"resolution": 128}, {"batch": 128}, {"count": 5000}])
+@pytest.mark.parametrize("wrong", [{"size": "large"}, {"resolution": 512}, {"batch": 128}, {"count": 5000}])
 def test_a_space_refuses_what_is_too_large_for_it(registry, wrong):
     with pytest.raises(RunError, match="allowed here"):
         dataclasses.replace(VALUES, **wrong).create(registry, LIMITED)

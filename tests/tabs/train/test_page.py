@@ -19,7 +19,7 @@ from sd_core.runs.config import RunConfig
 from sd_core.runs.run import Run, Status
 from sd_core.training.config import TrainingConfig
 from tabs.train.base_model import FRESH_RESTORER, starts
-from tabs.train.data import DataControls
+from tabs.train.data import ALL_STYLES, UNSEEN_STYLES, DataControls, on_styles
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits, own
 from tabs.train.run_status import POINTS, Standing, grids_of, is_on_chart
@@ -158,7 +158,7 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
     off = Limits.of_environment({"SD_CORE_TRAIN": "off"})
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
     with gr.Blocks():
-        data, estimate = DataControls(registry, off, 10), Estimate(registry, off, [gr.Number()])
+        data, estimate = DataControls(registry, off, 10, []), Estimate(registry, off, [gr.Number()])
     with pytest.raises(UserError, match="switched off"):
         data.on_files([str(tmp_path / "one.png")], "crop", "{}", "", 32, VISITOR)
     with pytest.raises(UserError, match="switched off"):
@@ -166,13 +166,37 @@ def test_pictures_are_neither_looked_at_nor_steps_measured_where_training_is_off
 
 
 def test_a_restorer_is_asked_nothing_about_captions_and_squares(page):
-    events = page.tab.settings
-    *hidden, count, _, _, _ = events.on_kind("fresh restorer", 6000, "characters")
-    assert len(hidden) == 6 and not any(each.visible for each in hidden)
-    assert (count.maximum, count.value) == (500, 500)
-    fast, *shown, count, _, _, _ = events.on_kind("", 400, "characters")
-    assert not fast.visible and all(each.visible for each in shown)
-    assert (count.maximum, count.value) == (Limits().count, 400)
+    settings = page.tab.settings
+    of_captions = settings.fit, settings.template, settings.dropout, settings.prompts, settings.flips
+    brought = settings.on_start("half_hour", FRESH_RESTORER, "characters", ALL_STYLES)
+    assert not any(brought[part].visible for part in (*of_captions, settings.fast))
+    assert (brought[settings.count].maximum, brought[settings.count].value) == (500, 500)
+    brought = settings.on_start("half_hour", "", "characters", ALL_STYLES)
+    assert not brought[settings.fast].visible and all(brought[part].visible for part in of_captions)
+    assert (brought[settings.count].maximum, brought[settings.count].value) == (Limits().count, 6000)
+
+
+def test_a_start_brings_its_styles_and_shape_and_leaves_the_styles_that_were_chosen(page):
+    settings = page.tab.settings
+    fresh = settings.on_start("half_hour", "", "characters", UNSEEN_STYLES)
+    assert fresh[settings.styles] == ALL_STYLES and fresh[settings.resolution].interactive
+    trained = settings.on_start("half_hour", "characters", "characters", ALL_STYLES)
+    assert trained[settings.styles] == UNSEEN_STYLES and not trained[settings.resolution].interactive
+    assert trained[settings.learning_rate] < fresh[settings.learning_rate]
+    assert settings.on_start("half_hour", "", "characters", ["lorelei"])[settings.styles] == gr.skip()
+
+
+def test_the_page_begins_with_a_released_model_and_a_style_it_never_saw(registry, tmp_path):
+    page = Page(registry)
+    assert (page.tab.settings.start.value, page.tab.settings.styles.value) == ("characters", UNSEEN_STYLES)
+    empty = Page(ModelRegistry(tmp_path / "none", tmp_path / "runs", torch.device("cpu")))
+    assert (empty.tab.settings.start.value, empty.tab.settings.size.value) == ("", "tiny")
+
+
+def test_each_style_is_shown_by_a_character(page):
+    shown = on_styles([*ALL_STYLES, *UNSEEN_STYLES])
+    assert [name for _, name in shown] == [*ALL_STYLES, *UNSEEN_STYLES]
+    assert len({picture.tobytes() for picture, _ in shown}) == len(shown)
 
 
 def test_a_fast_version_is_offered_of_a_trained_generator_alone(generator, tmp_path):
@@ -180,22 +204,24 @@ def test_a_fast_version_is_offered_of_a_trained_generator_alone(generator, tmp_p
     checkpoint.save(generator, registry.checkpoints / "mine")
     fast = Denoiser(replace(generator.config, few_steps=True), generator.vocabulary)
     checkpoint.save(fast, registry.checkpoints / "fast")
-    offered, *_ = Page(registry).tab.settings.on_kind("mine", 400, "characters")
-    assert offered.visible
+    settings = Page(registry).tab.settings
+    assert settings.on_start("taste", "mine", "characters", ALL_STYLES)[settings.fast].visible
     assert [name for _, name in starts(registry)] == ["", FRESH_RESTORER, "mine"]
 
 
-def test_cifar_10_is_offered_to_generators_only(page):
-    events = page.tab.settings
-    *_, data, characters, resolution = events.on_kind("fresh restorer", 400, "cifar10")
-    assert resolution == 64
-    assert [value for _, value in data.choices] == ["characters", "own"]
-    assert data.value == "characters" and characters.visible
-    *_, data, characters, _ = events.on_kind("fresh restorer", 400, "own")
-    assert data.value == "own" and not characters.visible
-    *_, data, _, _ = events.on_kind("", 400, "cifar10")
-    assert [value for _, value in data.choices] == ["characters", "cifar10", "own"]
-    assert data.value == "cifar10"
+def test_cifar_10_is_offered_to_generators_only_at_its_own_resolution(page):
+    settings = page.tab.settings
+    brought = settings.on_start("half_hour", FRESH_RESTORER, "cifar10", ALL_STYLES)
+    assert brought[settings.resolution].value == 64
+    assert [value for _, value in brought[settings.data].choices] == ["characters", "own"]
+    assert brought[settings.data].value == "characters" and brought[settings.characters].visible
+    brought = settings.on_start("half_hour", FRESH_RESTORER, "own", ALL_STYLES)
+    assert brought[settings.data].value is None and not brought[settings.characters].visible
+    brought = settings.on_start("half_hour", "", "cifar10", ALL_STYLES)
+    assert [value for _, value in brought[settings.data].choices] == ["characters", "cifar10", "own"]
+    assert (brought[settings.data].value, brought[settings.resolution].value) == (None, 32), "it stays as it is"
+    assert settings.on_data("cifar10", "", "half_hour")[2] == 32
+    assert settings.on_data("characters", "", "half_hour")[2] == 64
 
 
 # What a look costs
