@@ -4,6 +4,8 @@ A mask that was marked on a copy belongs to the picture at full size. The ways t
 stands for the same block of the picture in both.
 """
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,10 @@ def thumbnail(path: Path | str, side: int) -> Image.Image:
     image = on_white(proxy(open_original(path), side))
     factor = max(1, side // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def data_url(picture: Image.Image) -> str:
+    """A small RGB picture as a URL that holds it, a JPEG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -221,8 +221,12 @@ def build_examples(registry: ModelRegistry, controls: Controls, examples: gr.Dat
 
 
 def example_rows(registry: ModelRegistry, model: str | None, visitor: gr.Request | None = None) -> dict:
-    """Some example prompts of a model, first those in the visitor's language, as settings of a table, which is hidden
-    if there are none."""
+    """Some example prompts of a model as settings of a table, which is hidden if there are none."""
+    texts = examples_of(registry, model, visitor)
+    return {"samples": [[text] for text in texts[:EXAMPLES]], "visible": bool(texts)}
+
+
+def examples_of(registry: ModelRegistry, model: str | None, visitor: gr.Request | None) -> list[str]:
+    """A model's example prompts, first those in the visitor's language."""
     texts = registry.describe(model).origin.examples if model else ()
-    in_order = sorted(texts, key=lambda text: reads_chinese([text]) != (language_of(visitor) == "zh"))
-    return {"samples": [[text] for text in in_order[:EXAMPLES]], "visible": bool(texts)}
+    return sorted(texts, key=lambda text: reads_chinese([text]) != (language_of(visitor) == "zh"))

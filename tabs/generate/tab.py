@@ -21,7 +21,15 @@ from tabs.generate.api import build_api
 from tabs.generate.infotext_drop import InfotextDrop
 from tabs.generate.job import Walk, draw
 from tabs.generate.result import Result, line
-from tabs.generate.settings import Controls, Values, build_examples, build_word_browser, example_rows, left_out
+from tabs.generate.settings import (
+    Controls,
+    Values,
+    build_examples,
+    build_word_browser,
+    example_rows,
+    examples_of,
+    left_out,
+)
 from tabs.generate.walk import WalkBox
 
 ANIMATION_WIDTH = 384
@@ -104,13 +112,16 @@ class GenerateTab:
     def outputs(self) -> list[gr.blocks.Block]:
         """What drawing may change."""
         buttons = [self.go, self.stop, self.result.variations, self.walk.go]
-        return [*self.result.outputs(), self.controls.seed, *buttons]
+        return [*self.result.outputs(), self.controls.prompt, self.controls.seed, *buttons]
 
     @lasting
     def on_generate(self, values: dict, request: gr.Request) -> Iterator[dict]:
         settings = self._settings(values, request)
+        if not settings.prompt:
+            settings = replace(settings, prompt=next(iter(examples_of(self.registry, settings.model, request)), ""))
         wanted = settings.request(self.registry)
-        yield from self._draw(settings.model, wanted, request, begun={self.controls.seed: wanted.seed})
+        begun = {self.controls.prompt: settings.prompt, self.controls.seed: wanted.seed}
+        yield from self._draw(settings.model, wanted, request, begun=begun)
 
     @lasting
     def on_variations(self, values: dict, request: gr.Request) -> Iterator[dict]:

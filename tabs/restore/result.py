@@ -18,7 +18,7 @@ class Comparing:
 
     def __init__(self):
         self.preview = gr.Image(
-            label=T("preview"), show_label=False, type="filepath", interactive=False, height=520,
+            label=T("preview"), show_label=False, type="filepath", interactive=False, visible=False, height=520,
             buttons=["fullscreen"], elem_id="restore-preview",
         )  # fmt: skip
         self.compare = gr.ImageSlider(
@@ -56,7 +56,7 @@ class Comparing:
         """A job begins: what the one before it left goes away."""
         return {
             self.compare: gr.ImageSlider(visible=False),
-            self.preview: gr.Image(None, visible=True),
+            self.preview: gr.Image(None, visible=False),
             self.facts: "",
             self.box: gr.Column(visible=False),
         }

@@ -15,6 +15,7 @@ from sd_core.data.folder import FITS
 from sd_core.data.preview import LOOKED_AT, Preview, preview, preview_pairs
 from sd_core.errors import RunError
 from sd_core.models.registry import ModelRegistry
+from sd_core.pictures.previews import data_url
 from tabs.common.forms import QUIET
 from tabs.common.sessions import SESSIONS
 from tabs.common.words import T, say
@@ -41,10 +42,7 @@ class DataControls:
                 [*ALL_STYLES, *UNSEEN_STYLES], value=styles, label=T("styles"),
                 info=T("styles_info"), elem_id="train-styles",
             )  # fmt: skip
-            self.drawn = gr.Gallery(
-                show_label=False, columns=6, height="auto", interactive=False, buttons=[], allow_preview=False,
-                elem_id="train-drawn",
-            )  # fmt: skip
+            self.drawn = gr.HTML(elem_id="train-drawn")
             self.count = gr.Slider(10, limits.count, count, step=10, label=T("train_count"), elem_id="train-count")
         with gr.Column(visible=False) as self.own:
             self.files = gr.File(
@@ -92,14 +90,15 @@ class DataControls:
         return summary(found, visitor), gr.Gallery(_examples(found, visitor), label=label, visible=True)
 
 
-def on_styles(styles: list[str]) -> list[tuple[Image.Image, str]]:
-    """A character of each."""
-    return [(_example_of(style), style) for style in styles]
+def on_styles(styles: list[str]) -> str:
+    """A character of each, in HTML."""
+    return f'<div class="sd-styles">{"".join(map(_example_of, styles))}</div>'
 
 
 @functools.cache
-def _example_of(style: str) -> Image.Image:
-    return Image.fromarray(render(character(style, FIRST_TRAINING_SEED).svg, SHOWN))
+def _example_of(style: str) -> str:
+    picture = data_url(Image.fromarray(render(character(style, FIRST_TRAINING_SEED).svg, SHOWN)))
+    return f'<figure><img src="{picture}" alt=""><figcaption>{style}</figcaption></figure>'
 
 
 def kinds_for(model_kind: str) -> list[tuple[str, str]]:

@@ -1,9 +1,7 @@
 """The list of runs: state, thumbnail, data, size and age of each; a click chooses one."""
 
-import base64
 import functools
 import html
-import io
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from sd_core.errors import RunError
+from sd_core.pictures.previews import data_url
 from sd_core.runs.run import Run
 from tabs.common.words import T, say
 from tabs.train.run_status import Standing, age, grids_of
@@ -88,6 +87,4 @@ def _read_thumbnail(path: Path, changed: int) -> str:
     with Image.open(path) as grid:
         corner = grid.convert("RGB").crop((0, 0, (grid.width + 1) // 2, (grid.height + 1) // 2))
     corner.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
-    buffer = io.BytesIO()
-    corner.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(corner)

@@ -1,6 +1,7 @@
 """The Generate tab as a person uses it, in a real browser, with the released character model."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -120,6 +121,12 @@ def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, address:
     chinese = visit(browser, address, "zh-CN")
     expect(chinese.locator("#generate")).to_have_text("生成")
     expect(chinese.get_by_role("tab").nth(2)).to_have_text("训练")
+    set_number(chinese, "count", 1)
+    chinese.locator("#generate").click()
+    expect(chinese.locator("#prompt textarea")).to_have_value(
+        re.compile("[一-龥]")
+    )  # an example takes an empty one's place
+    expect(chinese.locator("#gallery img")).to_have_count(1)
     chinese.context.close()
 
 
