@@ -89,8 +89,7 @@ def main(target: Path) -> None:
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(1000)
                 page.screenshot(path=target / f"{name}-{look}.png", full_page=look == "phone")
-        page.locator("#train-stop").click()  # or the training would outlive the app
-        expect(page.locator("#train-status")).to_contain_text("Stopped")
+        expect(page.locator("#train-status")).to_contain_text("Finished")  # or the training would outlive the app
         browser.close()
 
 
