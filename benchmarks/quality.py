@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--styles", nargs="+", default=list(RELEASED_STYLES), help="the styles the model was trained on"
     )
-    parser.add_argument("--train-count", type=int, default=36_000, help="characters the model was trained on")
+    parser.add_argument("--train-count", type=int, default=10_000, help="characters the model was trained on")
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
     parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER)

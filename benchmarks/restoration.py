@@ -4,7 +4,7 @@
 
 Photographs (`--data`, a folder or .zip that no model was trained on) and large characters of held-out seeds, micah,
 which no model ever saw, among them: colour denoising, inpainting, mixed damage nobody tells the model about, clean
-pictures, and how much of the damage is found. Holes in small characters are filled by the generator. Needs the packages
+pictures, and how much of the damage is found. Holes in characters are filled by the generator. Needs the packages
 bm3d, opencv-python-headless and scikit-image. `--parts` chooses tables, `--photos` and `--characters` how many
 pictures.
 """
@@ -302,7 +302,7 @@ def finding(model: Denoiser, photos: list[Tensor], characters: list[Tensor], opt
 PARTS = {
     "denoising": ("Restoring: colour noise of known and unknown level, photographs", denoising),
     "inpainting": ("Restoring: scratches and scribbles, mask known", inpainting),
-    "holes": ("Restoring: missing parts of small characters, drawn by the generator", holes),
+    "holes": ("Restoring: missing parts of characters, drawn by the generator", holes),
     "mixed": ("Restoring: mixed damage, nothing told", mixed),
     "steps": ("Restoring: several steps", several_steps),
     "clean": ("Restoring: clean pictures stay as they are", clean),

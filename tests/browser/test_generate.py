@@ -123,9 +123,8 @@ def test_the_page_speaks_chinese_to_a_chinese_browser(browser: Browser, address:
     expect(chinese.get_by_role("tab").nth(2)).to_have_text("训练")
     set_number(chinese, "count", 1)
     chinese.locator("#generate").click()
-    expect(chinese.locator("#prompt textarea")).to_have_value(
-        re.compile("[一-龥]")
-    )  # an example takes an empty one's place
+    # An example takes an empty one's place.
+    expect(chinese.locator("#prompt textarea")).to_have_value(re.compile("[一-龥]"))
     expect(chinese.locator("#gallery img")).to_have_count(1)
     chinese.context.close()
 
