@@ -249,7 +249,7 @@ def taste() -> str:
     common.PANELS.mkdir(exist_ok=True)
     sheet.save(common.PANELS / "training-taste.png")
     return (
-        f"The shipped character model, fine-tuned on {TASTE.count} pictures of {EVALUATION_STYLE}, a style it never saw, "
+        f"The shipped character model, fine-tuned on {TASTE.count} pictures of {EVALUATION_STYLE}, which it never saw, "
         f"by the two-minute taste ({TASTE.steps} steps of {TASTE.batch} pictures, learning rate {TUNED_RATE:g}, "
         f"{minutes:.1f} minutes). The same seeds and prompts before (left) and after:\n\n"
         "![Samples before and after](panels/training-taste.png)"
