@@ -41,12 +41,12 @@ from sd_core.runs.config import RunConfig
 from sd_core.runs.queue import ask
 from sd_core.runs.run import Run, Status
 from sd_core.runs.worker import work
-from sd_core.training.config import TrainingConfig
+from sd_core.training.config import TUNED_RATE, TrainingConfig
 from sd_core.training.events import Progress
 from sd_core.training.setup import started
 from sd_core.training.trainer import Trainer
 from tabs.train.new_run import COOLDOWN
-from tabs.train.settings import TUNED_RATE, preset_of
+from tabs.train.settings import preset_of
 
 PATIENCE = 600  # seconds
 LINES, GRIDS = 1_000_000, 500

@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sd_core.data.characters.styles import TRAINING_LOOKS
+from sd_core.data.characters.styles import MICAH, TRAINING_LOOKS
 from sd_core.errors import UserError
 
 if TYPE_CHECKING:
     from sd_core.models.denoiser import Denoiser
 
-STYLE_HELP = f"A character style; may be given several times: {', '.join(look.name for look in TRAINING_LOOKS)}."
+STYLE_HELP = (
+    f"A character style; may be given several times: {', '.join(look.name for look in (*TRAINING_LOOKS, MICAH))}."
+)
 
 
 def check_there(picture: Path | None) -> None:

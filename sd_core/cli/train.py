@@ -26,7 +26,7 @@ def train(
     ] = None,
     steps: Annotated[int, Option(help="How long: one step is one batch.")] = 4000,
     batch: Annotated[int, Option(help="Pictures per step.")] = 64,
-    learning_rate: Annotated[float, Option(help="After warm-up.")] = 3e-3,
+    learning_rate: Annotated[float | None, Option(help="After warm-up; 0.003, or 0.001 with --start.")] = None,
     cooldown: Annotated[int, Option(help="Steps at the end over which the learning rate falls to 0.")] = 0,
     optimizer: Annotated[str, Option(help="muon or adamw.")] = "muon",
     style: Annotated[list[str] | None, Option(help=STYLE_HELP)] = None,
@@ -78,14 +78,21 @@ def _new_run(asked: dict[str, Any]) -> "Run":
     from sd_core.models.checkpoint import describe
     from sd_core.runs.config import RunConfig
     from sd_core.runs.run import Run, new_name
-    from sd_core.training.config import SIGMAS, TrainingConfig
+    from sd_core.training.config import FRESH_RATE, SIGMAS, TUNED_RATE, TrainingConfig
 
     if "RANK" in os.environ:
         raise RunError("Under torchrun, first write a run with `train --only-create`, then work on it with `--run`.")
     kind = describe(Path(asked["start"])).model.kind if asked["start"] else asked["kind"]
     if kind == "restorer" and asked["caption_template"] != "{}":
         raise RunError("A restorer learns from pictures alone; leave --caption-template out.")
+    if asked["start"] and asked["codec"]:
+        raise RunError("A trained model keeps its codec; leave --codec out.")
+    if asked["fast"] and (asked["sigma_mean"] or asked["sigma_std"]):
+        raise RunError(
+            "A fast version learns at the noise levels of its few steps; leave --sigma-mean and --sigma-std out."
+        )
     usual = dict(zip(("sigma_mean", "sigma_std"), SIGMAS.get(kind, SIGMAS["generator"]), strict=True))
+    usual["learning_rate"] = TUNED_RATE if asked["start"] else FRESH_RATE
     given = usual | {option: value for option, value in asked.items() if value is not None}
     given |= {"kind": kind, "styles": tuple(asked["style"]) if asked["style"] else None}
     training, config = (

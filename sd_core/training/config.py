@@ -10,6 +10,7 @@ from sd_core.validation import checked
 
 # Mean and spread of ln(sigma) for each kind of model; what a restorer has to find is a small difference.
 SIGMAS = {"generator": (SIGMA_MEAN, SIGMA_STD), "restorer": (-1.8, 1.2)}
+FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -39,7 +40,7 @@ class TrainingConfig:
     batch: PositiveInt = 64
     accumulate: PositiveInt = 1
     optimizer: Literal["muon", "adamw"] = "muon"
-    learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = FRESH_RATE
     weight_decay: NonNegativeFloat = 0.01
     warmup: NonNegativeInt = 50
     cooldown: NonNegativeInt = 0

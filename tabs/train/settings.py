@@ -7,7 +7,7 @@ import gradio as gr
 from sd_core.data.cifar10 import NATIVE_RESOLUTION as CIFAR_RESOLUTION
 from sd_core.data.pairs import MOST_DRAWN
 from sd_core.models.registry import ModelRegistry
-from sd_core.training.config import TrainingConfig
+from sd_core.training.config import FRESH_RATE, TUNED_RATE, TrainingConfig
 from tabs.common.forms import QUIET, Form
 from tabs.common.words import T
 from tabs.train.base_model import FRESH, RESOLUTION, first_start, kind_shown, starts
@@ -15,8 +15,6 @@ from tabs.train.data import ALL_STYLES, UNSEEN_STYLES, DataControls, kinds_for
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits
 from tabs.train.new_run import MAX_STEPS, Values
-
-FRESH_RATE, TUNED_RATE = 3e-3, 1e-3  # learning rates: what was learnt already should not be forgotten
 
 
 @dataclass(frozen=True)

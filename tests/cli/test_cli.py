@@ -16,6 +16,7 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 from sd_core import __main__ as command_line
+from sd_core.environment import CHECKPOINTS
 from sd_core.generation.infotext import read_parameters
 from sd_core.models import checkpoint
 from sd_core.runs.run import Run
@@ -129,6 +130,8 @@ def test_pack_writes_a_zip_with_captions(run, tmp_path):
         ("train", "--seed", "-3"),
         ("train", "--cooldown", "-1"),
         ("train", "--warmup", "-1"),
+        ("train", "--start", str(CHECKPOINTS / "characters"), "--codec", "pixels"),
+        ("train", "--start", str(CHECKPOINTS / "characters"), "--fast", "--sigma-mean", "0.5"),
         ("generate", "red", "--out", "/proc/none/here", "--steps", "1"),
     ],
 )
