@@ -48,11 +48,11 @@ class TrainTab(Form):
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 self.settings = Settings(registry, self.limits, tab)
+            with gr.Column(scale=2, min_width=300):  # on a wide screen Start is seen without scrolling
                 usable = not self.limits.refusal
                 go = gr.Button(
                     T("start_training"), variant="primary", size="lg", interactive=usable, elem_id="train-go"
                 )
-            with gr.Column(scale=2, min_width=300):
                 watch = self.watch = Watch(registry)
         self.name, self.seen, self.position = watch.chosen, watch.seen, watch.samples.position
         self.scale, self.compared = watch.scale, watch.comparison.picked
