@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sd_core.device import inference_autocast
-from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
+from sd_core.diffusion.inverse_problems import KnownPixels, PseudoinverseGuided
 from sd_core.diffusion.sampling import resampled
 from sd_core.errors import UserError
 from sd_core.models.codec import enlarged_preview
@@ -19,6 +19,7 @@ from sd_core.restoration.request import RestoreRequest, Restoring
 
 FILL_STEPS = 20
 RESAMPLING = 4  # times each step is taken; see benchmarks/LOG.md
+HEED = 0.3  # how far what is there moves what is invented, see `PseudoinverseGuided` and benchmarks/LOG.md
 SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it shows
 
 
@@ -90,13 +91,14 @@ def fill(
     def draw() -> Tensor:
         return torch.stack([torch.randn(model.shape, generator=g) for g in generators]).to(model.device)
 
-    with torch.inference_mode(), inference_autocast(model.device):
+    with torch.no_grad(), inference_autocast(model.device):  # no inference mode: the walk asks for gradients
         known, y = _known(model, picture, mask)
-        denoiser = Consistent(model.given([prompt] * candidates), KnownPixels(known), y)
+        prompted = model.given([prompt] * candidates)
+    denoiser = PseudoinverseGuided(prompted, KnownPixels(known), y, model.config.sigma_data, HEED)
     sigmas = model.config.sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)
     while True:
-        with torch.inference_mode(), inference_autocast(model.device):
+        with torch.no_grad(), inference_autocast(model.device):
             step = next(walk, None)
         if step is None:
             return

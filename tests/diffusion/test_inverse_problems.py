@@ -4,6 +4,7 @@ Beside what the library has, other measurements and a dearer way to agree with t
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
+from sd_core.diffusion.inverse_problems import Consistent, KnownPixels, PseudoinverseGuided
 from sd_core.diffusion.sampling import dpmpp_2m, euler, heun, resampled
 from sd_core.diffusion.schedules import karras_sigmas
 
@@ -174,7 +175,9 @@ def test_each_measurement_has_its_transposed_and_its_pseudo_inverse(name, rows, 
 
 @pytest.mark.parametrize("sampler", [euler, heun, dpmpp_2m])
 @pytest.mark.parametrize("name", MEASUREMENTS)
-@pytest.mark.parametrize("wrapper", [Consistent, MomentMatched])
+@pytest.mark.parametrize(
+    "wrapper", [Consistent, partial(PseudoinverseGuided, sigma_data=0.5, strength=1.0), MomentMatched]
+)
 def test_a_noiseless_measurement_holds_to_rounding(sampler, name, wrapper):
     a = MEASUREMENTS[name](8, 8)
     truth = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)) - 0.5
@@ -221,6 +224,15 @@ def test_the_plain_projection_is_biased_and_resampling_makes_it_less_so():
     plain, resampled_ = errors(samples(Consistent)), errors(samples(Consistent, times=10))
     assert plain[0] > 0.15
     assert resampled_[0] < plain[0] / 2
+
+
+def test_pseudoinverse_guidance_makes_the_projection_less_biased():
+    plain, _ = errors(samples(Consistent))
+    some, full = (
+        errors(samples(partial(PseudoinverseGuided, sigma_data=0.5, strength=strength)))[0] for strength in (0.3, 1.0)
+    )
+    assert full < 0.6 * plain
+    assert full < some < 0.9 * plain
 
 
 def test_one_guess_of_the_moment_matched_denoiser_is_the_exact_posterior_mean():
