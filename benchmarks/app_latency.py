@@ -6,7 +6,7 @@ takes.
 Starts `python app.py` in an environment of its own on a free port and drives it with Chromium: start to a page whose
 Generate button can be pressed, press to the first preview and to the last picture in the gallery (sixteen pictures,
 shipped defaults; the first press, which loads the model, apart from the others), then 64 pictures and the app's peak
-resident memory. Needs Playwright, Chromium, Linux, and a checkpoint.
+resident memory, then sixteen by the fast model. Needs Playwright, Chromium, Linux, and a checkpoint.
 """
 
 import importlib.util
@@ -33,6 +33,7 @@ from sd_core.models.denoiser import STEPS
 ROOT = Path(__file__).parent.parent
 PROMPT = "adventurer with long red hair and glasses, on a blue background"
 FEW, MANY = 16, 64
+FAST = "characters-fast"  # the model of few steps
 PATIENCE = 180  # seconds for a page or a batch, before something must be wrong
 PASSED_ON = ("OMP_NUM_THREADS", "SD_CORE_NICENESS")  # to the app: how much of the machine it and its trainings take
 VIEWPORT = {"width": 1280, "height": 2600}  # so tall that no picture of the gallery waits to be scrolled to
@@ -74,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             presses = [generate(page, FEW) for _ in range(options.repeats)]
             many = generate(page, MANY)
             memory = peak_memory(process.pid)
+            page.locator("#model input").first.click()
+            page.get_by_role("option", name=f"{FAST} ·").click()
+            generate(page, FEW)  # which loads it
+            fast = statistics.median(generate(page, FEW)[1] for _ in range(options.repeats))
         browser.close()
 
     preview, last = (statistics.median(times) for times in zip(*presses, strict=True))
@@ -84,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [f"{FEW} pictures, first press: last picture", f"{first[1]:.2f} s", ""],
         [f"{FEW} pictures: first preview, median of {options.repeats}", f"{preview:.2f} s", "at most 1 s"],
         [f"{FEW} pictures: last picture, median of {options.repeats}", f"{last:.2f} s", "at most 5 s"],
+        [f"{FEW} pictures by {FAST}: last picture, median of {options.repeats}", f"{fast:.2f} s", "1 s"],
         [f"{MANY} pictures: last picture", f"{many[1]:.2f} s", ""],
         [f"peak memory of the app after {MANY} pictures", f"{memory / 2**30:.2f} GiB", "at most 1.5 GB"],
     ]
