@@ -12,7 +12,7 @@ from sd_core.data.characters import draw as c
 from sd_core.data.characters.captions import caption_of
 from sd_core.data.sources import open_data
 
-RELEASED_STYLES = tuple(style.name for style in c.STYLES)  # whose captions say more than their names
+CAPTIONED_STYLES = tuple(style.name for style in c.STYLES)  # whose captions say more than their names
 HIDDEN = -1  # the label of an attribute that the picture's style lacks, or that cannot be seen in it
 PROMPTED = ("style", "hair colour", "skin tone", "background", "glasses")  # what a prompt's accuracy counts
 BESIDE = ("hair",)  # read and reported as well

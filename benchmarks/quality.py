@@ -33,7 +33,7 @@ from benchmarks import common
 from benchmarks.classifier import Classifier, correct, trained
 from benchmarks.features import published_features
 from benchmarks.frechet import frechet_distance
-from benchmarks.labelled import HIDDEN, PROMPTED, RELEASED_STYLES, characters, classes, named
+from benchmarks.labelled import CAPTIONED_STYLES, HIDDEN, PROMPTED, characters, classes, named
 from sd_core.data.characters.draw import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from sd_core.device import inference_autocast, synchronize
 from sd_core.diffusion.noise import draw_noise, picture_generators
@@ -63,9 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", help="training pictures, one folder per class; the built-in characters if left out")
     parser.add_argument("--held-out", help="with --data: pictures of the same classes that the model never saw")
     parser.add_argument(
-        "--styles", nargs="+", default=list(RELEASED_STYLES), help="the styles the model was trained on"
+        "--styles", nargs="+", default=list(CAPTIONED_STYLES), help="the styles to draw, which the model must know"
     )
-    parser.add_argument("--train-count", type=int, default=10_000, help="characters the model was trained on")
+    parser.add_argument(
+        "--train-count",
+        type=int,
+        default=10_000,
+        help="training pictures in these styles, for the judge and to look for copies",
+    )
     parser.add_argument("--count", type=int, default=5000, help="pictures to generate, and in each set of real ones")
     parser.add_argument("--epochs", type=int, help="of the classifier; 4 for characters, 12 for classes")
     parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER)

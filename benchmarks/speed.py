@@ -32,7 +32,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from torch import Tensor
 
 from benchmarks import common
-from benchmarks.labelled import RELEASED_STYLES
+from benchmarks.labelled import CAPTIONED_STYLES
 from benchmarks.peers import ATTENTION_BELOW, Shape, flops, forward_flops, matched, parameters
 from sd_core.data import PictureSet
 from sd_core.data.characters import draw as c
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def subject(options, device: torch.device) -> tuple[Denoiser, list[str]]:
     """The model to measure and as many full captions as are drawn at once."""
-    captions = [caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in RELEASED_STYLES]
+    captions = [caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in CAPTIONED_STYLES]
     if not options.size and (options.model / checkpoint.CONFIG).is_file():
         model = checkpoint.load(options.model, device)
     else:

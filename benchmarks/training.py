@@ -45,7 +45,7 @@ from sd_core.training.config import TUNED_RATE, TrainingConfig
 from sd_core.training.events import Progress
 from sd_core.training.setup import started
 from sd_core.training.trainer import Trainer
-from tabs.train.new_run import COOLDOWN
+from tabs.train.new_run import COOLDOWN_SHARE
 from tabs.train.settings import preset_of
 
 PATIENCE = 600  # seconds
@@ -231,7 +231,7 @@ def taste() -> str:
     """Fine-tunes the shipped character model on the unseen style; keeps the grid before and after."""
     with tempfile.TemporaryDirectory() as folder:
         start_from = CHECKPOINTS / "characters"
-        how_long = dict(steps=TASTE.steps, cooldown=TASTE.steps // COOLDOWN)
+        how_long = dict(steps=TASTE.steps, cooldown=round(COOLDOWN_SHARE * TASTE.steps))
         training = TrainingConfig(batch=TASTE.batch, learning_rate=TUNED_RATE, **how_long)
         config = RunConfig(
             "characters", styles=(EVALUATION_STYLE,), count=TASTE.count, start=str(start_from), training=training

@@ -87,7 +87,7 @@ def _new_run(asked: dict[str, Any]) -> "Run":
         raise RunError("A restorer learns from pictures alone; leave --caption-template out.")
     if asked["start"] and asked["codec"]:
         raise RunError("A trained model keeps its codec; leave --codec out.")
-    if asked["fast"] and (asked["sigma_mean"] or asked["sigma_std"]):
+    if asked["fast"] and not (asked["sigma_mean"] is None and asked["sigma_std"] is None):
         raise RunError(
             "A fast version learns at the noise levels of its few steps; leave --sigma-mean and --sigma-std out."
         )

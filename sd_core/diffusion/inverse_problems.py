@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sd_core.diffusion.noise import over_picture
 from sd_core.diffusion.sampling import D
 
 
@@ -50,13 +51,15 @@ class PseudoinverseGuided:
     """A `D` whose every guess agrees with the measurement `y`, exactly, and whose unmeasured rest heeds it, too.
 
     How far a guess is from `y` moves the rest along the denoiser's own gradient (ΠGDM, Song et al. 2023,
-    openreview.net/forum?id=9_gsMA8MRKQ, eq. 8, with the variance of x0 given x of a normal x0).
+    openreview.net/forum?id=9_gsMA8MRKQ, eq. 8, with the variance of x0 given x of a normal x0). At high noise known
+    pixels tell much the same, and together they would move the rest too far; so no move is longer than the first step
+    of conjugate gradients towards the exact one (Boys et al. 2023, arXiv:2310.06721).
 
     Args:
         denoiser: the `D` that is wrapped; differentiable.
         measurement, y: as for `Consistent`.
         sigma_data: the standard deviation of clean pictures.
-        strength: of the move; 1 is right for a denoiser that is, and less bears with pictures it does not know.
+        strength: share of the full move. Where the picture is unlike all that the denoiser knows, a small one is safer.
     """
 
     def __init__(self, denoiser: D, measurement: Measurement, y: Tensor, sigma_data: float, strength: float):
@@ -68,6 +71,9 @@ class PseudoinverseGuided:
             x = x.detach().requires_grad_()
             guess = self.denoiser(x, sigma)
             missed = (self.measurement.agreeing(guess, self.y) - guess).detach()
-            (heeded,) = torch.autograd.grad(guess, x, missed)
-        weight = self.strength * (1 + (sigma / self.sigma_data) ** 2)
-        return self.measurement.agreeing(guess.detach() + weight * heeded, self.y)
+            (pull,) = torch.autograd.grad(guess, x, missed)
+        agreement = (missed * pull).flatten(1).sum(1)
+        longest = missed.square().flatten(1).sum(1) / agreement.clamp(min=1e-12)
+        length = torch.where(agreement > 0, longest.clamp(max=1 + float(sigma / self.sigma_data) ** 2), 0.0)
+        moved = guess.detach() + self.strength * over_picture(length, pull) * pull
+        return self.measurement.agreeing(moved, self.y)

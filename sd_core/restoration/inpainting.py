@@ -19,7 +19,8 @@ from sd_core.restoration.request import RestoreRequest, Restoring
 
 FILL_STEPS = 20
 RESAMPLING = 4  # times each step is taken; see benchmarks/LOG.md
-HEED = 0.3  # how far what is there moves what is invented, see `PseudoinverseGuided` and benchmarks/LOG.md
+GUIDANCE_STRENGTH = 0.3  # of what is there on what is invented, see `PseudoinverseGuided` and benchmarks/LOG.md
+STEP_WORK = 3  # calls of the model that a step's work is worth, forward and backward
 SPREAD = 2  # pixels over which Lanczos resizing spreads a value, as far as it shows
 
 
@@ -78,6 +79,7 @@ def fill(
 
     Raises:
         UserError: the model is no generator, the picture has another size, or nothing is missing.
+        RuntimeError: it is called in inference mode, where there are no gradients.
     """
     if model.config.kind != "generator":
         raise UserError("Missing parts are drawn by a generator; choose one.")
@@ -94,7 +96,7 @@ def fill(
     with torch.no_grad(), inference_autocast(model.device):  # no inference mode: the walk asks for gradients
         known, y = _known(model, picture, mask)
         prompted = model.given([prompt] * candidates)
-    denoiser = PseudoinverseGuided(prompted, KnownPixels(known), y, model.config.sigma_data, HEED)
+    denoiser = PseudoinverseGuided(prompted, KnownPixels(known), y, model.config.sigma_data, GUIDANCE_STRENGTH)
     sigmas = model.config.sigmas(steps)
     walk = resampled(denoiser, sigmas[0] * draw(), sigmas, draw, resampling)
     while True:

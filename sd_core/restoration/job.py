@@ -18,7 +18,7 @@ from sd_core.pictures.original import Original
 from sd_core.progress import OnProgress, unwatched
 from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
-from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, fill_square
+from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, STEP_WORK, fill_square
 from sd_core.restoration.pipeline import restore, work
 from sd_core.restoration.request import RestoreRequest, Restoring, answers
 
@@ -74,7 +74,7 @@ class RestoreJob:
             return cls(original, request, inside, different, pixels)
         if mask is None:
             raise UserError("Mark what is missing first.")
-        return cls(original, request, inside & mask, request.candidates, RESAMPLING * pixels)
+        return cls(original, request, inside & mask, request.candidates, RESAMPLING * STEP_WORK * pixels)
 
     @property
     def fills(self) -> bool:

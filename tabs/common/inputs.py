@@ -134,6 +134,8 @@ def _choice(part, value: object, name: str, visitor: Visitor | None) -> object:
     choices = value if several and isinstance(value, list) else [value]
     if len(choices) > MOST_CHOSEN or (isinstance(part, gr.CheckboxGroup) and not isinstance(value, list)):
         raise _refused("no_choice", name, value, visitor)
+    if value is None and isinstance(part, gr.Radio | gr.Dropdown) and isinstance(part.value, str):
+        raise _refused("no_choice", name, value, visitor)  # a choice that began as one is never none
     for choice in choices:
         if isinstance(choice, int | float):
             _number(part, choice, name, visitor) if not isinstance(choice, bool) else None

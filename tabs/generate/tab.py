@@ -116,12 +116,13 @@ class GenerateTab:
 
     @lasting
     def on_generate(self, values: dict, request: gr.Request) -> Iterator[dict]:
-        settings = self._settings(values, request)
-        if not settings.prompt:
+        settings, changes = self._settings(values, request), {}
+        if not (settings.prompt or settings.start or SESSIONS.of(request).asked) and settings.new_seed:
+            # A newcomer's first press shows what the model is good at. Later, no prompt means none.
             settings = replace(settings, prompt=next(iter(examples_of(self.registry, settings.model, request)), ""))
+            changes[self.controls.prompt] = settings.prompt
         wanted = settings.request(self.registry)
-        begun = {self.controls.prompt: settings.prompt, self.controls.seed: wanted.seed}
-        yield from self._draw(settings.model, wanted, request, begun=begun)
+        yield from self._draw(settings.model, wanted, request, begun=changes | {self.controls.seed: wanted.seed})
 
     @lasting
     def on_variations(self, values: dict, request: gr.Request) -> Iterator[dict]:

@@ -32,7 +32,7 @@ UNSEEN_STYLES = [EVALUATION_STYLE]  # for a trained one: what it can be taught
 
 class DataControls:
     """Draws the components whose values say what to train on, and those that depend on them; looks at what was
-    dropped. At first it is so many characters in these styles."""
+    dropped. At first `count` characters in `styles` are chosen."""
 
     def __init__(self, registry: ModelRegistry, limits: Limits, count: int, styles: list[str]):
         self._registry, self._limits = registry, limits
@@ -62,7 +62,7 @@ class DataControls:
 
     def follow(self, start: gr.Dropdown, resolution: gr.Radio, tab: gr.Tab, started: gr.events.Dependency) -> None:
         """Shows the styles that are chosen, and what was dropped, as training from `start` will see it, whenever that
-        changes. After another start is chosen, that is when what belongs to it is there: it has `started`."""
+        changes. `started` is the event that brings what belongs to another start."""
         gr.on([self.styles.change, tab.select], on_styles, self.styles, self.drawn, **QUIET)
         looked_at = [self.files, self.fit, self.template, start, resolution]
         changes = [self.files.change, self.fit.input, self.template.submit, self.template.blur]

@@ -35,7 +35,9 @@ class Limits:
     Attributes:
         refusal: the key of the words that say why nothing is; "" where training is on.
         minutes: of work per run; 0 for any.
-        sizes, resolutions, batch, count: the most, or those that there are.
+        sizes, resolutions,
+        batch, count: the most, or those that there are. Where `minutes` are limited, that goes for one's own pictures,
+            too: of more, so many are used.
         megabytes: of an upload; 0 for any.
         own_only: a run is steered only by the browser that started it, one run at a time each.
         unfinished: runs that are worked on or wait, of all visitors together, where `own_only`.
@@ -68,7 +70,7 @@ class Limits:
             return ""
         words = say(
             visitor, self.refusal or "train_limited", minutes=self.minutes, sizes=", ".join(self.sizes),
-            resolution=max(self.resolutions), megabytes=self.megabytes,
+            resolution=max(self.resolutions), count=self.count, megabytes=self.megabytes,
         )  # fmt: skip
         return f'<div class="sd-note"><mark>{html.escape(words)}</mark></div>'
 

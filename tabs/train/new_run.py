@@ -15,7 +15,7 @@ from tabs.train.limits import Limits
 
 MAX_STEPS = 1_000_000
 MOST_PROMPTS = 16
-COOLDOWN = 5  # of how many steps one is of those over which the learning rate falls at the end
+COOLDOWN_SHARE = 0.2  # of the steps: at the end, while the learning rate falls
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Values:
             data=str(pictures) if own else self.data,
             kind=kind,
             styles=tuple(self.styles) if characters else None,
-            count=whole(self.count) if characters else None,
+            count=whole(self.count) if characters else (limits.count if limits.minutes else None),
             caption_template=(self.template or "").strip() or "{}",
             fit=self.fit,
             size=self.size,
@@ -76,7 +76,7 @@ class Values:
                 ema_share=self.ema,
                 caption_dropout=self.dropout,
                 bf16=self.bf16,
-                cooldown=steps // COOLDOWN,
+                cooldown=round(COOLDOWN_SHARE * steps),
                 sample_prompts=prompts,
                 flips=self.flips,
                 seed=whole(self.seed or 0),

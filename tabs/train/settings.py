@@ -10,7 +10,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.training.config import FRESH_RATE, TUNED_RATE, TrainingConfig
 from tabs.common.forms import QUIET, Form
 from tabs.common.words import T
-from tabs.train.base_model import FRESH, RESOLUTION, first_start, kind_shown, starts
+from tabs.train.base_model import FRESH, RESOLUTION, first_start, kind_shown, resolution_of, starts
 from tabs.train.data import ALL_STYLES, UNSEEN_STYLES, DataControls, kinds_for
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits
@@ -81,7 +81,7 @@ class Settings(Form):
             taste.steps, label=T("train_steps"), precision=0, minimum=1, maximum=MAX_STEPS, elem_id="train-steps"
         )
         with gr.Accordion(T("advanced"), open=False, elem_id="train-advanced"):
-            self._draw_advanced(taste, FRESH_RATE if start in FRESH else TUNED_RATE)
+            self._draw_advanced(taste, _learning_rate(start))
         self._follow(data, preset, tab)
         Estimate(registry, limits, [self.start, self.fast, self.size, self.resolution, self.steps, self.batch])
 
@@ -100,22 +100,27 @@ class Settings(Form):
 
     def _follow(self, data: DataControls, preset: gr.Radio, tab: gr.Tab) -> None:
         """Lets a choice bring what belongs to it."""
-        shown = [data.characters, data.own, self.resolution]
+        shown = [data.characters, data.own, self.start, self.resolution]
         data.kind.input(self.on_data, [data.kind, self.start, preset], shown, **QUIET)
         asked = [preset, self.start, data.kind, data.styles]
-        brought = [self.steps, self.batch, self.count, self.styles, self.size, self.resolution, self.learning_rate]
+        brought = [self.steps, self.batch, self.count, self.styles, self.size, self.resolution]
         preset.input(self.on_preset, asked, brought, **QUIET)
-        of_kind = [self.fast, self.fit, self.template, self.dropout, self.prompts, self.flips, self.data]
-        started = self.start.change(self.on_start, asked, [*brought, *of_kind, self.characters], **QUIET)
+        of_kind = [self.learning_rate, self.fast, self.fit, self.template, self.dropout, self.prompts, self.flips]
+        of_kind += [self.data, self.characters]
+        started = self.start.change(self.on_start, asked, [*brought, *of_kind], **QUIET)
         data.follow(self.start, self.resolution, tab, started)
 
     def on_data(self, kind: str, start: str, preset: str):
-        """Each kind of data has its own questions, and CIFAR-10 its own resolution."""
+        """Each kind of data has its own questions, and CIFAR-10 its own resolution: enlarged for a larger model, its
+        pictures would fill the disk."""
         visible = gr.Group(visible=kind == "characters"), gr.Column(visible=kind == "own")
-        return *visible, _resolution(preset_of(preset, start), kind) if start in FRESH else gr.skip()
+        if start in FRESH:
+            return *visible, gr.skip(), _resolution(preset_of(preset, start), kind)
+        fits = kind != "cifar10" or resolution_of(self._registry, start, None) == CIFAR_RESOLUTION
+        return *visible, gr.skip() if fits else "", gr.skip()
 
     def on_preset(self, preset: str, start: str, pictures: str, styles: list[str]) -> dict:
-        """What a preset brings. Styles that somebody chose stay."""
+        """What a preset brings. Styles stay where somebody chose others than the presets do."""
         chosen, kind = preset_of(preset, start), kind_shown(self._registry, start)
         size, resolution = self._shape(start, chosen, pictures)
         most = min(self._limits.count, MOST_DRAWN) if kind == "restorer" else self._limits.count  # of large ones
@@ -126,7 +131,6 @@ class Settings(Form):
             self.styles: chosen.styles if styles in (ALL_STYLES, UNSEEN_STYLES) else gr.skip(),
             self.size: gr.Radio(**size),
             self.resolution: gr.Radio(**resolution),
-            self.learning_rate: FRESH_RATE if start in FRESH else TUNED_RATE,
         }
 
     def on_start(self, preset: str, start: str, pictures: str, styles: list[str]) -> dict:
@@ -137,6 +141,7 @@ class Settings(Form):
         kept = pictures in [value for _, value in offered]
         pictures = pictures if kept else "characters"
         return self.on_preset(preset, start, pictures, styles) | {
+            self.learning_rate: _learning_rate(start),
             self.fast: gr.Checkbox(value=False, visible=draws and start not in FRESH),
             self.fit: gr.Radio(visible=draws),
             self.template: gr.Textbox(visible=draws),
@@ -160,6 +165,10 @@ class Settings(Form):
 def preset_of(name: str, start: str) -> Preset:
     """The preset of this name for a training from `start`."""
     return PRESETS[(start or "fresh") if start in FRESH else "trained"][name]
+
+
+def _learning_rate(start: str) -> float:
+    return FRESH_RATE if start in FRESH else TUNED_RATE
 
 
 def _resolution(preset: Preset, pictures: str) -> int:

@@ -235,6 +235,17 @@ def test_pseudoinverse_guidance_makes_the_projection_less_biased():
     assert full < some < 0.9 * plain
 
 
+def test_pseudoinverse_guidance_goes_no_farther_than_what_is_known_at_the_highest_noise():
+    def all_alike(x: Tensor, sigma: Tensor) -> Tensor:
+        """The exact D where a picture has one value everywhere, normal around 0 with a deviation of 0.5."""
+        return x.sum((2, 3), keepdim=True).expand_as(x) / (x[0, 0].numel() + 4 * sigma**2)
+
+    known = torch.arange(64).view(8, 8) > 0
+    guided = PseudoinverseGuided(all_alike, Pixels(known), torch.ones(1, 1, 8, 8), sigma_data=0.5, strength=1.0)
+    x = 80 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert guided(x, torch.tensor(80.0))[0, 0, 0, 0] == pytest.approx(1, abs=0.05)
+
+
 def test_one_guess_of_the_moment_matched_denoiser_is_the_exact_posterior_mean():
     known, sigma = torch.arange(8) < 3, torch.tensor(0.7)
     x = torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(3))

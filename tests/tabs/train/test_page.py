@@ -222,8 +222,10 @@ def test_cifar_10_is_offered_to_generators_only_at_its_own_resolution(page):
     brought = settings.on_start("half_hour", "", "cifar10", ALL_STYLES)
     assert [value for _, value in brought[settings.data].choices] == ["characters", "cifar10", "own"]
     assert (brought[settings.data].value, brought[settings.resolution].value) == (None, 32), "it stays as it is"
-    assert settings.on_data("cifar10", "", "half_hour")[2] == 32
-    assert settings.on_data("characters", "", "half_hour")[2] == 64
+    assert settings.on_data("cifar10", "", "half_hour")[2:] == (gr.skip(), 32)
+    assert settings.on_data("characters", "", "half_hour")[2:] == (gr.skip(), 64)
+    assert settings.on_data("cifar10", "characters", "half_hour")[2] == "", "16 pixels: a fresh model takes its place"
+    assert settings.on_data("own", "characters", "half_hour")[2] == gr.skip()
 
 
 # What a look costs

@@ -66,7 +66,7 @@ def test_settings_make_a_run(values, registry):
     assert (config.data, config.styles, config.count) == ("characters", ("adventurer",), 50)
     assert (config.size, config.resolution, config.start) == ("tiny", 32, "")
     assert (config.training.steps, config.training.batch, config.training.seed) == (100, 16, 5)
-    assert config.training.sample_every < 100
+    assert config.training.sample_every < 100 and config.training.cooldown == 20
     assert (config.training.ema_share, config.training.caption_dropout, config.minutes) == (0.1, 0.2, 0)
     assert run.status().state == "queued"
 
