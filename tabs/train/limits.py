@@ -35,9 +35,8 @@ class Limits:
     Attributes:
         refusal: the key of the words that say why nothing is; "" where training is on.
         minutes: of work per run; 0 for any.
-        sizes, resolutions,
-        batch, count: the most, or those that there are. Where `minutes` are limited, that goes for one's own pictures,
-            too: of more, so many are used.
+        sizes, resolutions, batch, count: the most, or those that there are. Where `minutes` are limited, `count` goes
+            for one's own pictures, too: of more, so many are used.
         megabytes: of an upload; 0 for any.
         own_only: a run is steered only by the browser that started it, one run at a time each.
         unfinished: runs that are worked on or wait, of all visitors together, where `own_only`.
