@@ -25,6 +25,8 @@ TRAINED_MS = 600_000  # milliseconds in which it must have them
 
 
 def generate(page: Page) -> None:
+    page.locator("#examples button").first.click()
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
     page.locator("#new-seed input").uncheck()
     page.locator("#generate").click()
     expect(page.locator("#gallery img")).to_have_count(16)
