@@ -23,7 +23,6 @@ same number format.
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,9 +40,7 @@ from sd_core.device import autocast, compile_pays, inference_autocast
 from sd_core.diffusion.guidance import Guided
 from sd_core.diffusion.sampling import dpmpp_2m
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.environment import CHECKPOINTS
 from sd_core.generation.request import DEFAULT_GUIDANCE
-from sd_core.models import checkpoint
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
 from sd_core.pictures.pixels import to_float
@@ -51,7 +48,7 @@ from sd_core.training.config import TrainingConfig
 from sd_core.training.objectives.base import BatchSlice
 from sd_core.training.trainer import Trainer
 
-CHARACTERS = CHECKPOINTS / "characters"
+SIZE = "small"
 TARGETS = {  # of (drawing, training)
     "pixels, equal parameters": ("at least 4x", "at least 3x"),
     "patches, equal FLOPs": ("at least 1.2x", "at least 1.15x"),
@@ -77,10 +74,7 @@ class Peer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
-    parser.add_argument(
-        "--model", type=Path, default=CHARACTERS, help="checkpoint whose size is measured, if it exists"
-    )
-    parser.add_argument("--size", help="measure this size at 64×64 instead; small, if there is no checkpoint")
+    parser.add_argument("--size", default=SIZE, help="the size of the model, fresh, at 64×64 pixels")
     parser.add_argument("--batch", type=int, default=16, help="pictures drawn at once")
     parser.add_argument("--steps", type=int, default=4, help="of drawing; all steps cost the same")
     parser.add_argument("--train-batch", type=int, default=32)
@@ -150,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ],
         ),
     ]
-    command = "python -m benchmarks.speed" + (f" --size {options.size}" if options.size else "")
+    command = "python -m benchmarks.speed" + (f" --size {options.size}" if options.size != SIZE else "")
     section = f"speed-{device.type}"
     common.report(section, f"Speed ({title})", command, "\n\n".join(body), device, options.results)
 
@@ -161,12 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def subject(options, device: torch.device) -> tuple[Denoiser, list[str]]:
     """The model to measure and as many full captions as are drawn at once."""
     captions = [caption_of(c.attributes_of(style, seed)) for seed in range(options.batch) for style in CAPTIONED_STYLES]
-    if not options.size and (options.model / checkpoint.CONFIG).is_file():
-        model = checkpoint.load(options.model, device)
-    else:
-        config = ModelConfig.generator(options.size or "small", 64)
-        model = Denoiser(config, Vocabulary.learn(captions)).to(device).eval().requires_grad_(False)
-    return model, captions[: options.batch]
+    model = Denoiser(ModelConfig.generator(options.size, 64), Vocabulary.learn(captions))
+    return model.to(device).eval().requires_grad_(False), captions[: options.batch]
 
 
 def fresh_copy(model: Denoiser, device: torch.device) -> Denoiser:
