@@ -10,7 +10,7 @@ from sd_core.models.registry import ModelRegistry
 from sd_core.training.config import FRESH_RATE, TUNED_RATE, TrainingConfig
 from tabs.common.forms import QUIET, Form
 from tabs.common.words import T
-from tabs.train.base_model import FRESH, RESOLUTION, first_start, kind_shown, resolution_of, starts
+from tabs.train.base_model import FRESH, FRESH_RESTORER, RESOLUTION, first_start, kind_shown, resolution_of, starts
 from tabs.train.data import ALL_STYLES, UNSEEN_STYLES, DataControls, kinds_for
 from tabs.train.estimate import Estimate
 from tabs.train.limits import Limits
@@ -30,19 +30,21 @@ class Preset:
     resolution: int = RESOLUTION
 
 
-# Times are for two CPU cores. A fresh generator needs small pictures of one style to show faces within two minutes.
+TRAINED = "trained"
+# For each start of `FRESH`, and for trained models. Times are for two CPU cores; a fresh generator needs small pictures
+# of one style to show faces within some minutes.
 PRESETS = {
-    "fresh": {
+    "": {
         "taste": Preset(1000, 32, 500, UNSEEN_STYLES, resolution=32),
         "half_hour": Preset(2000, 64, 6000, ALL_STYLES, "small"),
         "overnight": Preset(30_000, 64, 24_000, ALL_STYLES, "small", 256),
     },
-    "fresh restorer": {
+    FRESH_RESTORER: {
         "taste": Preset(200, 32, 500, ALL_STYLES),
         "half_hour": Preset(2000, 64, 500, ALL_STYLES, "small"),
         "overnight": Preset(30_000, 64, 500, ALL_STYLES, "small"),
     },
-    "trained": {
+    TRAINED: {
         "taste": Preset(200, 32, 100, UNSEEN_STYLES),
         "half_hour": Preset(2000, 64, 2000, UNSEEN_STYLES),
         "overnight": Preset(30_000, 64, 24_000, UNSEEN_STYLES),
@@ -74,7 +76,7 @@ class Settings(Form):
         self.resolution = gr.Radio(
             list(limits.resolutions), label=T("resolution"), elem_id="train-resolution", **resolution
         )
-        offered = [LONGEST_ON_A_SPACE] if limits.minutes else list(PRESETS["fresh"])
+        offered = [LONGEST_ON_A_SPACE] if limits.minutes else list(PRESETS[TRAINED])
         presets = [(T(f"preset_{name}"), name) for name in offered]
         preset = gr.Radio(presets, value="taste", label=T("preset"), info=T("preset_info"), elem_id="train-preset")
         self.steps = gr.Number(
@@ -164,7 +166,7 @@ class Settings(Form):
 
 def preset_of(name: str, start: str) -> Preset:
     """The preset of this name for a training from `start`."""
-    return PRESETS[(start or "fresh") if start in FRESH else "trained"][name]
+    return PRESETS[start if start in FRESH else TRAINED][name]
 
 
 def _learning_rate(start: str) -> float:
