@@ -132,10 +132,11 @@ def _choice(part, value: object, name: str, visitor: Visitor | None) -> object:
     """One choice or several: whether they are among those there are, Gradio looks at."""
     several = isinstance(part, gr.CheckboxGroup) or getattr(part, "multiselect", False)
     choices = value if several and isinstance(value, list) else [value]
-    if len(choices) > MOST_CHOSEN or (isinstance(part, gr.CheckboxGroup) and not isinstance(value, list)):
+    no_list = isinstance(part, gr.CheckboxGroup) and not isinstance(value, list)
+    # What began as a choice is never none.
+    none = value is None and isinstance(part, gr.Radio | gr.Dropdown) and isinstance(part.value, str)
+    if len(choices) > MOST_CHOSEN or no_list or none:
         raise _refused("no_choice", name, value, visitor)
-    if value is None and isinstance(part, gr.Radio | gr.Dropdown) and isinstance(part.value, str):
-        raise _refused("no_choice", name, value, visitor)  # a choice that began as one is never none
     for choice in choices:
         if isinstance(choice, int | float):
             _number(part, choice, name, visitor) if not isinstance(choice, bool) else None

@@ -37,6 +37,8 @@ def is_fit(part, value) -> bool:
         return value is None or value["layers"] == []
     if isinstance(part, gr.Image | gr.File | gr.UploadButton):
         return value is None or value == []
+    if value is None and isinstance(part, gr.Radio | gr.Dropdown):
+        return not isinstance(part.value, str)  # what began as a choice is never none
     choices = value if isinstance(value, list) else [value]
     return len(choices) < 1000 and all(choice is None or isinstance(choice, str | int | float) for choice in choices)
 
