@@ -44,7 +44,7 @@ def on_go_on(
     marks = Path(keep_mask(mask, SESSIONS.of(request).new_folder())) if mask.any() else None
     left = made.get(digest(current.path), Made(current.path, None))
     left = replace(left, picture=current.path, mask=marks, what=what, repaired=repaired, candidate=number)
-    return _put(Made(path, repaired.original, before=left), made)
+    return _put(Made(path, repaired.original, what=what, before=left), made)
 
 
 def on_undo(current: Opened, made: dict, request: gr.Request):

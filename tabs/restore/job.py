@@ -66,6 +66,7 @@ class Repaired:
         heat: the map of where candidates disagree, if there are several.
         original: as in `RestoreJobRequest`.
         notes: keys of `original.NOTES`.
+        unchanged: for each candidate, whether it is the picture as it was.
     """
 
     before: str
@@ -74,6 +75,7 @@ class Repaired:
     heat: str | None
     original: str | Path | None
     notes: tuple[str, ...]
+    unchanged: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _pieces(registry: ModelRegistry, model: str, picture: Tensor, request: Resto
 def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: RestoreJobRequest) -> Repaired:
     """Writes the candidates, each uint8 [H, W, 3], as files."""
     stem = Path(wanted.picture).stem.removesuffix("-restored")[:80] or "picture"
+    before = torch.from_numpy(job.original.rgb())
     paths, shown = [], []
     for number, picture in enumerate(pictures, 1):
         number_in_name = f"-{number}" if len(pictures) > 1 else ""
@@ -168,7 +171,7 @@ def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: R
         heat_map(disagreement(pictures, every).numpy()).save(heat)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
-        job.original.notes,
+        job.original.notes, tuple(not job.fills and torch.equal(picture, before) for picture in pictures),
     )  # fmt: skip
 
 

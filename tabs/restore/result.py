@@ -90,6 +90,8 @@ class Comparing:
             (before, before_ssim), (after, after_ssim) = ratios
             close = dict(before=before, after=after, before_ssim=before_ssim, after_ssim=after_ssim)
             notes.insert(0, say(request, "closeness", **close))
+        if repaired.unchanged[number]:
+            notes.insert(0, say(request, "nothing_changed"))
         return {
             self.compare: gr.ImageSlider(compared(repaired, number), visible=True),
             self.facts: note(" ".join(notes)) if notes else "",

@@ -112,8 +112,14 @@ class Choices(Form):
         return FILL_STEPS if what == "marked" and is_generator(self._registry, model) else 1
 
     def arrangeable(self) -> list[gr.blocks.Block]:
-        """What `arranged` may change."""
-        return [self.what, self.fill, self.sigma, self._of_whole, self.region.box]
+        """What `arranged` and `of_picture` may change."""
+        return [self.what, self.fill, self.sigma, self._of_whole, self.region.box, self.steps]
+
+    def of_picture(self, model: str | None, before: str, what: str, has_alpha: bool) -> dict:
+        """The settings for a picture that has just been opened and calls for another kind of repair than the one
+        `before` it, or for the same."""
+        other = {} if what == before else {self.steps: self.on_other(model, what)}
+        return self.arranged(model, what, has_alpha, False) | other
 
     def arranged(self, model: str | None, what: str, has_alpha: bool, fill: bool | None = None) -> dict:
         """Shows the settings that matter for this kind of repair, hides the others, and sets `fill` unless that is

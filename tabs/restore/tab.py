@@ -118,9 +118,10 @@ class RestoreTab:
         """The models and the examples of today. Drawing the examples takes some seconds, at the first visit only."""
         offered = model_choices(self.registry, request)
         names = [name for _, name in offered]
-        chosen_model = model if model in names else (names[0] if names else None)
+        # A choice that is still there stays as it is on the page, where somebody may have made another meanwhile.
+        gone = {} if model in names else {"value": names[0] if names else None}
         shown = [(str(e.shown), say(request, f"damage_{e.kind}")) for e in examples()]
-        return gr.Dropdown(choices=offered, value=chosen_model), shown
+        return gr.Dropdown(choices=offered, **gone), shown
 
     def on_picture(self, upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
         """Opens another picture and shows it on the canvas. What was under way for the one before it ends.
@@ -148,7 +149,7 @@ class RestoreTab:
         opened = Opened(path, original.size, original.has_alpha, str(folder / "copy.png"))
         changes = self._idle(request) | self._shown(opened, original, mine, request)
         changes[self.marking.editor] = canvas(copy, folder)
-        changes |= self.choices.arranged(model, mine.what or what, original.has_alpha, False)
+        changes |= self.choices.of_picture(model, what, mine.what or "marked", original.has_alpha)
         if mine.repaired:
             with suppress(FileNotFoundError, PictureError):  # the system may have tidied it away
                 changes |= self.comparing.finished(mine.repaired, mine.candidate, request)

@@ -23,10 +23,11 @@ def first_start(registry: ModelRegistry) -> str:
 
 
 def starts_of_today(registry: ModelRegistry, chosen: str) -> gr.Dropdown:
-    """The picker with what there is now."""
+    """The picker with what there is now. The choice stays as it is on the page, where somebody may have made another
+    since this was asked, unless its model has gone."""
     choices = starts(registry)
     known = {value for _, value in choices}
-    return gr.Dropdown(choices=choices, value=chosen if chosen in known else "")
+    return gr.Dropdown(choices=choices) if chosen in known else gr.Dropdown(choices=choices, value="")
 
 
 def kind_of(registry: ModelRegistry, start: str) -> str:

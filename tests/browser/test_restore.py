@@ -16,6 +16,7 @@ from serving import ROOT, download, serve, set_number, told_at_once, until, visi
 
 from sd_core.models import checkpoint
 from sd_core.pictures.masks import save_mask
+from sd_core.restoration.inpainting import FILL_STEPS
 from sd_core.training.setup import new_restorer
 
 pytestmark = pytest.mark.browser
@@ -314,7 +315,7 @@ def test_damage_is_found_on_request(tab: Page, damaged: Path):
     expect(tab.locator("#find-damage")).to_be_enabled()
 
 
-def test_a_generator_cleans_a_square(tab: Page):
+def test_a_generator_cleans_a_square_and_repairs_what_is_marked_in_the_next_picture(tab: Page, damaged: Path):
     tab.locator("#restore-examples img").nth(7).click()
     expect(tab.locator("#picture-facts")).to_contain_text("256×256")
     tab.locator("#restorer input").click()
@@ -322,6 +323,11 @@ def test_a_generator_cleans_a_square(tab: Page):
     expect(tab.locator("#square-shown img")).to_be_visible()
     assert restored(tab).size == (256, 256)
     expect(tab.locator("#closeness")).to_contain_text("PSNR")
+    expect(tab.locator("#detail input[type=number]")).to_have_value("1")
+
+    upload(tab, damaged)
+    expect(tab.get_by_label("Repair marked areas only")).to_be_checked()
+    expect(tab.locator("#detail input[type=number]")).to_have_value(str(FILL_STEPS))
 
 
 def test_a_generated_picture_is_sent_here(page: Page):

@@ -58,7 +58,7 @@ def gone_on(tab, tmp_path, marks=None, path=None, made=None):
     """The second candidate for the picture at `path`, with such marks, was gone on from: what is known then, and it."""
     current, _ = opened_by(tab, path or a_picture(tmp_path / "first.png"), made or {})
     candidates = tuple(a_picture(tmp_path / f"{Path(current.path).stem}-{colour}.png", colour) for colour in COLOURS)
-    repaired = Repaired(current.path, candidates, candidates, None, None, ())
+    repaired = Repaired(current.path, candidates, candidates, None, None, (), (False,) * len(candidates))
     layers = canvas(current.copied(), tmp_path, marks)["layers"]
     editor = {"layers": [Image.open(layer) for layer in layers]}
     following, known = on_go_on(current, editor, None, "marked", repaired, 1, made or {}, VISITOR)
@@ -162,7 +162,7 @@ def test_a_picture_that_is_gone_itself_is_told_in_one_sentence(tab, tmp_path):
     opened, _ = opened_by(tab, a_picture(tmp_path / "a.png"), {})
     shutil.rmtree(SESSIONS.of(VISITOR).folder)
     (tmp_path / "a.png").unlink()
-    gone = Repaired("a", (str(tmp_path / "x"),), (), None, None, ())
+    gone = Repaired("a", (str(tmp_path / "x"),), (), None, None, (), (False,))
     for call in (
         lambda: on_clear(opened, VISITOR),
         lambda: on_square(opened, 50, 50, 100, VISITOR),

@@ -76,6 +76,13 @@ def test_a_preview_is_white_where_the_picture_is_transparent(registry, tmp_path)
     assert ["Saving" in s.status for s in shown[-2:]] == [True, False]
 
 
+def test_a_repair_says_which_candidates_are_the_picture_as_it_was(registry, picture):
+    cleaned = last(repair(VISITOR, registry, asked(picture, "restorer", whole=True, strength=0.0))).repaired
+    assert cleaned.unchanged == (True,)
+    several = last(repair(VISITOR, registry, asked(picture, "restorer", a_mask(), steps=2, candidates=2))).repaired
+    assert several.unchanged == (False, False)
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_a_preview_shows_what_becomes_opaque(registry, tmp_path, fill):
     pixels = np.zeros((40, 56, 4), np.uint8)
