@@ -28,10 +28,9 @@ from sd_core.diffusion.noise import SIGMA_DATA
 from sd_core.environment import checkpoints_folder
 from sd_core.errors import CheckpointError
 from sd_core.models.unet import keep_variance
-from sd_core.models.weights import CONFIG, fill, first_line, halved, read, write
-from sd_core.validation import checked, from_json
+from sd_core.models.weights import frozen, halved, read_network, write_network
+from sd_core.validation import checked
 
-FORMAT = 1
 RELEASED = "autoencoder"  # the released autoencoder's folder, beside those of the models that use it
 DOWNSAMPLING = 8  # pixels a latent is wide and high
 TILE = 128  # latents a tile is wide and high, without its margins: its activations take 200 MB a picture
@@ -96,14 +95,6 @@ class AutoencoderConfig:
     widths: tuple[Width, Width, Width] = (32, 64, 128)
     encoder_blocks: tuple[Blocks, Blocks, Blocks] = (1, 2, 2)
     decoder_blocks: tuple[Blocks, Blocks, Blocks] = (2, 3, 3)
-
-
-@checked(error=CheckpointError, unknown="ignore")
-class _Description:
-    """What an autoencoder's `config.json` says."""
-
-    format: int
-    autoencoder: AutoencoderConfig
 
 
 class Block(nn.Module):
@@ -219,8 +210,7 @@ class Autoencoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes `config.json` and `model.safetensors` (fp16) into `folder`, in one exchange like any model."""
-        config = {"format": FORMAT, "autoencoder": asdict(self.config)}
-        write(Path(folder), halved(self.state_dict()), {CONFIG: json.dumps(config, indent=2) + "\n"})
+        write_network(folder, RELEASED, self)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Autoencoder":
@@ -229,16 +219,8 @@ class Autoencoder(nn.Module):
         Raises:
             CheckpointError: `folder` holds none, or one of another format or shape.
         """
-        folder = Path(folder)
-        try:
-            texts, weights = read(folder, [CONFIG], weights_too=True)
-            description = from_json(_Description, texts.get(CONFIG, ""))
-            if description.format != FORMAT:
-                raise CheckpointError(f"its format is {description.format}, and this program reads {FORMAT}")
-            return cls.of(description.autoencoder, weights, folder)
-        except (CheckpointError, OSError) as error:
-            reason = first_line(error)
-            raise CheckpointError(f"{folder} holds no autoencoder that this program can read: {reason}.") from error
+        config, weights = read_network(Path(folder), RELEASED, AutoencoderConfig)
+        return cls.of(config, weights, Path(folder))
 
     @classmethod
     def of(cls, config: AutoencoderConfig, weights: Mapping[str, Tensor], folder: Path) -> "Autoencoder":
@@ -247,10 +229,7 @@ class Autoencoder(nn.Module):
         Raises:
             CheckpointError: they are of another shape.
         """
-        with torch.device("meta"):
-            model = cls(config)
-        fill(model, weights, folder)
-        return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        return frozen(lambda: cls(config), weights, folder)
 
 
 class Latents:

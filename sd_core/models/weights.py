@@ -5,8 +5,10 @@ lie beside it, for people and the Hub. Only safetensors and JSON are read: neith
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +17,10 @@ from torch import Tensor, nn
 
 from sd_core.atomic import remove_unfinished, replacing
 from sd_core.errors import CheckpointError
+from sd_core.validation import from_json
 
+Config, Network = TypeVar("Config"), TypeVar("Network", bound=nn.Module)
+FORMAT = 1  # of a file that holds one network
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 INSIDE = "sd_core"  # the key of the weights' metadata that holds the other files' texts
 
@@ -90,6 +95,43 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
             "it may come from another version of the program."
         )
     model.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
+
+
+def frozen(made: Callable[[], Network], weights: Mapping[str, Tensor], folder: Path) -> Network:
+    """The network that `made` makes, with these weights, read from `folder`, in float32 and ready to be asked.
+
+    Raises:
+        CheckpointError: they are of another shape.
+    """
+    with torch.device("meta"):
+        network = made()
+    fill(network, weights, folder)
+    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def write_network(folder: Path, kind: str, network: nn.Module) -> None:
+    """Writes a network of a `kind` such as "autoencoder", whose `config` is its shape, to `folder`."""
+    config = {"format": FORMAT, kind: asdict(network.config)}
+    write(Path(folder), halved(network.state_dict()), {CONFIG: json.dumps(config, indent=2) + "\n"})
+
+
+def read_network(folder: Path, kind: str, config: type[Config]) -> tuple[Config, dict[str, Tensor]]:
+    """What `write_network` wrote: the shape, a `checked` class, and the weights.
+
+    Raises:
+        CheckpointError: `folder` holds no network of that kind, or one of another format.
+    """
+    try:
+        texts, weights = read(Path(folder), [CONFIG], weights_too=True)
+        if CONFIG not in texts:
+            raise CheckpointError(f"it has no {CONFIG}")
+        said = json.loads(texts[CONFIG])
+        if said["format"] != FORMAT:
+            raise CheckpointError(f"its format is {said['format']}, and this program reads {FORMAT}")
+        return from_json(config, json.dumps(said[kind])), weights
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = first_line(error)
+        raise CheckpointError(f"{folder} holds no {kind} that this program can read: {reason}.") from error
 
 
 def first_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .ppm .pgm .pbm .pnm .tga .ico".split()
 )
 MIN_SIDE = 8  # pixels; on less there is nothing to learn from, and nothing to go by in repairing
+STANDARD_QUANTISATION = 3688  # the sum of the brightness table of JPEG's Annex K, which quality 50 means
 
 GREY_MODES = ("1", "L", "LA", "La")
 
@@ -51,6 +52,16 @@ def turn_upright(picture: Image.Image) -> None:
         ImageOps.exif_transpose(picture, in_place=True)
     except Exception:  # Pillow raises SyntaxError and others at a broken EXIF block, which says nothing of the pixels
         pass
+
+
+def jpeg_quality(picture: Image.Image) -> int | None:
+    """The quality from 1 to 100 with which a JPEG file was saved, on the scale of the Independent JPEG Group; None of
+    other files. It follows from how coarsely brightness is quantised."""
+    tables = getattr(picture, "quantization", None)
+    if not tables or 0 not in tables:
+        return None
+    scale = 100 * sum(tables[0]) / STANDARD_QUANTISATION
+    return max(1, min(100, round(100 - scale / 2 if scale <= 100 else 5000 / scale)))
 
 
 def plain_mode(picture: Image.Image) -> tuple[Image.Image, bytes | None, list[str]]:

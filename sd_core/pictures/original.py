@@ -12,7 +12,7 @@ from PIL import Image
 
 from sd_core.errors import PictureError
 from sd_core.pictures.color import DEEP_MODES, ROWS, ColourSpace, deep_values, eight_bit
-from sd_core.pictures.decoding import MIN_SIDE, opened, plain_mode, turn_upright
+from sd_core.pictures.decoding import MIN_SIDE, jpeg_quality, opened, plain_mode, turn_upright
 
 COMPRESSION = 2  # of a PNG: a sixth of the time of 6, which is 10 to 15% smaller
 OPAQUE = 255
@@ -39,12 +39,14 @@ class Original:
         profile: the ICC profile that says what the colours mean; None is sRGB.
         notes: keys of `NOTES`.
         transparent_value: the one 16-bit value that means transparent, if any.
+        jpeg_quality: the quality from 1 to 100 of a JPEG file.
     """
 
     pixels: np.ndarray
     profile: bytes | None = None
     notes: tuple[str, ...] = ()
     transparent_value: int | None = None
+    jpeg_quality: int | None = None
 
     def __post_init__(self) -> None:
         self.pixels.flags.writeable = False
@@ -218,6 +220,7 @@ def open_original(path: Path | str) -> Original:
         if min(picture.size) < MIN_SIDE:
             said = "This picture has {width}×{height} pixels; at least {least}×{least} are needed."
             raise PictureError(said, width=picture.width, height=picture.height, least=MIN_SIDE)
+        quality = jpeg_quality(picture)
         reduced = any(";16" in str(tile.args) for tile in picture.tile)  # as stored; known only before loading
         turn_upright(picture)
         original = to_original(picture)
@@ -226,7 +229,7 @@ def open_original(path: Path | str) -> Original:
             notes.append("sixteen_bit_colour")
         if _has_more(picture):
             notes.append("first_frame")
-        return replace(original, notes=tuple(notes))
+        return replace(original, notes=tuple(notes), jpeg_quality=quality)
 
 
 def to_original(picture: Image.Image) -> Original:

@@ -18,7 +18,7 @@ from sd_core.diffusion.schedules import karras_sigmas
 from sd_core.models.codec import Codec
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
-from sd_core.restoration.request import RestoreRequest, Restoring, answers
+from sd_core.restoration.request import RestoreRequest, Restoring
 
 
 def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
@@ -42,7 +42,7 @@ def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> I
         level = estimate_sigma(noisy)
     else:  # reducing a picture averages its noise away
         level = to_unit(request.sigma) * min(1.0, model.config.resolution / square.side)
-    candidates = answers(request.candidates, request.steps)
+    candidates = request.answers
     finished: list[Tensor] = []
     for number in range(candidates):
         for step in remove_noise(model, noisy, level, request.prompt, request.steps, request.seed + number):

@@ -20,7 +20,7 @@ from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, STEP_WORK, fill_square
 from sd_core.restoration.pipeline import restore, work
-from sd_core.restoration.request import RestoreRequest, Restoring, answers
+from sd_core.restoration.request import RestoreRequest, Restoring
 
 
 def usual_steps(model: ModelConfig, whole: bool) -> int:
@@ -64,7 +64,8 @@ class RestoreJob:
             UserError: a generator's square is not inside the picture, or nothing is marked for it to draw.
         """
         mask = None if request.mask is None else request.mask.numpy()
-        different = answers(request.candidates, request.steps)
+        request = replace(request, jpeg_quality=original.jpeg_quality)
+        different = request.answers
         if model.kind == "restorer":
             changed = None if request.whole else mask
             return cls(original, request, changed, different, work(original.size[::-1], request))
@@ -119,7 +120,7 @@ class Repairer:
                 raise UserError("No damage was found; mark it in a mask, or have the whole picture cleaned.")
         request = replace(self.request, mask=None if mask is None else torch.from_numpy(mask))
         job = RestoreJob.planned(self.model.config, original, request)
-        for done in repairing(self.model, picture, request):
+        for done in repairing(self.model, picture, job.request):
             progress(done.index, done.count)
         return job.repaired(done.pictures[0])
 

@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from sd_core.device import inference_autocast
@@ -26,10 +23,10 @@ from sd_core.diffusion.tiling import TILE, Span, Tiled, Window, around, islands,
 from sd_core.errors import UserError
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
-from sd_core.pictures.decoding import MAX_PIXELS
-from sd_core.pictures.pixels import to_float, to_image, to_pixels
-from sd_core.restoration.request import RestoreRequest, Restoring, answers
-from sd_core.restoration.routing import expert, spread_crops
+from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration.request import RestoreRequest, Restoring
+from sd_core.restoration.routing import expert, spread_crops, white_noise
+from sd_core.restoration.upscaling import Known, passes, pieces, released, upscaled
 
 WALK_FROM = 1.0  # noise level at which a walk goes on after its first step: above what a repair leaves open
 WALK_TO = 0.01  # as low as restorers learn, see `objectives.restoration.LEAST_SIGMA`
@@ -39,6 +36,7 @@ VIEWED = ((4, 200_000), (2, 1_000_000))
 # Up to so many pixels a walk keeps its numbers in float32; of more, in float16: the three copies of 40 megapixels that
 # it needs take 0.7 GB.
 EXACT_PIXELS = 4_000_000
+UPSCALER_WORK = 4  # times a restorer's for a pixel of the smaller picture
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 
 
@@ -52,8 +50,8 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
 
     Yields:
         a `Restoring` after each tile of each step; the last one has all candidates. Pixels that are not to be changed
-        are the same as in `picture`, to the bit. A noisy picture that is to be enlarged is cleaned first, at its own
-        size, which its previews then have.
+        are the same as in `picture`, to the bit, unless it is enlarged. Before that, what is marked is repaired at its
+        own size, which previews then have.
 
     Raises:
         UserError: the model is no restorer, nothing is marked, the mask has another size, or the enlarged picture
@@ -67,57 +65,59 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
         raise UserError("The mask and the picture differ in size.")
     if request.mask is not None and not request.mask.any():
         request = replace(request, mask=None)
-    size = picture.shape[:2]
-    _check_enlarged(size, request.upscale)
-    network = model
+    if request.upscale == 1:
+        yield from _repaired(_expert(model, picture, request), picture, request)
+    else:
+        yield from _enlarged(model, picture, request)
+
+
+def _expert(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Denoiser:
+    """The network that does what is asked for best."""
     if not request.whole:
-        network = model.specialist or model
-    elif request.mask is None:
-        network = expert(model, to_float(spread_crops(picture)), request.level)
-    if request.upscale == 1 or network is model:
-        yield from _repaired(network, picture, request)
-        return
-    first, then = _noise_first(request)
-    before, after = (_count(_places(size, each), each) for each in (first, then))
-    for cleaned in _repaired(network, picture, first):
-        yield replace(cleaned, count=before + after, pictures=())
+        return model.specialist or model
+    return model if request.mask is not None else expert(model, to_float(spread_crops(picture)), request.level)
+
+
+def _enlarged(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """Repairs what is marked, and enlarges the picture, see `upscaled`."""
+    upscaler, windows_each = released(model.device), pieces(picture.shape[:2], request.upscale)
+    index, repaired = 0, [picture]
+    if request.mask is not None:
+        marked = _marked_only(request)
+        before = _count(_places(picture.shape[:2], marked), marked)
+        count = before + windows_each * request.answers
+        for done in _repaired(_expert(model, picture, marked), picture, marked):
+            yield replace(done, count=count, pictures=())
+        index, repaired = before, done.pictures
+    count = index + windows_each * request.answers
+    level = white_noise(model, to_float(spread_crops(picture))) if request.level is None else request.level
+    known = Known.of(level, request.jpeg_quality, request.strength)
     finished: list[Tensor] = []
-    for done in _repaired(model, cleaned.pictures[0], then):
-        for answer in done.pictures[len(finished) :]:
-            finished.append(_blended(picture, answer, request))
-        yield replace(done, index=before + done.index, count=before + after, pictures=tuple(finished))
+    for answer in repaired:
+        for larger in upscaled(upscaler, answer, request.upscale, known):
+            index += 1
+            yield Restoring(index, count, _reduced(larger), tuple(finished))
+        finished.append(larger)
+    yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
 
-def _noise_first(request: RestoreRequest) -> tuple[RestoreRequest, RestoreRequest]:
-    """Enlarging in two goes, for the specialist and the restorer: enlarged noise would be white no more."""
-    first = replace(request, upscale=1, steps=1, strength=1.0)
-    return first, replace(request, sigma=None, strength=1.0)
-
-
-def _blended(picture: Tensor, answer: Tensor, request: RestoreRequest) -> Tensor:
-    """An answer, uint8 [H, W, 3], as strong as it was asked for, beside the mere enlargement of the picture."""
-    if request.strength == 1:
-        return answer
-    plain, blended = enlarged(picture, request.upscale), torch.empty_like(answer)
-    for window in windows(*answer.shape[:2]):
-        ends = (to_float(each[window.inner]) for each in (plain, answer))
-        blended[window.inner] = to_pixels(torch.lerp(*ends, request.strength))
-    return blended
+def _marked_only(request: RestoreRequest) -> RestoreRequest:
+    """What is repaired of a picture before it is enlarged."""
+    return replace(request, whole=False, upscale=1)
 
 
 def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
-    """The same as `restore`, by one network in one go."""
-    source = enlarged(picture, request.upscale)
-    mask = _resized(request.mask, source.shape[:2])
-    damaged = _Damaged(source, mask, None if mask is None else seen_from_afar(source, mask), request)
+    """The same as `restore`, by one network, at the picture's own size."""
+    mask = request.mask
+    damaged = _Damaged(picture, mask, None if mask is None else seen_from_afar(picture, mask), request)
     places = _places(picture.shape[:2], request)
     ask = partial(_asked, network, _views(places, request.steps))
     # In one step no window looks at what becomes of another.
     together = [[place] for place in places] if request.steps == 1 else islands(places)
     finished: list[Tensor] = []
     index, count = 0, _count(places, request)
-    for number in range(answers(request.candidates, request.steps)):
-        answer, generator = source.clone(), torch.Generator().manual_seed(request.seed + number)
+    for number in range(request.answers):
+        answer, generator = picture.clone(), torch.Generator().manual_seed(request.seed + number)
         for island in together:
             span = around(island)
             here, part = answer[span], damaged.cropped(span)
@@ -131,16 +131,18 @@ def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> It
 
 def _count(places: Sequence[Window], request: RestoreRequest) -> int:
     """How many pieces of work these windows make."""
-    return answers(request.candidates, request.steps) * request.steps * len(places)
+    return request.answers * request.steps * len(places)
 
 
 def work(size: Sequence[int], request: RestoreRequest) -> int:
     """How many pixels a model computes at most to repair a picture of (height, width), each as often as it is computed:
     the time it takes goes with that."""
-    places = _places(size, request)
-    calls = request.steps * _views(places, request.steps) * answers(request.candidates, request.steps)
-    first = work(size, _noise_first(request)[0]) if request.upscale > 1 and request.mask is None else 0
-    return first + calls * sum(_pixels(window.outer) for window in places)
+    if request.upscale == 1:
+        places = _places(size, request)
+        calls = request.steps * _views(places, request.steps) * request.answers
+        return calls * sum(_pixels(window.outer) for window in places)
+    marked = work(size, _marked_only(request)) if request.mask is not None else 0
+    return marked + UPSCALER_WORK * request.answers * sum(map(math.prod, passes(size, request.upscale)))
 
 
 def _pixels(span: tuple[slice, slice]) -> int:
@@ -155,35 +157,10 @@ def _views(places: Sequence[Window], steps: int) -> int:
 
 
 def _places(size: Sequence[int], request: RestoreRequest) -> list[Window]:
-    """The windows that are to be computed of a picture of (height, width), once it is enlarged."""
+    """The windows that are to be computed of a picture of (height, width)."""
     if request.whole:
-        return list(windows(*(side * request.upscale for side in size)))
+        return list(windows(*size))
     return [] if request.mask is None else list(touching(request.mask))
-
-
-def enlarged(picture: Tensor, factor: int) -> Tensor:
-    """uint8 [H, W, 3] bicubically `factor` times larger: what a restorer then sharpens.
-
-    Raises:
-        UserError: it would be larger than `MAX_PIXELS`.
-    """
-    if factor == 1:
-        return picture
-    height, width = (side * factor for side in picture.shape[:2])
-    _check_enlarged(picture.shape[:2], factor)
-    return torch.from_numpy(np.array(to_image(picture).resize((width, height), Image.Resampling.BICUBIC)))
-
-
-def _check_enlarged(size: Sequence[int], factor: int) -> None:
-    if factor > 1 and math.prod(size) * factor**2 > MAX_PIXELS:
-        said = "Enlarged {factor} times it would have more than {millions} million pixels."
-        raise UserError(said, factor=factor, millions=MAX_PIXELS // 1_000_000)
-
-
-def _resized(mask: Tensor | None, size: Sequence[int]) -> Tensor | None:
-    if mask is None or mask.shape == tuple(size):
-        return mask
-    return F.interpolate(mask[None, None].float(), tuple(size))[0, 0] > 0
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,15 @@ class RestoreRequest:
     Attributes:
         mask: bool [H, W], where the picture is lost; None for nowhere, or where nobody says.
         whole: clean the whole picture (noise, blur, compression, fading); else only what `mask` marks is changed. A
-            generator removes noise, or else draws anew what the mask marks.
+            generator removes noise, or else draws anew what the mask marks. Of a picture that is enlarged, it is noise
+            and the traces of JPEG that are cleaned away, and what the mask marks is repaired before.
         sigma: the picture's noise level on the scale 0-255, None to have it judged; of a whole picture.
         strength: of cleaning the whole picture: 0 changes nothing, 1 is what the model finds right. It is no matter for
             what `mask` marks, and for generators.
         upscale: 1, 2 or 4 times larger; for the whole picture, by a restorer.
+        jpeg_quality: the quality from 1 to 100 with which the picture was saved as JPEG; None if it was not.
         steps: 1 is the most faithful; more are sharper and partly invented.
-        candidates: how many different answers; with 1 step there is but one.
+        candidates: how many different answers; with 1 step there is but one, and of what is merely enlarged.
         seed: of the first; the others' follow it.
         fill: makes what is transparent inside the mask opaque, unless the whole picture is cleaned.
         prompt: what the picture shows, for a generator.
@@ -45,6 +47,7 @@ class RestoreRequest:
     sigma: float | None = Field(None, ge=0, le=255, title="The noise level")
     strength: float = Field(1.0, ge=0, le=MAX_STRENGTH, title="The strength")
     upscale: int = 1
+    jpeg_quality: int | None = Field(None, ge=1, le=100, title="The JPEG quality")
     steps: int = Field(1, ge=1, le=MAX_STEPS, title="The number of steps")
     candidates: int = Field(1, ge=1, le=MAX_CANDIDATES, title="The number of candidates")
     seed: Seed = 0
@@ -66,6 +69,11 @@ class RestoreRequest:
         return square
 
     @property
+    def answers(self) -> int:
+        """How many different answers a restorer gives."""
+        return self.candidates if self.steps > 1 and (self.upscale == 1 or self.mask is not None) else 1
+
+    @property
     def level(self) -> float | None:
         """The noise level that a restorer is told, in units of [-1, 1]; None to have it judged."""
         if not self.whole:
@@ -82,8 +90,3 @@ class Restoring:
     count: int
     preview: Tensor
     pictures: tuple[Tensor, ...] = ()
-
-
-def answers(candidates: int, steps: int) -> int:
-    """How many different answers there are where so many are wanted: one step has but one."""
-    return candidates if steps > 1 else 1

@@ -74,6 +74,14 @@ def only_noise(specialist: Denoiser, crops: Tensor, sigma: float | None) -> bool
     return bool(whole.float().mean() < FEWEST or taken[whole].square().mean().sqrt() > TAKEN * level)
 
 
+def white_noise(model: Denoiser, crops: Tensor) -> float:
+    """The level of the white noise in crops [N, 3, h, w] of a picture, in units of [-1, 1], if noise is all that is
+    wrong; else 0, and where a restorer has no specialist to judge it."""
+    if model.specialist is None or not only_noise(model.specialist, crops, None):
+        return 0.0
+    return estimate_sigma(torch.cat(crops.unbind(), dim=2))
+
+
 def is_white(values: Tensor) -> bool:
     """Whether values [N, 3, h, w] are white noise that one can see, apart from their mean in each colour of each crop.
     Of values that have no neighbours nothing is known: they are not."""

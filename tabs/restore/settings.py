@@ -75,7 +75,7 @@ class Choices(Form):
                 0, MAX_STRENGTH, 1, step=0.05, label=T("strength"), info=T("clean_strength_info"), elem_id="strength"
             )
             scales = [(T("upscale_none") if scale == 1 else f"{scale}×", scale) for scale in UPSCALES]
-            self.upscale = gr.Radio(scales, value=1, label=T("upscale"), elem_id="upscale")
+            self.upscale = gr.Radio(scales, value=1, label=T("upscale"), info=T("upscale_info"), elem_id="upscale")
         self.sigma = gr.Slider(
             0, MAX_LEVEL, 0, step=0.5, label=T("noise_level_label"), info=T("noise_level_info"), visible=False,
             elem_id="level",

@@ -209,7 +209,7 @@ def test_a_repair_is_shown_if_all_that_is_told_of_it_comes_at_once(page: Page, t
     with told_at_once(page):
         page.get_by_role("tab").nth(1).click()
         opened(page, tmp_path / "grey.png")
-        page.get_by_label("Clean the whole picture").check()
+        page.get_by_label("Clean or enlarge the whole picture").check()
         assert restored(page).size == (128, 96)
     expect(page.locator("#restore-status")).to_contain_text("Done")
     expect(page.locator("#restore-preview")).to_be_hidden()

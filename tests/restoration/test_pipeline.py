@@ -19,7 +19,7 @@ from sd_core.pictures.decoding import MAX_PIXELS
 from sd_core.pictures.metrics import disagreement
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.detection import FIND_PIXELS, find_damage
-from sd_core.restoration.pipeline import WALK_FROM, enlarged, restore, walk_sigmas, work
+from sd_core.restoration.pipeline import UPSCALER_WORK, WALK_FROM, restore, walk_sigmas, work
 from sd_core.restoration.request import RestoreRequest, Restoring
 
 MOST_VIEWS = len(VIEWS)
@@ -231,8 +231,23 @@ def test_an_enlarged_picture_is_that_much_larger(factor):
 
 def test_what_would_grow_too_large_is_refused():
     side = int(MAX_PIXELS**0.5)
+    huge = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(side, side, 3)
     with pytest.raises(UserError, match="million pixels"):
-        enlarged(torch.zeros(1, 1, 1, dtype=torch.uint8).expand(side, side, 3), 2)
+        next(restore(some_restorer(), huge, RestoreRequest(whole=True, upscale=2)))
+
+
+def test_what_is_marked_is_repaired_before_a_picture_is_enlarged():
+    mask = torch.zeros(20, 25, dtype=torch.bool)
+    mask[5:12, 5:12] = True
+    request = RestoreRequest(mask, whole=True, upscale=2, steps=2, candidates=2)
+    *going, done = restore(some_restorer(), picture(20, 25), request)
+    assert [event.index for event in going] == [1, 2, 3, 4, 4, 5, 6]
+    assert {event.count for event in (*going, done)} == {done.index} == {6}
+    (plain,) = last(some_restorer(), picture(20, 25), RestoreRequest(whole=True, upscale=2)).pictures
+    for answer in done.pictures:
+        assert answer.shape == (40, 50, 3)
+        assert (answer[10:24, 10:24] != plain[10:24, 10:24]).any()
+    assert (done.pictures[0] != done.pictures[1]).any()
 
 
 def test_every_tile_of_every_step_is_told():
@@ -253,7 +268,8 @@ def test_the_work_of_a_repair_is_what_its_windows_hold():
     whole = RestoreRequest(whole=True, steps=3, candidates=2)
     assert work((20, 20), whole) == 6 * 400
     assert work((600, 700), whole) == 6 * looked_at(600, 700)
-    assert work((300, 300), replace(whole, upscale=2)) == MOST_VIEWS * 300**2 + 6 * looked_at(600, 600)
+    assert work((300, 400), replace(whole, upscale=2)) == UPSCALER_WORK * 300 * 400
+    assert work((300, 400), replace(whole, upscale=4)) == UPSCALER_WORK * (300 * 400 + 600 * 800)
     assert work((20, 20), replace(whole, steps=1)) == MOST_VIEWS * 400
     mask = torch.zeros(2000, 2000, dtype=torch.bool)
     mask[1000:1010, 1000:1010] = True

@@ -1,7 +1,5 @@
 """Who repairs a picture: the specialist what is marked, or where noise is all that is wrong; the restorer all else."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +17,7 @@ from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration import pipeline, routing
 from sd_core.restoration.pipeline import restore
 from sd_core.restoration.request import RestoreRequest
-from sd_core.restoration.routing import CROP_SIDE, CROPS, expert, is_white, spread_crops
+from sd_core.restoration.routing import CROP_SIDE, CROPS, expert, is_white, spread_crops, white_noise
 from sd_core.training.config import TrainingConfig
 from sd_core.training.setup import new_restorer
 from sd_core.training.trainer import Trainer
@@ -68,6 +66,15 @@ def test_what_has_no_neighbours_is_not_white():
     assert not is_white(noise(20, 4, 3, 1, 1))
 
 
+def test_the_level_of_a_picture_that_is_only_noisy_is_judged(pair, monkeypatch):
+    crops = noise(20, 4, 3, 64, 64)
+    monkeypatch.setattr(routing, "only_noise", lambda *args: True)
+    assert white_noise(pair, crops) == pytest.approx(to_unit(20), rel=0.1)
+    assert white_noise(pair.joined(None), crops) == 0, "nobody is there to judge it"
+    monkeypatch.setattr(routing, "only_noise", lambda *args: False)
+    assert white_noise(pair, crops) == 0
+
+
 def test_a_few_large_values_are_not_white():
     values = noise(5, 4, 3, 64, 64)
     values[..., 10, 5:40] = 1
@@ -96,7 +103,6 @@ GREY = torch.full((40, 50, 3), 128, dtype=torch.uint8)
     [
         (RestoreRequest(whole=True, sigma=20.0), True),
         (RestoreRequest(whole=True), True),
-        (RestoreRequest(whole=True, sigma=20.0, upscale=2), True),
         (RestoreRequest(whole=True, sigma=20.0, mask=torch.eye(40, 50) > 0), False),
         (RestoreRequest(mask=torch.eye(40, 50) > 0), True),
     ],
@@ -105,27 +111,6 @@ def test_the_specialist_is_asked_for_what_it_learnt(pair, monkeypatch, request_,
     monkeypatch.setattr(routing, "only_noise", lambda *args: True)
     *_, last = restore(pair, GREY, request_)
     assert bool((last.pictures[0] > 135).any()) == is_its
-
-
-def test_noise_is_removed_before_a_picture_is_enlarged(pair, monkeypatch):
-    monkeypatch.setattr(routing, "only_noise", lambda *args: True)
-    *going, last = restore(pair, GREY, RestoreRequest(whole=True, sigma=20.0, upscale=2, steps=2, candidates=2))
-    assert [event.index for event in going] == [1, 1, 2, 3, 4, 5]
-    assert {event.count for event in (*going, last)} == {last.index} == {5}
-    assert [len(event.pictures) for event in (*going, last)] == [0, 0, 0, 0, 1, 1, 2]
-    assert last.pictures[0].shape == (80, 100, 3)
-    assert last.pictures[0].float().mean() > 135
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.5])
-def test_enlarging_is_as_strong_as_it_is_asked_for(pair, monkeypatch, strength):
-    monkeypatch.setattr(routing, "only_noise", lambda *args: True)
-    request = RestoreRequest(whole=True, sigma=20.0, upscale=2)
-    *_, full = restore(pair, GREY, request)
-    *_, some = restore(pair, GREY, replace(request, strength=strength))
-    moved = [float(answer.pictures[0].float().mean() - 128) for answer in (some, full)]
-    assert moved[1] > 10
-    assert moved[0] == pytest.approx(strength * moved[1], abs=1)
 
 
 def test_the_restorer_repairs_what_is_not_only_noisy(pair, monkeypatch):
