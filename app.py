@@ -26,6 +26,7 @@ def build():
     """The whole page as `gr.Blocks`."""
     import gradio as gr
 
+    from tabs.common.forms import offering
     from tabs.common.inputs import Page
     from tabs.common.sessions import SESSIONS
     from tabs.common.words import T
@@ -52,8 +53,7 @@ def build():
         def models(chosen: str | None, visitor: gr.Request):
             """Those of today: a run may have made one since the page was drawn."""
             choices = model_choices(registry, visitor)
-            names = [name for _, name in choices]
-            return gr.Dropdown(choices=choices, value=chosen if chosen in names else (names[0] if names else None))
+            return offering(choices, chosen, otherwise=choices[0][1] if choices else None)
 
         gr.on([page.load, generate_tab.select], models, drawn.controls.model, drawn.controls.model, **quiet)
         drawn.result.send_to_restore.click(

@@ -37,8 +37,9 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, enabled: bool = True):
-    """A context for a step of training, in which matrix work runs in bfloat16 where that is faster, and on a CPU in as
-    many threads as others leave room for. Nothing changes elsewhere."""
+    """A context for a step of training, and for a network that is asked once and whose rounding no later step makes
+    worse: matrix work runs in bfloat16 where that is faster, and on a CPU in as many threads as others leave room for.
+    Nothing changes elsewhere."""
     if device.type == "cpu":
         THREADS.fit()
     if enabled and has_fast_bf16(device):
@@ -47,7 +48,8 @@ def autocast(device: torch.device, enabled: bool = True):
 
 
 def inference_autocast(device: torch.device):
-    """The same for using a model. CPUs stay at float32, so that a seed gives the same picture on all, in any batch."""
+    """The same for a walk of many steps. CPUs stay at float32, so that a seed gives the same picture on all, in any
+    batch."""
     return autocast(device, enabled=device.type != "cpu")
 
 

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sd_core.device import autocast
 from sd_core.diffusion.noise import SIGMA_DATA
 from sd_core.environment import checkpoints_folder
 from sd_core.errors import CheckpointError
@@ -273,8 +274,10 @@ class Latents:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, C, h, w] that a model made as pictures [B, 3, 8 h, 8 w] in [-1, 1]."""
-        network = self._network(latents)
-        return torch.cat([network.decode(few / SIGMA_DATA, noise=GENERATED_NOISE) for few in latents.split(CHUNK)])
+        network, scaled = self._network(latents), latents / SIGMA_DATA
+        with autocast(latents.device):
+            pictures = [network.decode(few, noise=GENERATED_NOISE).to(latents.dtype) for few in scaled.split(CHUNK)]
+        return torch.cat(pictures)
 
     def preview(self, latents: Tensor) -> Tensor:
         """A quick look: small pictures [B, 3, h, w] in [-1, 1]."""

@@ -20,6 +20,11 @@ START, PADDING = "<start>", "<pad>"
 TOKENIZER_SIZE = 1024  # captions of a small data set: most words get a token of their own
 MAX_TOKENS = 64
 PART = 256  # characters
+# Words that hold a sentence together, and mean nothing to a model that has not learnt them.
+FILLERS = frozenset(
+    "a an the of in on at by to for from and or with who that is are was has have having wearing style "
+    "个 一 位 名 只 张 在 里 的 了 着 是 有 和 与 及 穿".split()
+)
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"  # Chinese characters: they are written without spaces, so each counts as a word
 _RUN = re.compile(r"\w+|[^\w\s]")  # a word, Chinese characters in a row, or a single sign such as a comma or an emoji
 _CHINESE = re.compile(f"[{_HAN}]")
@@ -54,15 +59,15 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _means_something(piece: str) -> bool:
-    """Whether a piece is a word or a symbol such as an emoji, and not mere punctuation."""
-    return any(sign.isalnum() or unicodedata.category(sign).startswith("S") for sign in piece)
+    """Whether a piece is a word or a symbol such as an emoji, and neither a filler nor mere punctuation."""
+    return piece not in FILLERS and any(sign.isalnum() or unicodedata.category(sign).startswith("S") for sign in piece)
 
 
 @dataclass(frozen=True)
 class ReadPrompt:
     """A prompt as the model will see it: `text`, and what was left out since its captions never used it: `unknown`
-    words and symbols, each once, in the order of the prompt. Punctuation is left out without mention. `cut` says that
-    it is longer than the model reads, so that its end is left out too."""
+    words and symbols, each once, in the order of the prompt. Punctuation and `FILLERS` are left out without mention.
+    `cut` says that it is longer than the model reads, so that its end is left out too."""
 
     text: str
     unknown: tuple[str, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sd_core.device import inference_autocast
+from sd_core.device import autocast
 from sd_core.diffusion.tiling import Span, windows
 from sd_core.environment import CHECKPOINTS, checkpoints_folder
 from sd_core.errors import UserError
@@ -87,7 +87,7 @@ def upscaled(network: Upscaler, picture: Tensor, factor: int, known: Known = Kno
         larger[:] = picture[:, None, :, None]
         larger = larger.reshape(height * FACTOR, width * FACTOR, 3)
         for window in windows(height, width, margin=network.reach):
-            with torch.inference_mode(), inference_autocast(device):
+            with torch.inference_mode(), autocast(device):
                 crop = to_float(picture[window.outer])[None].to(device)
                 part = network(crop, known.noise, known.compression)[0].float().cpu()
             larger[_enlarged(window.inner)] = to_pixels(part)[_enlarged(window.inside)]

@@ -50,6 +50,13 @@ def picked(event: gr.SelectData, items: Sequence[T]) -> T | None:
     return items[index] if isinstance(index, int) and 0 <= index < len(items) else None
 
 
+def offering(choices: Sequence[tuple[str, str]], chosen: str | None, otherwise: str | None) -> gr.Dropdown:
+    """A picker with other choices. What is `chosen` stays as it is on the page, where somebody may have chosen again
+    since this was asked, unless it is no longer there."""
+    gone = chosen not in [value for _, value in choices]
+    return gr.Dropdown(choices=choices, value=otherwise) if gone else gr.Dropdown(choices=choices)
+
+
 def seed_box(value: int, **look) -> gr.Number:
     """A field for a seed. It knows no limits: of those Gradio speaks English only, and the request checks them too."""
     return gr.Number(value, precision=0, **look)

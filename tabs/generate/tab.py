@@ -221,12 +221,13 @@ def on_choose(event: gr.SelectData, request: gr.Request):
     return session.preview(enlarged(path)), path, str(path), line(request, "seed_is", seed=noise)
 
 
-def on_animate(view: str, request: gr.Request):
-    """Makes an animation of the steps."""
+def on_animate(view: str, request: gr.Request) -> Iterator[gr.Image]:
+    """Makes an animation of the steps. Its place is shown at once, and in it that it is being made."""
     session = SESSIONS.of(request)
     trajectory = session.trajectory
     if not trajectory.frames:
         raise UserError(say(request, "no_steps"))
+    yield gr.Image(None, visible=True)
     target = session.new_folder() / "denoising.webp"
     save_animation([grid(each, width=ANIMATION_WIDTH) for each in trajectory.film(view)], target)
-    return gr.Image(target, visible=True)
+    yield gr.Image(target, visible=True)

@@ -18,7 +18,7 @@ from sd_core.pictures.masks import read_mask
 from sd_core.pictures.original import NOTES, Original, open_original
 from sd_core.pictures.previews import proxy
 from tabs.common.errors import plain_error
-from tabs.common.forms import QUIET, kept, picked
+from tabs.common.forms import QUIET, kept, offering, picked
 from tabs.common.jobs import lasting
 from tabs.common.model_card import build_model_card
 from tabs.common.progress import Status, note
@@ -117,11 +117,8 @@ class RestoreTab:
     def on_open(self, model: str | None, request: gr.Request):
         """The models and the examples of today. Drawing the examples takes some seconds, at the first visit only."""
         offered = model_choices(self.registry, request)
-        names = [name for _, name in offered]
-        # A choice that is still there stays as it is on the page, where somebody may have made another meanwhile.
-        gone = {} if model in names else {"value": names[0] if names else None}
         shown = [(str(e.shown), say(request, f"damage_{e.kind}")) for e in examples()]
-        return gr.Dropdown(choices=offered, **gone), shown
+        return offering(offered, model, otherwise=offered[0][1] if offered else None), shown
 
     def on_picture(self, upload: dict | None, made: dict, what: str, model: str | None, request: gr.Request):
         """Opens another picture and shows it on the canvas. What was under way for the one before it ends.

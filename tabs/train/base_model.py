@@ -4,6 +4,7 @@ import gradio as gr
 
 from sd_core.errors import CheckpointError
 from sd_core.models.registry import FIRST, ModelRegistry
+from tabs.common.forms import offering
 from tabs.common.words import T
 
 RESOLUTION = 64  # pixels a side, where nobody chooses
@@ -23,11 +24,8 @@ def first_start(registry: ModelRegistry) -> str:
 
 
 def starts_of_today(registry: ModelRegistry, chosen: str) -> gr.Dropdown:
-    """The picker with what there is now. The choice stays as it is on the page, where somebody may have made another
-    since this was asked, unless its model has gone."""
-    choices = starts(registry)
-    known = {value for _, value in choices}
-    return gr.Dropdown(choices=choices) if chosen in known else gr.Dropdown(choices=choices, value="")
+    """The picker with what there is now."""
+    return offering(starts(registry), chosen, otherwise="")
 
 
 def kind_of(registry: ModelRegistry, start: str) -> str:

@@ -105,6 +105,11 @@ def test_unknown_punctuation_is_dropped_without_mention(words):
     assert read.unknown == ()
 
 
+def test_words_that_only_hold_a_sentence_together_are_dropped_without_mention(words):
+    assert words.read("the person is wearing a red hat at the beach").unknown == ("person", "hat", "beach")
+    assert words.read("一个在海边的红色的人").unknown == ("海", "边", "人")
+
+
 def test_a_single_unknown_letter_or_number_is_named(words):
     assert words.read("7 x red").unknown == ("7", "x")
 

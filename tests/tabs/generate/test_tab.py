@@ -87,7 +87,8 @@ def test_a_model_that_works_in_latents_is_watched_and_drawn_with_like_any_other(
     for view in ("guess", "noisy"):
         preview, _ = on_step(2, view, visitor)
         assert Image.open(preview).size == (768, 384)
-    assert Path(on_animate("guess", visitor).value["path"]).stat().st_size
+    begun, made = on_animate("guess", visitor)
+    assert begun.visible and begun.value is None and Path(made.value["path"]).stat().st_size
     start = torch.zeros(3, 32, 32)
     *_, shown = draw(visitor, registry, "drawings", wanted(seed=3, start=start, strength=0.4))
     assert len(shown.batch.paths) == 2
