@@ -28,6 +28,9 @@ def restore(
     ] = None,
     find: Annotated[bool, typer.Option(help="Look for the damage, and repair only that.")] = False,
     fill: Annotated[bool, typer.Option(help="What is transparent where it is repaired becomes opaque.")] = False,
+    exemplars: Annotated[
+        bool, typer.Option(help="A restorer fills wide holes with pieces from elsewhere in the picture.")
+    ] = True,
     whole: Annotated[bool, typer.Option(help="With a mask: clean the rest of the picture too.")] = False,
     model: Annotated[
         str,
@@ -82,6 +85,7 @@ def restore(
         upscale=upscale,
         steps=usual_steps(loaded.config, cleans) if steps is None else steps,
         seed=seed,
+        exemplars=exemplars,
         fill=fill,
         prompt=prompt,
         square=square and CropBox(*square),

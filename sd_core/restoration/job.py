@@ -18,6 +18,7 @@ from sd_core.pictures.original import Original
 from sd_core.progress import OnProgress, unwatched
 from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
+from sd_core.restoration.exemplar import wide_holes
 from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, STEP_WORK, fill_square
 from sd_core.restoration.pipeline import restore, work
 from sd_core.restoration.request import RestoreRequest, Restoring
@@ -48,6 +49,7 @@ class RestoreJob:
         changed: bool [H, W], what it may change; None for all.
         answers: how many candidates it ends with.
         pixels: how many the model computes at most, each as often as it is computed.
+        exemplars: whether wide holes are filled with pieces from elsewhere.
     """
 
     original: Original
@@ -55,6 +57,7 @@ class RestoreJob:
     changed: np.ndarray | None
     answers: int
     pixels: int
+    exemplars: bool = False
 
     @classmethod
     def planned(cls, model: ModelConfig, original: Original, request: RestoreRequest) -> "RestoreJob":
@@ -68,7 +71,8 @@ class RestoreJob:
         different = request.answers
         if model.kind == "restorer":
             changed = None if request.whole else mask
-            return cls(original, request, changed, different, work(original.size[::-1], request))
+            pixels, exemplars = work(original.size[::-1], request), wide_holes(request) is not None
+            return cls(original, request, changed, different, pixels, exemplars)
         inside = request.square_in(original.size).mask(original.size)
         pixels = request.steps * request.candidates * model.side**2
         if request.whole:

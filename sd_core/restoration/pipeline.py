@@ -24,6 +24,7 @@ from sd_core.errors import UserError
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
+from sd_core.restoration.exemplar import filled, looked_through, places, rim, wide_holes
 from sd_core.restoration.request import RestoreRequest, Restoring
 from sd_core.restoration.routing import expert, spread_crops, white_noise
 from sd_core.restoration.upscaling import Known, passes, pieces, released, upscaled
@@ -36,6 +37,7 @@ VIEWED = ((4, 200_000), (2, 1_000_000))
 # Up to so many pixels a walk keeps its numbers in float32; of more, in float16: the three copies of 40 megapixels that
 # it needs take 0.7 GB.
 EXACT_PIXELS = 4_000_000
+EXEMPLAR_WORK = 10  # times a restorer's for a pixel in which pieces are looked for
 UPSCALER_WORK = 4  # times a restorer's for a pixel of the smaller picture
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 
@@ -66,7 +68,7 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     if request.mask is not None and not request.mask.any():
         request = replace(request, mask=None)
     if request.upscale == 1:
-        yield from _repaired(_expert(model, picture, request), picture, request)
+        yield from _completed(_expert(model, picture, request), picture, request)
     else:
         yield from _enlarged(model, picture, request)
 
@@ -84,11 +86,9 @@ def _enlarged(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iter
     index, repaired = 0, [picture]
     if request.mask is not None:
         marked = _marked_only(request)
-        before = _count(_places(picture.shape[:2], marked), marked)
-        count = before + windows_each * request.answers
-        for done in _repaired(_expert(model, picture, marked), picture, marked):
-            yield replace(done, count=count, pictures=())
-        index, repaired = before, done.pictures
+        for done in _completed(_expert(model, picture, marked), picture, marked):
+            yield replace(done, count=done.count + windows_each * request.answers, pictures=())
+        index, repaired = done.count, done.pictures
     count = index + windows_each * request.answers
     level = white_noise(model, to_float(spread_crops(picture))) if request.level is None else request.level
     known = Known.of(level, request.jpeg_quality, request.strength)
@@ -98,6 +98,31 @@ def _enlarged(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iter
             index += 1
             yield Restoring(index, count, _reduced(larger), tuple(finished))
         finished.append(larger)
+    yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
+
+
+def _completed(network: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
+    """The same as `restore`, by one network, at the picture's own size: wide holes are filled with pieces from
+    elsewhere, and the rest is repaired."""
+    holes = wide_holes(request)
+    if holes is None:
+        yield from _repaired(network, picture, request)
+        return
+    spans = places(holes)
+    rest = replace(request, mask=(request.mask & ~holes) | rim(holes), candidates=1)
+    count = request.answers * (len(spans) + _count(_places(picture.shape[:2], rest), rest))
+    index, finished = 0, []
+    for seed in range(request.seed, request.seed + request.answers):
+        answer = picture.clone()
+        for span in spans:
+            answer[span] = filled(answer[span], holes[span], request.mask[span], seed)
+            index += 1
+            yield Restoring(index, count, _reduced(answer), tuple(finished))
+        begun = index
+        for done in _repaired(network, answer, replace(rest, seed=seed)):
+            index = begun + done.index
+            yield replace(done, index=index, count=count, pictures=tuple(finished))
+        finished.append(done.pictures[0])
     yield Restoring(count, count, _reduced(finished[-1]), tuple(finished))
 
 
@@ -138,9 +163,11 @@ def work(size: Sequence[int], request: RestoreRequest) -> int:
     """How many pixels a model computes at most to repair a picture of (height, width), each as often as it is computed:
     the time it takes goes with that."""
     if request.upscale == 1:
-        places = _places(size, request)
-        calls = request.steps * _views(places, request.steps) * request.answers
-        return calls * sum(_pixels(window.outer) for window in places)
+        there = _places(size, request)
+        calls = request.steps * _views(there, request.steps) * request.answers
+        repairing = calls * sum(_pixels(window.outer) for window in there)
+        holes = wide_holes(request)
+        return repairing if holes is None else repairing + EXEMPLAR_WORK * request.answers * looked_through(holes)
     marked = work(size, _marked_only(request)) if request.mask is not None else 0
     return marked + UPSCALER_WORK * request.answers * sum(map(math.prod, passes(size, request.upscale)))
 

@@ -34,6 +34,8 @@ class RestoreRequest:
         steps: 1 is the most faithful; more are sharper and partly invented.
         candidates: how many different answers; with 1 step there is but one, and of what is merely enlarged.
         seed: of the first; the others' follow it.
+        exemplars: fill wide holes among what `mask` marks with pieces from elsewhere in the picture, where a restorer's
+            answer would be a smear; unless the whole picture is cleaned.
         fill: makes what is transparent inside the mask opaque, unless the whole picture is cleaned.
         prompt: what the picture shows, for a generator.
         square: where a generator works; None for the largest, as near to what is marked as it can be.
@@ -51,6 +53,7 @@ class RestoreRequest:
     steps: int = Field(1, ge=1, le=MAX_STEPS, title="The number of steps")
     candidates: int = Field(1, ge=1, le=MAX_CANDIDATES, title="The number of candidates")
     seed: Seed = 0
+    exemplars: bool = True
     fill: bool = False
     prompt: str = Field("", max_length=MAX_PROMPT, title="A prompt")
     square: CropBox | None = None

@@ -41,6 +41,9 @@ UPSCALE = Parameter("upscale", "1, 2 or 4 times larger, for cleaning the whole p
 FILL = Parameter(
     "fill_transparent", "Whether transparent places inside the mask are missing and to be filled.", False, gr.Checkbox
 )
+EXEMPLARS = Parameter(
+    "exemplars", "Whether wide holes are filled with pieces from elsewhere in the picture.", True, gr.Checkbox
+)
 STEPS = Parameter("steps", "1 for the most faithful result, up to 50 for more detail, part of which is invented.", 1)
 CANDIDATES = Parameter("candidates", "How many different answers, 1 to 8; with 1 step there is but one.", 1)
 SEED = Parameter("seed", "Of the first candidate; another seed gives other details when there is more than 1 step.", 0)
@@ -148,7 +151,7 @@ def build_api(registry: ModelRegistry) -> None:
     level = replace(LEVEL, name="sigma", said="Its noise level on the scale 0-255; 0 has it measured.")
     with gr.Group(visible=False):
         pictures, result = gr.Gallery(label="Candidates", type="filepath"), gr.Image(label="Result", type="filepath")
-        how = [STRENGTH, LEVEL, UPSCALE, FILL, STEPS, CANDIDATES, SEED]
+        how = [STRENGTH, LEVEL, UPSCALE, FILL, EXEMPLARS, STEPS, CANDIDATES, SEED]
         endpoint(api.restore, [PICTURE, MASK, MODE, *how, RESTORER], pictures)
         how = [PROMPT, FILL, drawn, CANDIDATES, SEED]
         endpoint(

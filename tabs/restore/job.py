@@ -67,6 +67,7 @@ class Repaired:
         original: as in `RestoreJobRequest`.
         notes: keys of `original.NOTES`.
         unchanged: for each candidate, whether it is the picture as it was.
+        exemplars: whether wide holes were filled with pieces from elsewhere.
     """
 
     before: str
@@ -76,6 +77,7 @@ class Repaired:
     original: str | Path | None
     notes: tuple[str, ...]
     unchanged: tuple[bool, ...]
+    exemplars: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,10 @@ def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: R
         heat = folder / "disagreement.png"
         every = -(-max(pictures[0].shape[:2]) // MAP_SIDE)
         heat_map(disagreement(pictures, every).numpy()).save(heat)
+    unchanged = tuple(not job.fills and torch.equal(picture, before) for picture in pictures)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
-        job.original.notes, tuple(not job.fills and torch.equal(picture, before) for picture in pictures),
+        job.original.notes, unchanged, job.exemplars,
     )  # fmt: skip
 
 

@@ -90,6 +90,8 @@ class Comparing:
             (before, before_ssim), (after, after_ssim) = ratios
             close = dict(before=before, after=after, before_ssim=before_ssim, after_ssim=after_ssim)
             notes.insert(0, say(request, "closeness", **close))
+        if repaired.exemplars:
+            notes.append(say(request, "exemplars_used"))
         if repaired.unchanged[number]:
             notes.insert(0, say(request, "nothing_changed"))
         return {

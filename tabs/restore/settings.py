@@ -27,6 +27,7 @@ class Chosen:
     model: str | None
     what: str
     fill: bool
+    exemplars: bool
     strength: float
     sigma: float
     upscale: int
@@ -51,6 +52,7 @@ class Chosen:
             steps=whole(self.steps),
             candidates=whole(self.candidates),
             seed=whole(self.seed or 0),
+            exemplars=self.exemplars,
             fill=self.fill,
             prompt=self.prompt,
             square=CropBox.within(size, *place) if generator else None,
@@ -70,6 +72,7 @@ class Choices(Form):
         ways = [(T("repair_marked"), "marked"), (T("repair_whole"), "whole")]
         self.what = gr.Radio(ways, value="marked", label=T("repair_what"), elem_id="repair-what")
         self.fill = gr.Checkbox(False, label=T("fill_transparent"), visible=False, elem_id="fill")
+        self.exemplars = gr.Checkbox(True, label=T("exemplars"), info=T("exemplars_info"), elem_id="exemplars")
         with gr.Column(visible=False) as self._of_whole:
             self.strength = gr.Slider(
                 0, MAX_STRENGTH, 1, step=0.05, label=T("strength"), info=T("clean_strength_info"), elem_id="strength"
@@ -113,7 +116,7 @@ class Choices(Form):
 
     def arrangeable(self) -> list[gr.blocks.Block]:
         """What `arranged` and `of_picture` may change."""
-        return [self.what, self.fill, self.sigma, self._of_whole, self.region.box, self.steps]
+        return [self.what, self.fill, self.exemplars, self.sigma, self._of_whole, self.region.box, self.steps]
 
     def of_picture(self, model: str | None, before: str, what: str, has_alpha: bool) -> dict:
         """The settings for a picture that has just been opened and calls for another kind of repair than the one
@@ -129,6 +132,7 @@ class Choices(Form):
         return {
             self.what: gr.Radio(value=what),
             self.fill: gr.Checkbox(visible=not cleaning and has_alpha, **value),
+            self.exemplars: gr.Checkbox(visible=not cleaning and not generator),
             self.sigma: gr.Slider(visible=cleaning),
             self._of_whole: gr.Column(visible=cleaning and not generator),
             self.region.box: gr.Column(visible=generator),

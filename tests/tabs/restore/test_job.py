@@ -66,6 +66,14 @@ def test_only_marked_pixels_change_and_the_file_is_named_after_the_picture(regis
     assert repaired.paths[0].endswith("portrait-restored.png") and repaired.heat is None
 
 
+def test_it_is_told_when_wide_holes_were_filled_with_pieces_from_elsewhere(registry, picture):
+    wide = np.zeros((40, 56), bool)
+    wide[:36, 10:50] = True
+    assert last(repair(VISITOR, registry, asked(picture, "restorer", wide))).repaired.exemplars
+    assert not last(repair(VISITOR, registry, asked(picture, "restorer", wide, exemplars=False))).repaired.exemplars
+    assert not last(repair(VISITOR, registry, asked(picture, "restorer", a_mask()))).repaired.exemplars
+
+
 def test_a_preview_is_white_where_the_picture_is_transparent(registry, tmp_path):
     pixels = np.zeros((40, 56, 4), np.uint8)
     pixels[:, 28:, 3] = 255
@@ -266,8 +274,8 @@ def test_a_canvas_without_marks_marks_nothing():
 
 def choice(**changed):
     usual = dict(
-        model="restorer", what="marked", fill=True, strength=0.5, sigma=20.0, upscale=4, steps=3.0, candidates=2.0,
-        seed=None, prompt="", across=50, down=50, share=50,
+        model="restorer", what="marked", fill=True, exemplars=True, strength=0.5, sigma=20.0, upscale=4, steps=3.0,
+        candidates=2.0, seed=None, prompt="", across=50, down=50, share=50,
     )  # fmt: skip
     return Chosen(**(usual | changed))
 

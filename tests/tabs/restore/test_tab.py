@@ -65,7 +65,10 @@ def test_every_damage_and_every_note_has_a_name_in_both_languages():
 @pytest.mark.parametrize(
     ("endpoint", "names"),
     [
-        ("/restore", "picture mask mode strength noise_level upscale fill_transparent steps candidates seed model"),
+        (
+            "/restore",
+            "picture mask mode strength noise_level upscale fill_transparent exemplars steps candidates seed model",
+        ),
         ("/draw_missing", "picture mask prompt fill_transparent steps candidates seed model"),
         ("/find_damage", "picture model"),
         ("/remove_noise", "picture sigma steps prompt seed model"),
