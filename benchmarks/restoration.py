@@ -9,6 +9,7 @@ bm3d, opencv-python-headless and scikit-image. `--parts` chooses tables, `--phot
 pictures.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sd_core.models import checkpoint
 from sd_core.models.conditioning import Conditioning
 from sd_core.models.denoiser import VIEWS, Denoiser
 from sd_core.pictures.metrics import ssim
+from sd_core.pictures.output import grid
 from sd_core.pictures.pixels import to_float, to_pixels
 from sd_core.restoration.detection import find_damage
 from sd_core.restoration.inpainting import fill
@@ -47,12 +49,15 @@ PUBLISHED = (
     (30.71, 31.24, 31.16, 31.21, 31.69),
     (27.38, 27.95, 27.86, 27.96, 28.51),
 )
+HOLE_SIDE = 512  # pixels of a picture with a wide hole, at most
+SHOWN_WAYS, SHOWN_SIDE, ROWS_SHOWN = ("Telea", "restorer alone", "ours"), 240, 8  # of the panel of wide holes
 PEERS_OF_HOLES = ("Telea", "Navier-Stokes", "biharmonic")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="photographs that no model was trained on")
+    parser.add_argument("--painted", type=Path, help="painted pictures that no model was trained on, for wide holes")
     parser.add_argument("--model", type=Path, default=CHECKPOINTS / "restorer")
     parser.add_argument("--generator", type=Path, default=CHECKPOINTS / "characters")
     parser.add_argument("--photos", type=int, default=32)
@@ -67,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in options.parts:
         title, measure = PARTS[part]
         body = measure(model, photos, characters, options)
-        command = f"python -m benchmarks.restoration --data {options.data.name} --parts {part}"
+        painted = f" --painted {options.painted.name}" if options.painted else ""
+        command = f"python -m benchmarks.restoration --data {options.data.name}{painted} --parts {part}"
         common.report(f"restoration-{part}", title, command, body, options.device, options.results)
 
 
@@ -219,6 +225,77 @@ def holes(model: Denoiser, photos: list[Tensor], characters: list[Tensor], optio
     return text + common.table(["", "PSNR"], rows)
 
 
+def wide_holes(model: Denoiser, photos: list[Tensor], characters: list[Tensor], options) -> str:
+    """Round holes a quarter as wide as the picture, in painted art and photographs, filled with pieces of it."""
+    from benchmarks.features import published_network, unlike
+
+    features = published_network(options.device)
+    kinds = {"photographs": photos}
+    if options.painted:
+        painted = open_clean(str(options.painted), count=options.photos).pictures
+        kinds["painted art"] = [to_float(torch.from_numpy(each.copy())) for each in painted]
+    rows, shown = [], []
+    for kind, pictures in kinds.items():
+        unlikeness, closeness = defaultdict(list), defaultdict(list)
+        for i, picture in enumerate(pictures):
+            picture = picture[:, :HOLE_SIDE, :HOLE_SIDE]
+            mask, around = round_hole(picture.shape[1:], i)
+            hidden = torch.where(mask, 1.0, picture)
+            answers = filled_each_way(model, hidden, mask)
+            truth = features(to_pixels(picture)[around][None].numpy())
+            for name, answer in answers.items():
+                unlikeness[name].append(unlike(features(to_pixels(answer)[around][None].numpy()), truth))
+                closeness[name].append(inside_psnr(answer, picture, mask))
+            if min(picture.shape[1:]) >= SHOWN_SIDE:
+                there = tuple(map(_shown, around, picture.shape[1:]))
+                row = (hidden, *(answers[name] for name in SHOWN_WAYS), picture)
+                shown.append([to_pixels(each)[there] for each in row])
+        least = [min(each) for each in zip(*unlikeness.values(), strict=True)]
+        for name, found in unlikeness.items():
+            first = np.mean(np.array(found) == least)
+            far = f"{mean(found):.3f}"
+            rows.append([kind, len(pictures), name, far, f"{first:.0%}", f"{mean(closeness[name]):.2f}"])
+    chosen = shown[:: max(1, len(shown) // ROWS_SHOWN)][:ROWS_SHOWN]
+    tiles = torch.stack([each for row in chosen for each in row])
+    common.PANELS.mkdir(exist_ok=True)
+    grid(tiles, columns=len(chosen[0]), width=SHOWN_SIDE * len(chosen[0])).save(common.PANELS / "wide-holes.png")
+    header = ["pictures", "", "filled by", "unlike the truth", "least unlike of all", "PSNR inside, dB"]
+    text = (
+        "How unlike a place looks is the distance of EfficientNet-Lite0's features there, from 0 to 4; a smear, the "
+        "mean of all that may have been there, is close in PSNR and unlike anything. The panel shows, from the left: "
+        f"the hole, {', '.join(SHOWN_WAYS)}, the truth.\n\n"
+    )
+    return text + common.table(header, rows) + "\n\n![holes, filled](panels/wide-holes.png)"
+
+
+def filled_each_way(model: Denoiser, picture: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    from sd_core.restoration.exemplar import filled
+
+    return {
+        "ours": repaired(model, picture, RestoreRequest(mask)),
+        "restorer alone": repaired(model, picture, RestoreRequest(mask, exemplars=False)),
+        "PatchMatch alone": to_float(filled(to_pixels(picture), mask, mask, seed=0)),
+        "Telea": filled_by_peer("Telea", picture, mask),
+    }
+
+
+def _shown(around: slice, length: int) -> slice:
+    """Of a picture's side, as many pixels as the panel shows, those `around` a hole among them."""
+    start = min(max(0, around.start), length - SHOWN_SIDE)
+    return slice(start, start + SHOWN_SIDE)
+
+
+def round_hole(size: Sequence[int], seed: int) -> tuple[Tensor, tuple[slice, slice]]:
+    """A hole somewhere in a picture of (height, width), bool [H, W], and the square around it that is judged."""
+    height, width = size
+    radius = min(size) // 8
+    rng = np.random.default_rng(seed)
+    row, column = (int(rng.integers(2 * radius, side - 2 * radius)) for side in size)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
+    mask = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+    return mask, (slice(row - 2 * radius, row + 2 * radius), slice(column - 2 * radius, column + 2 * radius))
+
+
 # Everything at once
 
 
@@ -303,6 +380,7 @@ PARTS = {
     "denoising": ("Restoring: colour noise of known and unknown level, photographs", denoising),
     "inpainting": ("Restoring: scratches and scribbles, mask known", inpainting),
     "holes": ("Restoring: missing parts of characters, drawn by the generator", holes),
+    "wide-holes": ("Restoring: wide holes, filled with pieces from elsewhere in the picture", wide_holes),
     "mixed": ("Restoring: mixed damage, nothing told", mixed),
     "steps": ("Restoring: several steps", several_steps),
     "clean": ("Restoring: clean pictures stay as they are", clean),
