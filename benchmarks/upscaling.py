@@ -35,7 +35,7 @@ FACTORS = (2, 4)
 NOISE, QUALITY = 10, 75
 REPEATS = 5
 WAIFU2X = {"waifu2x art": "models-upconv_7_anime_style_art_rgb", "waifu2x photo": "models-upconv_7_photo"}
-SHOWN, PIECE = (3, 9, 15), 256  # painted pictures of the panel, and pixels a side of what is shown of each
+SHOWN, PIECE = 3, 256  # painted pictures of the panel, and pixels a side of what is shown of each
 
 Enlarge = Callable[[Path, int], np.ndarray]
 
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     body = measured(kinds, ways) + "\n\n" + timed(ways)
     command = f"python -m benchmarks.upscaling --painted {options.painted.name} --photos {options.photos.name}"
     common.report("upscaling", "Enlarging", command, body, options.device, options.results)
-    panel([middle(kinds["painted"][number % len(kinds["painted"])], FACTORS[-1]) for number in SHOWN], ways)
+    large = [each for each in kinds["painted"] if min(each.shape[:2]) >= PIECE]
+    panel([middle(each, FACTORS[-1]) for each in large[:: max(1, len(large) // SHOWN)][:SHOWN]], ways)
 
 
 def ours(model: Denoiser, path: Path, factor: int) -> np.ndarray:

@@ -126,6 +126,8 @@ def read_network(folder: Path, kind: str, config: type[Config]) -> tuple[Config,
         if CONFIG not in texts:
             raise CheckpointError(f"it has no {CONFIG}")
         said = json.loads(texts[CONFIG])
+        if kind not in said:
+            raise CheckpointError(f"its {CONFIG} describes none")
         if said["format"] != FORMAT:
             raise CheckpointError(f"its format is {said['format']}, and this program reads {FORMAT}")
         return from_json(config, json.dumps(said[kind])), weights

@@ -44,8 +44,8 @@ def clean_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> I
         level = to_unit(request.sigma) * min(1.0, model.config.resolution / square.side)
     candidates = request.answers
     finished: list[Tensor] = []
-    for number in range(candidates):
-        for step in remove_noise(model, noisy, level, request.prompt, request.steps, request.seed + number):
+    for number, seed in enumerate(request.seeds()):
+        for step in remove_noise(model, noisy, level, request.prompt, request.steps, seed):
             done, count = number * step.count + step.index, candidates * step.count
             # Coding costs detail, which a picture without noise need not lose.
             cleaned = to_pixels(model.codec.decode(step.denoised))[0] if level > SIGMA_MIN else part

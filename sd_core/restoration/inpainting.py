@@ -39,13 +39,13 @@ def fill_square(model: Denoiser, picture: Tensor, request: RestoreRequest) -> It
         UserError: nothing is missing in the square; or as `fill`.
     """
     square, mask = request.square_in((picture.shape[1], picture.shape[0])), request.mask
+    if mask is None or not mask[square.span].any():
+        raise UserError("Nothing is marked in the square; move the square, or mark what is missing in it.")
     resolution = model.config.resolution
     missing = F.adaptive_max_pool2d(mask[square.span][None, None].float(), resolution)
     if square.side > resolution:  # resizing spreads what was damaged over its neighbours
         missing = F.max_pool2d(missing, 2 * SPREAD + 1, stride=1, padding=SPREAD)
     missing = missing[0, 0] > 0
-    if not missing.any():
-        raise UserError("Nothing is marked in the square; move the square, or mark what is missing in it.")
     inside = torch.zeros_like(mask)
     inside[square.span] = mask[square.span]
     part = square.taken(picture, resolution)

@@ -18,7 +18,7 @@ from sd_core.pictures.original import Original
 from sd_core.progress import OnProgress, unwatched
 from sd_core.restoration.denoising import clean_square
 from sd_core.restoration.detection import find_damage
-from sd_core.restoration.exemplar import wide_holes
+from sd_core.restoration.exemplar import holes_of
 from sd_core.restoration.inpainting import FILL_STEPS, RESAMPLING, STEP_WORK, fill_square
 from sd_core.restoration.pipeline import restore, work
 from sd_core.restoration.request import RestoreRequest, Restoring
@@ -67,11 +67,13 @@ class RestoreJob:
             UserError: a generator's square is not inside the picture, or nothing is marked for it to draw.
         """
         mask = None if request.mask is None else request.mask.numpy()
-        request = replace(request, jpeg_quality=original.jpeg_quality)
+        restores = model.kind == "restorer"
+        quality, upscale = (original.jpeg_quality, request.upscale) if restores else (None, 1)
+        request = replace(request, jpeg_quality=quality, upscale=upscale)
         different = request.answers
         if model.kind == "restorer":
             changed = None if request.whole else mask
-            pixels, exemplars = work(original.size[::-1], request), wide_holes(request) is not None
+            pixels, exemplars = work(original.size[::-1], request), holes_of(request) is not None
             return cls(original, request, changed, different, pixels, exemplars)
         inside = request.square_in(original.size).mask(original.size)
         pixels = request.steps * request.candidates * model.side**2

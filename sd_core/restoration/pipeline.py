@@ -24,7 +24,7 @@ from sd_core.errors import UserError
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
 from sd_core.pictures.pixels import to_float, to_pixels
-from sd_core.restoration.exemplar import filled, looked_through, places, rim, wide_holes
+from sd_core.restoration.exemplar import filled, holes_of
 from sd_core.restoration.request import RestoreRequest, Restoring
 from sd_core.restoration.routing import expert, spread_crops, white_noise
 from sd_core.restoration.upscaling import Known, passes, pieces, released, upscaled
@@ -37,7 +37,6 @@ VIEWED = ((4, 200_000), (2, 1_000_000))
 # Up to so many pixels a walk keeps its numbers in float32; of more, in float16: the three copies of 40 megapixels that
 # it needs take 0.7 GB.
 EXACT_PIXELS = 4_000_000
-EXEMPLAR_WORK = 10  # times a restorer's for a pixel in which pieces are looked for
 UPSCALER_WORK = 4  # times a restorer's for a pixel of the smaller picture
 PREVIEW_SIDE = 768  # pixels of a preview, at most
 
@@ -61,12 +60,10 @@ def restore(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterat
     """
     if model.config.kind != "restorer":
         raise UserError("This model draws pictures and does not repair them; choose a restorer.")
-    if not request.whole and (request.mask is None or not request.mask.any()):
+    if not request.whole and request.mask is None:
         raise UserError("Mark the damage first, or clean the whole picture.")
     if request.mask is not None and request.mask.shape != picture.shape[:2]:
         raise UserError("The mask and the picture differ in size.")
-    if request.mask is not None and not request.mask.any():
-        request = replace(request, mask=None)
     if request.upscale == 1:
         yield from _completed(_expert(model, picture, request), picture, request)
     else:
@@ -104,18 +101,18 @@ def _enlarged(model: Denoiser, picture: Tensor, request: RestoreRequest) -> Iter
 def _completed(network: Denoiser, picture: Tensor, request: RestoreRequest) -> Iterator[Restoring]:
     """The same as `restore`, by one network, at the picture's own size: wide holes are filled with pieces from
     elsewhere, and the rest is repaired."""
-    holes = wide_holes(request)
+    holes = holes_of(request)
     if holes is None:
         yield from _repaired(network, picture, request)
         return
-    spans = places(holes)
-    rest = replace(request, mask=(request.mask & ~holes) | rim(holes), candidates=1)
-    count = request.answers * (len(spans) + _count(_places(picture.shape[:2], rest), rest))
+    rest = replace(request, mask=(request.mask & ~holes.mask) | holes.rim(), candidates=1)
+    count = request.answers * (len(holes.each) + _count(_places(picture.shape[:2], rest), rest))
     index, finished = 0, []
-    for seed in range(request.seed, request.seed + request.answers):
+    for seed in request.seeds():
         answer = picture.clone()
-        for span in spans:
-            answer[span] = filled(answer[span], holes[span], request.mask[span], seed)
+        for hole in holes.each:
+            part = answer[hole.outer]
+            answer[hole.outer] = filled(part, hole.own(holes.mask), request.mask[hole.outer], seed)
             index += 1
             yield Restoring(index, count, _reduced(answer), tuple(finished))
         begun = index
@@ -141,8 +138,8 @@ def _repaired(network: Denoiser, picture: Tensor, request: RestoreRequest) -> It
     together = [[place] for place in places] if request.steps == 1 else islands(places)
     finished: list[Tensor] = []
     index, count = 0, _count(places, request)
-    for number in range(request.answers):
-        answer, generator = picture.clone(), torch.Generator().manual_seed(request.seed + number)
+    for seed in request.seeds():
+        answer, generator = picture.clone(), torch.Generator().manual_seed(seed)
         for island in together:
             span = around(island)
             here, part = answer[span], damaged.cropped(span)
@@ -166,8 +163,9 @@ def work(size: Sequence[int], request: RestoreRequest) -> int:
         there = _places(size, request)
         calls = request.steps * _views(there, request.steps) * request.answers
         repairing = calls * sum(_pixels(window.outer) for window in there)
-        holes = wide_holes(request)
-        return repairing if holes is None else repairing + EXEMPLAR_WORK * request.answers * looked_through(holes)
+        holes = holes_of(request)
+        filling = sum(hole.work for hole in holes.each) if holes else 0
+        return repairing + filling * request.answers
     marked = work(size, _marked_only(request)) if request.mask is not None else 0
     return marked + UPSCALER_WORK * request.answers * sum(map(math.prod, passes(size, request.upscale)))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import Field
 from torch import Tensor
 
-from sd_core.diffusion.noise import Seed, to_unit
+from sd_core.diffusion.noise import MAX_SEED, Seed, to_unit
 from sd_core.errors import UserError
 from sd_core.restoration.region import CropBox
 from sd_core.validation import checked
@@ -59,6 +59,8 @@ class RestoreRequest:
     square: CropBox | None = None
 
     def __post_init__(self):
+        if self.mask is not None and not self.mask.any():
+            object.__setattr__(self, "mask", None)  # what marks nothing is no mask
         if not self.whole and self.upscale != 1:
             raise UserError("Only a whole picture can be enlarged.")
         if self.upscale not in UPSCALES:
@@ -73,8 +75,12 @@ class RestoreRequest:
 
     @property
     def answers(self) -> int:
-        """How many different answers a restorer gives."""
+        """How many different answers there are, unless a generator draws what is marked."""
         return self.candidates if self.steps > 1 and (self.upscale == 1 or self.mask is not None) else 1
+
+    def seeds(self) -> list[int]:
+        """The seed of each of the `answers`."""
+        return [(self.seed + number) % (MAX_SEED + 1) for number in range(self.answers)]
 
     @property
     def level(self) -> float | None:

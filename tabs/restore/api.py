@@ -151,8 +151,8 @@ def build_api(registry: ModelRegistry) -> None:
     level = replace(LEVEL, name="sigma", said="Its noise level on the scale 0-255; 0 has it measured.")
     with gr.Group(visible=False):
         pictures, result = gr.Gallery(label="Candidates", type="filepath"), gr.Image(label="Result", type="filepath")
-        how = [STRENGTH, LEVEL, UPSCALE, FILL, EXEMPLARS, STEPS, CANDIDATES, SEED]
-        endpoint(api.restore, [PICTURE, MASK, MODE, *how, RESTORER], pictures)
+        how = [STRENGTH, LEVEL, UPSCALE, FILL, STEPS, CANDIDATES, SEED]
+        endpoint(api.restore, [PICTURE, MASK, MODE, *how, RESTORER, EXEMPLARS], pictures)
         how = [PROMPT, FILL, drawn, CANDIDATES, SEED]
         endpoint(
             api.draw_missing, [replace(PICTURE, said=square), replace(MASK, said=missing), *how, GENERATOR], pictures

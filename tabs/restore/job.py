@@ -66,7 +66,7 @@ class Repaired:
         heat: the map of where candidates disagree, if there are several.
         original: as in `RestoreJobRequest`.
         notes: keys of `original.NOTES`.
-        unchanged: for each candidate, whether it is the picture as it was.
+        unchanged: for each candidate, whether nothing was found to clean in it.
         exemplars: whether wide holes were filled with pieces from elsewhere.
     """
 
@@ -158,7 +158,6 @@ def _pieces(registry: ModelRegistry, model: str, picture: Tensor, request: Resto
 def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: RestoreJobRequest) -> Repaired:
     """Writes the candidates, each uint8 [H, W, 3], as files."""
     stem = Path(wanted.picture).stem.removesuffix("-restored")[:80] or "picture"
-    before = torch.from_numpy(job.original.rgb())
     paths, shown = [], []
     for number, picture in enumerate(pictures, 1):
         number_in_name = f"-{number}" if len(pictures) > 1 else ""
@@ -171,7 +170,10 @@ def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: R
         heat = folder / "disagreement.png"
         every = -(-max(pictures[0].shape[:2]) // MAP_SIDE)
         heat_map(disagreement(pictures, every).numpy()).save(heat)
-    unchanged = tuple(not job.fills and torch.equal(picture, before) for picture in pictures)
+    unchanged = (False,) * len(pictures)
+    if job.request.whole and job.request.strength > 0:
+        before = torch.from_numpy(job.original.rgb())
+        unchanged = tuple(torch.equal(picture, before) for picture in pictures)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
         job.original.notes, unchanged, job.exemplars,

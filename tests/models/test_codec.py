@@ -110,7 +110,7 @@ def test_models_see_latents_with_the_spread_of_pictures(autoencoder):
     assert latents.shape == (20, codec.channels, 8, 8)
     assert float(latents.std()) == pytest.approx(SIGMA_DATA, rel=0.1)
     theirs = autoencoder.decode(autoencoder.encode(x), noise=0.1)
-    torch.testing.assert_close(codec.decode(latents), theirs, atol=0.1, rtol=0)  # bfloat16, where that is faster
+    assert (codec.decode(latents) - theirs).abs().mean() < 0.01  # in bfloat16, where that is faster
     torch.testing.assert_close(codec.preview(latents), autoencoder.preview(autoencoder.encode(x)))
 
 

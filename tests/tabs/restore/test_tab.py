@@ -67,7 +67,7 @@ def test_every_damage_and_every_note_has_a_name_in_both_languages():
     [
         (
             "/restore",
-            "picture mask mode strength noise_level upscale fill_transparent exemplars steps candidates seed model",
+            "picture mask mode strength noise_level upscale fill_transparent steps candidates seed model exemplars",
         ),
         ("/draw_missing", "picture mask prompt fill_transparent steps candidates seed model"),
         ("/find_damage", "picture model"),
