@@ -234,9 +234,9 @@ def wide_holes(model: Denoiser, photos: list[Tensor], characters: list[Tensor], 
     if options.painted:
         painted = open_clean(str(options.painted), count=options.photos).pictures
         kinds["painted art"] = [to_float(torch.from_numpy(each.copy())) for each in painted]
-    rows, shown = [], []
+    rows = []
     for kind, pictures in kinds.items():
-        unlikeness, closeness = defaultdict(list), defaultdict(list)
+        unlikeness, closeness, shown = defaultdict(list), defaultdict(list), []  # the panel is of the last kind
         for i, picture in enumerate(pictures):
             picture = picture[:, :HOLE_SIDE, :HOLE_SIDE]
             mask, around = round_hole(picture.shape[1:], i)
