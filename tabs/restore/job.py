@@ -68,6 +68,7 @@ class Repaired:
         notes: keys of `original.NOTES`.
         unchanged: for each candidate, whether nothing was found to clean in it.
         exemplars: whether wide holes were filled with pieces from elsewhere.
+        enlarged: (width, height) before and after, of a picture that was enlarged.
     """
 
     before: str
@@ -78,6 +79,7 @@ class Repaired:
     notes: tuple[str, ...]
     unchanged: tuple[bool, ...]
     exemplars: bool = False
+    enlarged: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,14 @@ def _keep(folder: Path, job: RestoreJob, pictures: tuple[Tensor, ...], wanted: R
         heat = folder / "disagreement.png"
         every = -(-max(pictures[0].shape[:2]) // MAP_SIDE)
         heat_map(disagreement(pictures, every).numpy()).save(heat)
-    unchanged = (False,) * len(pictures)
+    unchanged, size = (False,) * len(pictures), (pictures[0].shape[1], pictures[0].shape[0])
+    enlarged = (job.original.size, size) if size != job.original.size else None
     if job.request.whole and job.request.strength > 0:
         before = torch.from_numpy(job.original.rgb())
         unchanged = tuple(torch.equal(picture, before) for picture in pictures)
     return Repaired(
         wanted.picture, tuple(map(str, paths)), tuple(map(str, shown)), heat and str(heat), wanted.original,
-        job.original.notes, unchanged, job.exemplars,
+        job.original.notes, unchanged, job.exemplars, enlarged,
     )  # fmt: skip
 
 

@@ -92,6 +92,9 @@ class Comparing:
             notes.insert(0, say(request, "closeness", **close))
         if repaired.exemplars:
             notes.append(say(request, "exemplars_used"))
+        if repaired.enlarged:
+            before, after = ("{}×{}".format(*size) for size in repaired.enlarged)
+            notes.insert(0, say(request, "enlarged", before=before, after=after))
         if repaired.unchanged[number]:
             notes.insert(0, say(request, "nothing_changed"))
         return {

@@ -92,7 +92,7 @@ class RestoreTab:
             preprocess=False, show_progress_on=self.facts, **QUIET,  # see `Marking`
         )  # fmt: skip
         put.success(None, js=SETTLED_JS, **QUIET).then(
-            self.on_settled, [opened, marking.exact], [self.go, marking.editor, marking.note],
+            self.on_settled, [opened, known, marking.exact], [self.go, marking.editor, marking.note],
             show_progress_on=marking.note, **QUIET,
         )  # fmt: skip
         damaging, put_there = self.damaging, [picture, known]
@@ -177,9 +177,10 @@ class RestoreTab:
             self.comparing.undo: gr.Button(visible=mine.before is not None),
         }
 
-    def on_settled(self, current: Opened | None, exact: str | None, request: gr.Request):
-        """The canvas has its picture: now the marks that are known already can follow."""
-        if current is None or exact is None:
+    def on_settled(self, current: Opened | None, made: dict, exact: str | None, request: gr.Request):
+        """The canvas has its picture: now the marks that are known already can follow, unless others have meanwhile."""
+        mine = current and made.get(digest(current.path))
+        if mine is None or mine.mask is None or exact != str(mine.mask):
             return {self.go: gr.Button(interactive=current is not None)}
         marks = canvas(current.copied(), SESSIONS.of(request).new_folder(), read_mask(exact, current.size))
         words = note(say(request, "marked_known"))

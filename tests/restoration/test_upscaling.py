@@ -117,6 +117,7 @@ def test_the_released_one_is_found_where_a_folder_of_models_has_none(tmp_path, m
     assert released(CPU).config.channels == 4
 
 
-def test_the_released_one_has_a_card_that_names_what_it_learnt_from():
+def test_the_released_one_has_a_card_that_names_its_size_and_what_it_learnt_from(network):
     card = (Path(__file__).parents[2] / "checkpoints" / "upscaler" / "README.md").read_text("utf-8")
+    assert f"{sum(each.numel() for each in network.parameters()):,} parameters" in card
     assert all(word in card for word in ("Data", "CC BY-SA", "Training", "Quality", "Limits"))
