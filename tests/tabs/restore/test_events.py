@@ -20,7 +20,7 @@ from tabs.restore import examples
 from tabs.restore.events import on_damage, on_example, on_go_on, on_undo
 from tabs.restore.job import Repaired
 from tabs.restore.mask_editor import canvas, on_clear, on_mask_file
-from tabs.restore.picture import Opened, digest
+from tabs.restore.picture import Made, Opened, digest
 from tabs.restore.region import on_square, on_square_click
 from tabs.restore.tab import RestoreTab
 
@@ -147,7 +147,8 @@ def test_a_picture_whose_copy_was_tidied_away_goes_on(tab, tmp_path):
     editor, *_ = on_clear(opened, VISITOR)
     assert Path(editor["background"]).exists()
     shutil.rmtree(SESSIONS.of(VISITOR).folder)
-    settled = by_name(tab.on_settled(opened, str(tmp_path / "mask.png"), VISITOR))
+    known = {digest(opened.path): Made(opened.path, None, tmp_path / "mask.png")}
+    settled = by_name(tab.on_settled(opened, known, str(tmp_path / "mask.png"), VISITOR))
     assert Path(settled["mask-editor"]["layers"][0]).exists()
     shutil.rmtree(SESSIONS.of(VISITOR).folder)
     assert Path(on_square(opened, 50, 50, 100, VISITOR)).exists()
@@ -156,6 +157,14 @@ def test_a_picture_whose_copy_was_tidied_away_goes_on(tab, tmp_path):
     assert Path(on_mask_file(opened, editor, str(tmp_path / "mask.png"), VISITOR)).exists()
     shutil.rmtree(SESSIONS.of(VISITOR).folder)
     assert Path(on_damage(opened, "blocks", 0.5, 0, {}, VISITOR)[0]).exists()
+
+
+def test_marks_that_come_before_the_canvas_is_ready_are_not_called_known(tab, tmp_path):
+    opened, _ = opened_by(tab, a_picture(tmp_path / "a.png"), {})
+    known = {digest(opened.path): Made(opened.path, None, tmp_path / "mask.png")}
+    for made in ({}, known):
+        settled = by_name(tab.on_settled(opened, made, str(tmp_path / "another.png"), VISITOR))
+        assert set(settled) == {"restore-go"} and settled["restore-go"].interactive
 
 
 def test_a_picture_that_is_gone_itself_is_told_in_one_sentence(tab, tmp_path):
