@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--painted", type=Path, required=True, help="painted pictures that no model was trained on")
     parser.add_argument("--photos", type=Path, required=True, help="photographs that no model was trained on")
-    parser.add_argument("--count", type=int, default=24, help="pictures of each kind")
+    parser.add_argument("--count", type=int, default=16, help="pictures of each kind")
     options = parser.parse_args(arguments)
     model = checkpoint.load(CHECKPOINTS / "restorer", options.device)
     kinds = {

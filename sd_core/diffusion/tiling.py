@@ -39,6 +39,12 @@ class Window:
         return Window(_within(self.inner, span), _within(self.outer, span))
 
 
+def area(span: Span) -> int:
+    """How many pixels a part of a picture has."""
+    rows, columns = span
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
 def _within(span: Span, other: Span) -> Span:
     """Where a part lies in another, which begins above it and to its left."""
     return tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(span, other, strict=True))

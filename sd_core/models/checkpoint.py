@@ -25,7 +25,7 @@ from sd_core.errors import CheckpointError
 from sd_core.models.codec import RELEASED, Autoencoder, AutoencoderConfig, Codec, Identity, Latents
 from sd_core.models.denoiser import Denoiser, ModelConfig
 from sd_core.models.text import Vocabulary
-from sd_core.models.weights import CONFIG, WEIGHTS, fill, first_line, halved, read, write, write_beside
+from sd_core.models.weights import CONFIG, WEIGHTS, first_line, frozen, halved, read, write, write_beside
 from sd_core.validation import checked, from_json
 
 FORMAT = 1
@@ -175,10 +175,7 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     description = _description(folder, texts)
     vocabulary = _vocabulary(folder, texts, description) if description.model.kind == "generator" else None
     codec = _codec(folder, description, weights)
-    with torch.device("meta"):
-        model = Denoiser(description.model, vocabulary, codec)
-    fill(model, weights, folder)
-    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return frozen(lambda: Denoiser(description.model, vocabulary, codec), weights, folder).to(device)
 
 
 def _codec(folder: Path, description: Description, weights: dict[str, Tensor]) -> Codec:

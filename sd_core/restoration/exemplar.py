@@ -18,7 +18,7 @@ from patchmatch import patch_match
 from PIL import Image
 from torch import Tensor
 
-from sd_core.diffusion.tiling import Span, Window, around, islands, touching
+from sd_core.diffusion.tiling import Span, Window, area, around, islands, touching
 from sd_core.restoration.request import RestoreRequest
 
 CELL = 4  # pixels: how finely wide places are told from narrow ones
@@ -52,7 +52,7 @@ class Hole:
     @property
     def work(self) -> int:
         """What filling it costs at most, in pixels that a restorer computes in the time."""
-        looked_at, filled = _area(self.outer), sum(map(_area, self.parts))
+        looked_at, filled = area(self.outer), sum(map(area, self.parts))
         reduced = min(1.0, MOST / looked_at)
         return math.ceil(reduced * (LOOKING * looked_at + FILLING * filled))
 
@@ -117,7 +117,7 @@ def _hole(island: Sequence[Window], mask: Tensor) -> Hole:
     inner = around([Window(part, part) for part in parts])
     for far in (1.0, 0.5, 0.0):
         outer = tuple(_widened(each, length, far) for each, length in zip(inner, mask.shape, strict=True))
-        if _area(outer) <= MOST:
+        if area(outer) <= MOST:
             break
     return Hole(parts, outer)
 
@@ -125,10 +125,6 @@ def _hole(island: Sequence[Window], mask: Tensor) -> Hole:
 def _widened(span: slice, length: int, far: float) -> slice:
     more = max(NEAR, int(far * (span.stop - span.start)))
     return slice(max(0, span.start - more), min(length, span.stop + more))
-
-
-def _area(span: Span) -> int:
-    return math.prod(each.stop - each.start for each in span)
 
 
 def filled(picture: Tensor, hole: Tensor, lost: Tensor, seed: int) -> Tensor:

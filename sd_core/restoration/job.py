@@ -49,7 +49,6 @@ class RestoreJob:
         changed: bool [H, W], what it may change; None for all.
         answers: how many candidates it ends with.
         pixels: how many the model computes at most, each as often as it is computed.
-        exemplars: whether wide holes are filled with pieces from elsewhere.
     """
 
     original: Original
@@ -57,7 +56,6 @@ class RestoreJob:
     changed: np.ndarray | None
     answers: int
     pixels: int
-    exemplars: bool = False
 
     @classmethod
     def planned(cls, model: ModelConfig, original: Original, request: RestoreRequest) -> "RestoreJob":
@@ -67,14 +65,14 @@ class RestoreJob:
             UserError: a generator's square is not inside the picture, or nothing is marked for it to draw.
         """
         mask = None if request.mask is None else request.mask.numpy()
-        restores = model.kind == "restorer"
-        quality, upscale = (original.jpeg_quality, request.upscale) if restores else (None, 1)
-        request = replace(request, jpeg_quality=quality, upscale=upscale)
+        if model.kind == "restorer":
+            request = replace(request, jpeg_quality=original.jpeg_quality)
+        else:
+            request = replace(request, upscale=1, exemplars=False)
         different = request.answers
         if model.kind == "restorer":
             changed = None if request.whole else mask
-            pixels, exemplars = work(original.size[::-1], request), holes_of(request) is not None
-            return cls(original, request, changed, different, pixels, exemplars)
+            return cls(original, request, changed, different, work(original.size[::-1], request))
         inside = request.square_in(original.size).mask(original.size)
         pixels = request.steps * request.candidates * model.side**2
         if request.whole:
@@ -87,6 +85,11 @@ class RestoreJob:
     def fills(self) -> bool:
         """Whether what is transparent becomes opaque where it is repaired."""
         return self.request.fill and not self.request.whole
+
+    @property
+    def exemplars(self) -> bool:
+        """Whether wide holes are filled with pieces from elsewhere."""
+        return holes_of(self.request) is not None
 
     def repaired(self, answer: Tensor) -> Original:
         """The picture with an answer, uint8 [H, W, 3]."""

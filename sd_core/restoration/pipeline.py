@@ -19,7 +19,7 @@ from sd_core.diffusion.inverse_problems import Consistent, KnownPixels
 from sd_core.diffusion.noise import SIGMA_MAX
 from sd_core.diffusion.sampling import D, euler
 from sd_core.diffusion.schedules import karras_sigmas
-from sd_core.diffusion.tiling import TILE, Span, Tiled, Window, around, islands, touching, windows
+from sd_core.diffusion.tiling import TILE, Span, Tiled, Window, area, around, islands, touching, windows
 from sd_core.errors import UserError
 from sd_core.models.conditioning import CELL, Conditioning, seen_from_afar
 from sd_core.models.denoiser import Denoiser
@@ -162,7 +162,7 @@ def work(size: Sequence[int], request: RestoreRequest) -> int:
     if request.upscale == 1:
         there = _places(size, request)
         calls = request.steps * _views(there, request.steps) * request.answers
-        repairing = calls * sum(_pixels(window.outer) for window in there)
+        repairing = calls * sum(area(window.outer) for window in there)
         holes = holes_of(request)
         filling = sum(hole.work for hole in holes.each) if holes else 0
         return repairing + filling * request.answers
@@ -170,14 +170,9 @@ def work(size: Sequence[int], request: RestoreRequest) -> int:
     return marked + UPSCALER_WORK * request.answers * sum(map(math.prod, passes(size, request.upscale)))
 
 
-def _pixels(span: tuple[slice, slice]) -> int:
-    rows, columns = span
-    return (rows.stop - rows.start) * (columns.stop - columns.start)
-
-
 def _views(places: Sequence[Window], steps: int) -> int:
     """How many views each answer is the mean of: more than one where there is but one step, and not much to compute."""
-    pixels = sum(_pixels(window.inner) for window in places)
+    pixels = sum(area(window.inner) for window in places)
     return next((views for views, most in VIEWED if pixels <= most), 1) if steps == 1 else 1
 
 
